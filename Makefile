@@ -1,0 +1,54 @@
+# Everything works on a fresh clone with nothing but Python 3.11+ and git: the targets make .venv themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PROTOS := $(wildcard proto/specfuse/v1/*.proto)
+BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format proto buf bench experts clean
+
+help: ## List the targets.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(READY) ## Make .venv with everything needed to run, test and change SpecFuse.
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## Start a mesh of the shipped experts, ask it questions, show who won each segment.
+	$(BIN)/specfuse demo
+
+test: $(READY) ## Run all tests that this machine can run.
+	$(BIN)/python -m pytest
+
+lint: $(READY) buf ## Format check, lint, types, and the rules of who may import whom.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+buf: ## Lint the contract (needs npm).
+	@if command -v npm >/dev/null; then $(BUF) lint; else echo "buf lint left out: it needs npm"; fi
+
+format: $(READY) ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: $(READY) ## Regenerate the stubs under specfuse/v1 from proto/.
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto \
+	  --python_out=. --mypy_out=quiet:. $(PROTOS)
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto \
+	  --grpc_python_out=. --mypy_grpc_out=quiet:. $(filter %_service.proto,$(PROTOS))
+
+bench: $(READY) ## Measure the torch engine against the published way and transformers.
+	$(BIN)/python bench/engine.py
+
+experts: $(READY) ## Train the shipped experts again, from nothing.
+	$(BIN)/python -m specfuse.demo.train
+
+clean: ## Remove .venv and caches.
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
