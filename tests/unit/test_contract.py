@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -44,7 +45,7 @@ def test_every_field_is_commented(proto: Path) -> None:
     field = re.compile(r"^\s+(?:optional |repeated )?[\w.]+ \w+ = \d+;|^\s+[A-Z_]+ = \d+;")
     silent = [
         line.strip()
-        for before, line in zip(lines, lines[1:], strict=False)
+        for before, line in itertools.pairwise(lines)
         if field.match(line) and not before.strip().startswith("//")
     ]
     assert not silent
