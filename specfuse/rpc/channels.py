@@ -1,0 +1,69 @@
+"""Connections to a service, all opened alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import grpc.aio
+
+from specfuse.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from specfuse.rpc.tls import ClientTls
+
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+"""Default size limit of a message, both ways. A larger one fails with RESOURCE_EXHAUSTED."""
+
+KEEPALIVE_SECONDS: Final = 20
+"""A connection with calls on it is probed when it has been silent for so long."""
+
+KEEPALIVE_TIMEOUT_SECONDS: Final = 10
+"""A probe unanswered for so long ends the connection; its calls fail with UNAVAILABLE."""
+
+
+def open_channel(
+    target: str, tls: ClientTls | None = None, *, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> grpc.aio.Channel:
+    """A channel to `target` for asyncio. Connects at the first call; close it when done.
+
+    Raises:
+        Misconfigured: an empty target, or TLS files that are not what they should be.
+    """
+    options = _options(target, tls, max_message_bytes)
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, tls.credentials(), options)
+
+
+def open_blocking_channel(
+    target: str, tls: ClientTls | None = None, *, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> grpc.Channel:
+    """As `open_channel`, for callers without an event loop. Safe to share between threads."""
+    options = _options(target, tls, max_message_bytes)
+    if tls is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, tls.credentials(), options)
+
+
+def _options(
+    target: str, tls: ClientTls | None, max_message_bytes: int
+) -> list[tuple[str, int | str]]:
+    if not target or target.isspace():
+        raise Misconfigured("target: empty; give the service's address as host:port")
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
+        # An http_proxy in the environment is meant for the web, not for the mesh.
+        ("grpc.enable_http_proxy", 0),
+        # A replica that comes back must not wait out gRPC's two minutes of backoff.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        # Its own connections: another channel's failures to connect are not this one's.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if tls is not None and tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return options

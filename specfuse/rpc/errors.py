@@ -1,0 +1,290 @@
+"""Errors on the wire: the one table of canonical codes, and the way there and back.
+
+A servicer just raises; `ErrorInterceptor` ends the call with the error's status: its canonical
+code, its message and a `google.rpc.ErrorInfo` whose reason names the exception. A caller gives what
+gRPC raised to `from_rpc_error` and has the same exception again.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+import uuid
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from specfuse.errors import (
+    Cancelled,
+    ContextTooLong,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    Misconfigured,
+    ModelFailure,
+    NotFound,
+    Overloaded,
+    QuorumLost,
+    ShuttingDown,
+    SpecFuseError,
+    Unavailable,
+)
+from specfuse.rpc.interception import wrapped
+from specfuse.v1 import fuser_service_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+
+    from specfuse.rpc.interception import Context, Handler
+
+DOMAIN: Final = "specfuse"
+"""The domain of every ErrorInfo."""
+
+MAX_STATUS_BYTES: Final = 6144
+"""Most a status may take on the wire, in HTTP/2 headers; from 8 KiB on gRPC begins to drop them.
+
+A ResumePoint that does not fit is left out: the caller's stream had all that is in it.
+"""
+
+MAX_MESSAGE_BYTES: Final = 768
+"""Longer messages are cut, in bytes of UTF-8."""
+
+MAX_METADATA_BYTES: Final = 192
+"""Longer metadata values are cut, in bytes of UTF-8."""
+
+CODES: Final[Mapping[type[SpecFuseError], grpc.StatusCode]] = MappingProxyType(
+    {
+        SpecFuseError: grpc.StatusCode.UNKNOWN,
+        InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+        ContextTooLong: grpc.StatusCode.INVALID_ARGUMENT,
+        NotFound: grpc.StatusCode.NOT_FOUND,
+        Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+        Cancelled: grpc.StatusCode.CANCELLED,
+        Unavailable: grpc.StatusCode.UNAVAILABLE,
+        ShuttingDown: grpc.StatusCode.UNAVAILABLE,
+        QuorumLost: grpc.StatusCode.UNAVAILABLE,
+        Misconfigured: grpc.StatusCode.FAILED_PRECONDITION,
+        Internal: grpc.StatusCode.INTERNAL,
+        ModelFailure: grpc.StatusCode.INTERNAL,
+    }
+)
+"""Every error and its canonical code. The table is total; a test enumerates the classes."""
+
+_REASONS: Final = {error.reason: error for error in CODES}
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+
+# What a status without our ErrorInfo means: gRPC itself, or a proxy, gave it.
+_FOREIGN: Final[Mapping[grpc.StatusCode, type[SpecFuseError]]] = {
+    grpc.StatusCode.CANCELLED: Unavailable,  # by the other side: ours is asyncio.CancelledError
+    grpc.StatusCode.UNKNOWN: Internal,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: Internal,
+    grpc.StatusCode.PERMISSION_DENIED: Misconfigured,
+    grpc.StatusCode.UNAUTHENTICATED: Misconfigured,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.FAILED_PRECONDITION: Misconfigured,
+    grpc.StatusCode.ABORTED: Unavailable,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidArgument,
+    grpc.StatusCode.UNIMPLEMENTED: Misconfigured,
+    grpc.StatusCode.INTERNAL: Internal,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DATA_LOSS: Internal,
+}
+
+_logger = logging.getLogger(__name__)
+
+
+def code_of(error: SpecFuseError) -> grpc.StatusCode:
+    """The canonical code of an error."""
+    return CODES[type(error)]
+
+
+def status_of(error: SpecFuseError, **metadata: str) -> status_pb2.Status:
+    """The error as a `google.rpc.Status`: code, message, ErrorInfo and any ResumePoint.
+
+    `metadata` joins the error's own in the ErrorInfo.
+    """
+    number, _ = code_of(error).value
+    status = status_pb2.Status(code=number, message=_presentable(error.message, MAX_MESSAGE_BYTES))
+    joined = (error.metadata | metadata).items()
+    presentable = {key: _presentable(value, MAX_METADATA_BYTES) for key, value in joined}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=presentable)
+    status.details.add().Pack(info)
+    if isinstance(error, QuorumLost):
+        _add_resume_point(status, error)
+    return status
+
+
+async def abort(context: Context, error: SpecFuseError, **metadata: str) -> NoReturn:
+    """Ends a call with the error's status; see `status_of`."""
+    status = status_of(error, **metadata)
+    details = ((_DETAILS_KEY, status.SerializeToString()),)
+    await context.abort(code_of(error), status.message, details)
+
+
+def from_rpc_error(error: grpc.RpcError, peer: str = "") -> SpecFuseError:
+    """The exception the other side raised, or the nearest one if gRPC itself ended the call.
+
+    Args:
+        error: What a gRPC call raised; synchronous or asyncio.
+        peer: The address called, named in the message if the connection is at fault.
+    """
+    status = _rich_status(error.trailing_metadata() or ())
+    info = _error_info(status)
+    if info is None:
+        return _from_foreign(error, peer)
+    message, metadata = status.message, dict(info.metadata)
+    cls = _REASONS.get(info.reason)
+    if cls is None:  # a newer server: keep what can be kept
+        return _build(_FOREIGN[error.code()], message, metadata)
+    if cls is QuorumLost:
+        return _quorum_lost(status, metadata)
+    return _build(cls, message, metadata)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Turns what servicers raise into statuses, for unary and server-streaming calls.
+
+    A `SpecFuseError` becomes its status. Anything else is a bug: INTERNAL with a correlation id,
+    under which the log has the traceback. An unforeseen exception's message is neither sent nor
+    logged, as it may quote the request.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The method's handler, with its errors turned into statuses."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        return wrapped(handler, lambda context: _reporting(context, method))
+
+
+@asynccontextmanager
+async def _reporting(context: Context, method: str) -> AsyncIterator[None]:
+    """Ends the call as what was raised says."""
+    try:
+        yield
+    except (grpc.aio.AbortError, grpc.aio.InternalError):
+        raise  # the servicer ended the call itself, or the caller is gone
+    except Exception as error:  # noqa: BLE001 - whatever a servicer did not foresee
+        if isinstance(error, SpecFuseError) and not isinstance(error, Internal):
+            await abort(context, error)
+        await _abort_with_bug(context, error, method)
+
+
+async def _abort_with_bug(context: Context, error: Exception, method: str) -> NoReturn:
+    """Ends the call with what the caller may know; the log has the rest under the same id."""
+    correlation_id = uuid.uuid4().hex[:12]
+    _logger.error("%s failed, correlation id %s: %s", method, correlation_id, _trace(error))
+    if not isinstance(error, Internal):
+        error = Internal(f"an unexpected error; the service's log has it under {correlation_id}")
+    await abort(context, error, correlation_id=correlation_id)
+
+
+def _trace(error: Exception) -> str:
+    """The tracebacks of an error and its causes, naming foreign exceptions by type only."""
+    chain: list[str] = []
+    link: BaseException | None = error
+    while link is not None:
+        said = f": {link.message}" if isinstance(link, SpecFuseError) else ""
+        frames = "".join(traceback.format_tb(link.__traceback__))
+        chain.append(f"{type(link).__qualname__}{said}, raised at\n{frames}")
+        link = link.__cause__ or link.__context__
+    return "after ".join(chain)
+
+
+def _add_resume_point(status: status_pb2.Status, error: QuorumLost) -> None:
+    """Adds what was committed, if headers can hold it."""
+    point = fuser_service_pb2.ResumePoint(
+        committed_segments=error.committed_segments, committed_tokens=error.committed_tokens
+    )
+    status.details.add().Pack(point)
+    if _bytes_on_the_wire(status) > MAX_STATUS_BYTES:
+        del status.details[-1]
+
+
+def _bytes_on_the_wire(status: status_pb2.Status) -> int:
+    """At most so many: the message goes percent-encoded, and again in the base64 of the whole."""
+    return 3 * len(status.message.encode()) + 4 * status.ByteSize() // 3
+
+
+def _presentable(text: str, limit_bytes: int) -> str:
+    """The text as a status can carry it: valid UTF-8 and of bounded length."""
+    valid = text.encode("utf-8", "backslashreplace")
+    if len(valid) <= limit_bytes:
+        return valid.decode()
+    ellipsis = "…"
+    return valid[: limit_bytes - len(ellipsis.encode())].decode("utf-8", "ignore") + ellipsis
+
+
+def _rich_status(metadata: Iterable[Any]) -> status_pb2.Status:
+    for key, value in metadata:
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                break
+    return status_pb2.Status()
+
+
+def _error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo | None:
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            return info
+    return None
+
+
+def _quorum_lost(status: status_pb2.Status, metadata: Mapping[str, str]) -> QuorumLost:
+    point = fuser_service_pb2.ResumePoint()
+    for detail in status.details:
+        if detail.Unpack(point):
+            break
+    else:  # too large to travel
+        point.committed_tokens = _number(metadata, "committed_tokens")
+    return QuorumLost(
+        status.message,
+        committed_segments=tuple(point.committed_segments),
+        committed_tokens=point.committed_tokens,
+    )
+
+
+def _build(cls: type[SpecFuseError], message: str, metadata: dict[str, str]) -> SpecFuseError:
+    """An error of a class with just this message and metadata, whatever its constructor wants."""
+    error = cls.__new__(cls, message)
+    SpecFuseError.__init__(error, message)
+    error.metadata = metadata
+    if isinstance(error, InvalidArgument):
+        error.field = metadata.get("field", "request")
+    return error
+
+
+def _number(metadata: Mapping[str, str], key: str) -> int:
+    value = metadata.get(key, "")
+    return int(value) if value.isascii() and value.isdigit() else 0
+
+
+def _from_foreign(error: grpc.RpcError, peer: str) -> SpecFuseError:
+    code, said = error.code(), error.details() or "no reason given"
+    metadata = {"peer": peer} if peer else {}
+    who = peer or "the service"
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in said:
+        return InvalidArgument("request", f"too large a message: {said}", **metadata)
+    cls = _FOREIGN[code]
+    if cls is Unavailable:
+        said = f"{said}. Is it running at this address, and do both sides use TLS or neither?"
+    elif code is grpc.StatusCode.UNIMPLEMENTED:
+        said = f"{said}. Is this the address of another service?"
+    return _build(cls, f"the call to {who} failed: {said}", metadata)

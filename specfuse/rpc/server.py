@@ -1,0 +1,271 @@
+"""A gRPC server's life: bind, serve, report health, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from specfuse.errors import Misconfigured
+from specfuse.rpc.channels import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS, MAX_MESSAGE_BYTES
+from specfuse.rpc.deadline import Deadline
+from specfuse.rpc.errors import ErrorInterceptor
+from specfuse.rpc.interception import wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from types import TracebackType
+
+    from specfuse.rpc.interception import Context, Handler
+    from specfuse.rpc.tls import TlsFiles
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+"""What ends a service: the first drains it, the second stops it at once."""
+
+_STANDARD_SERVICES: Final = (health.SERVICE_NAME, reflection.SERVICE_NAME)
+_MAX_PORT: Final = 65_535
+_UNWIND_SECONDS: Final = 5.0
+_NO_LIMIT_SECONDS: Final = 1e9
+_FIRST: Final = asyncio.FIRST_COMPLETED
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RpcService:
+    """A servicer under its full name, with the generated function that adds it to a server."""
+
+    name: str
+    servicer: object
+    register: Callable[[Any, grpc.aio.Server], None]
+
+
+class RpcServer:
+    """Serves gRPC services beside the standard health and reflection services.
+
+    Health is SERVING, overall ("") and for each service by name, from the start to the drain.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[RpcService],
+        listen: str = "127.0.0.1:0",
+        *,
+        tls: TlsFiles | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        """Prepares a server; nothing is bound before `start`.
+
+        Args:
+            services: What to serve.
+            listen: `host:port`; port 0 takes a free one.
+            tls: Certificate, key and, for mutual TLS, the callers' authority. None is plain text.
+            max_message_bytes: A larger message, either way, fails with RESOURCE_EXHAUSTED.
+        """
+        self._services = tuple(services)
+        self._listen = listen
+        self._tls = tls
+        self._max_message_bytes = max_message_bytes
+        self._health = health.aio.HealthServicer()
+        self._in_flight = _InFlight()
+        self._server: grpc.aio.Server | None = None
+        self._address = ""
+
+    @property
+    def address(self) -> str:
+        """`host:port` as bound; empty before `start`."""
+        return self._address
+
+    @property
+    def calls_in_flight(self) -> int:
+        """Calls being served, without those to health and reflection."""
+        return self._in_flight.count
+
+    async def start(self) -> int:
+        """Binds and serves; returns the bound port.
+
+        Raises:
+            Misconfigured: the address is malformed or taken, or the TLS files are wrong.
+        """
+        host, _ = host_and_port(self._listen)
+        server = grpc.aio.server(
+            interceptors=(self._in_flight, ErrorInterceptor()),
+            options=_options(self._max_message_bytes),
+        )
+        port = self._bind(server)
+        for service in self._services:
+            service.register(service.servicer, server)
+            await self._health.set(service.name, health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [service.name for service in self._services]
+        reflection.enable_server_reflection([*names, *_STANDARD_SERVICES], server)
+        await server.start()
+        self._server = server
+        self._address = f"{host}:{port}"
+        _logger.info("serving %s on %s", ", ".join(names), self._address)
+        return port
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Ends gracefully: NOT_SERVING first, then no new calls, then what is in flight finishes.
+
+        Calls still running after the grace are cancelled. Cancelling the drain stops at once.
+        """
+        await self._health.enter_graceful_shutdown()
+        if self._server is None:
+            return
+        _logger.info("draining %s: %d calls in flight", self._address, self._in_flight.count)
+        # The grace is kept here. gRPC would sit it out for every health watcher, as those never
+        # end; and a grace of gRPC's that ends while another stop finishes crashes the process.
+        closing = asyncio.create_task(self._server.stop(_NO_LIMIT_SECONDS))
+        none_left = asyncio.create_task(self._in_flight.none_left())
+        try:
+            await asyncio.wait({closing, none_left}, timeout=grace_seconds, return_when=_FIRST)
+        finally:
+            if not closing.done():
+                await self._server.stop(None)
+            await closing
+            # What was cancelled gets the time to unwind before its backend is closed.
+            await asyncio.wait({none_left}, timeout=_UNWIND_SECONDS)
+            none_left.cancel()
+
+    async def stop(self) -> None:
+        """Ends at once, cancelling what is in flight. Idempotent."""
+        await self.drain(0.0)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def _bind(self, server: grpc.aio.Server) -> int:
+        credentials = None if self._tls is None else self._tls.credentials()
+        try:
+            if credentials is None:
+                return server.add_insecure_port(self._listen)
+            return server.add_secure_port(self._listen, credentials)
+        except RuntimeError as error:
+            raise Misconfigured(
+                f"listen: cannot bind {self._listen}: the port is in use, or the host is not an "
+                "address of this machine; choose another, or port 0 for a free one",
+                listen=self._listen,
+            ) from error
+
+
+def deadline_of(context: grpc.aio.ServicerContext[Any, Any]) -> Deadline:
+    """The deadline the caller set; never, if it set none."""
+    remaining: float | None = context.time_remaining()
+    return Deadline.after(remaining)
+
+
+def host_and_port(listen: str, setting: str = "listen") -> tuple[str, int]:
+    """The parts of `host:port`.
+
+    Raises:
+        Misconfigured: it is not of that form; the message names the setting.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:
+        raise Misconfigured(
+            f"{setting}: {listen!r} is not host:port with a port of 0 to {_MAX_PORT}; "
+            "127.0.0.1:0 takes a free port, [::]:50051 listens on every interface",
+            listen=listen,
+        )
+    return host, int(port)
+
+
+async def run_until_signalled(drain: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Waits for SIGTERM or SIGINT, then drains; a second signal cancels the drain.
+
+    `drain` must stop at once when cancelled, as `RpcServer.drain` does. Runs in the main thread.
+    Cancelling the wait itself drains nothing.
+    """
+    loop = asyncio.get_running_loop()
+    received: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, received.put_nowait, number)
+    try:
+        _logger.info("%s: draining; once more stops at once", (await received.get()).name)
+        await _unless_signalled(received, asyncio.create_task(drain()))
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _unless_signalled(
+    received: asyncio.Queue[signal.Signals], draining: asyncio.Task[None]
+) -> None:
+    again = asyncio.create_task(received.get())
+    again.add_done_callback(lambda _: draining.cancel())
+    try:
+        await asyncio.wait({draining})
+    finally:
+        again.cancel()
+    if not draining.cancelled():
+        draining.result()
+
+
+class _InFlight(grpc.aio.ServerInterceptor):
+    """Counts the calls being served, so that a drain knows when the last one is done."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    async def none_left(self) -> None:
+        """Returns when no call is being served."""
+        await self._none.wait()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The method's handler, counted unless it is health's or reflection's."""
+        handler = await continuation(handler_call_details)
+        _, service, _ = handler_call_details.method.split("/")
+        if handler is None or service in _STANDARD_SERVICES:
+            return handler
+        return wrapped(handler, self._counted)
+
+    @asynccontextmanager
+    async def _counted(self, context: Context) -> AsyncIterator[None]:
+        self.count += 1
+        self._none.clear()
+        # The handler's return is too early to count down: its response is still to be sent.
+        ended: Any = self._ended  # the stubs' callback type is a class that nothing implements
+        context.add_done_callback(ended)
+        yield
+
+    def _ended(self, _context: Context) -> None:
+        self.count -= 1
+        if not self.count:
+            self._none.set()
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        # A port in use is an error, not a second server that takes half of the calls.
+        ("grpc.so_reuseport", 0),
+        # A caller that vanished without a word is noticed, and its work freed.
+        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
+        # Callers may probe twice as often as our own channels do.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 500),
+    ]

@@ -1,0 +1,213 @@
+"""Reading a YAML file into a typed settings object, with errors a person can act on.
+
+Every problem of a file is reported at once, each with its line, its key, and what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from specfuse.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+Key = tuple[str | int, ...]
+"""Where a value is: the keys and list positions that lead to it."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_WORDS = (
+    ("Value error, ", ""),
+    ("Input should be ", "must be "),
+    ("Input should ", "must "),
+    ("Tuple should ", "must "),
+    ("Dictionary should ", "must "),
+    ("String should ", "must "),
+    (" after validation", ""),
+    ("valid tuple", "list"),
+    ("valid dictionary or instance of", "mapping, a"),
+    ("valid dictionary", "mapping"),
+    ("valid integer", "whole number"),
+    ("valid number", "number"),
+    ("valid boolean", "boolean: true or false"),
+)
+"""pydantic's words, and ours. Whoever writes the file need not know what a tuple is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with the value at `key`, and what would be right."""
+
+    key: Key
+    text: str
+
+
+class Contradictions(ValueError):
+    """Values that are right one by one and wrong together. Raised by models' own validators."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(
+            "; ".join(f"{_dotted(problem.key)}: {problem.text}" for problem in problems)
+        )
+        self.problems = tuple(problems)
+
+
+def read(path: Path, model: type[Model], overrides: Mapping[str, object] | None = None) -> Model:
+    """The settings in the file at `path`; `overrides` replace its top-level keys.
+
+    Raises:
+        Misconfigured: the file cannot be read, or its content is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path}: cannot be read: {error}", source=str(path)) from error
+    return parse(text, model, source=str(path), overrides=overrides)
+
+
+def parse(
+    text: str,
+    model: type[Model],
+    *,
+    source: str,
+    overrides: Mapping[str, object] | None = None,
+) -> Model:
+    """The settings that the YAML document `text` holds; `source` names it in errors.
+
+    Raises:
+        Misconfigured: the content is wrong.
+    """
+    document, lines, problems = _load(text, source)
+    try:
+        settings = model.model_validate(document | dict(overrides or {}))
+    except ValidationError as error:
+        problems += _problems(error, model)
+    if problems:
+        raise _misconfigured(source, problems, lines)
+    return settings
+
+
+def _load(text: str, source: str) -> tuple[dict[str, Any], dict[Key, int], list[Problem]]:
+    """The document, the line of each of its keys, and the keys that are given twice."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise Misconfigured(f"{source}: not YAML: {error}", source=source) from error
+    if not isinstance(document, dict):
+        raise Misconfigured(f"{source}: must be a mapping of settings", source=source)
+    lines: dict[Key, int] = {}
+    problems: list[Problem] = []
+    _locate(root, (), lines, problems)
+    return document, lines, problems
+
+
+def _locate(
+    node: yaml.Node | None, key: Key, lines: dict[Key, int], problems: list[Problem]
+) -> None:
+    """Notes the line of every key and list item below `node`, and the keys that are given twice."""
+    for part, position, value in _children(node):
+        inner = (*key, part)
+        line = position.start_mark.line + 1
+        if inner in lines:
+            problems.append(Problem(inner, f"given twice, on lines {lines[inner]} and {line}"))
+        else:
+            lines[inner] = line
+            _locate(value, inner, lines, problems)
+
+
+def _children(node: yaml.Node | None) -> Iterator[tuple[str | int, yaml.Node, yaml.Node]]:
+    """Per key or list position: what it is, the node it stands at, and its value."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            yield str(name.value), name, value
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            yield position, value, value
+
+
+def _problems(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
+    problems: list[Problem] = []
+    for details in error.errors():
+        cause = details.get("ctx", {}).get("error")
+        if isinstance(cause, Contradictions):
+            inside = details["loc"]
+            problems += [
+                Problem((*inside, *problem.key), problem.text) for problem in cause.problems
+            ]
+        else:
+            problems.append(Problem(details["loc"], _said(details, model)))
+    return problems
+
+
+def _said(details: ErrorDetails, model: type[BaseModel]) -> str:
+    """What pydantic found, in the words of whoever wrote the file."""
+    kind, value = details["type"], details["input"]
+    if kind == "extra_forbidden":
+        return _unknown_key(details["loc"], model)
+    if kind == "missing":
+        return "is required"
+    said = details["msg"]
+    for pydantic_says, we_say in _WORDS:
+        said = said.replace(pydantic_says, we_say)
+    return said if isinstance(value, dict | list | tuple) else f"{value!r}: {said}"
+
+
+def _unknown_key(key: Key, model: type[BaseModel]) -> str:
+    known = sorted(_keys_beside(key, model))
+    close = difflib.get_close_matches(str(key[-1]), known, n=1)
+    return (
+        f"unknown key; did you mean {close[0]}?"
+        if close
+        else f"unknown key; known: {', '.join(known)}"
+    )
+
+
+def _keys_beside(key: Key, model: type[BaseModel]) -> set[str]:
+    """The keys that the mapping holding `key` may have."""
+    schema: dict[str, Any] = model.model_json_schema()
+    here = schema
+    for part in key[:-1]:
+        here = _inside(here, part, schema["$defs"])
+    return set(here.get("properties", ()))
+
+
+def _inside(schema: dict[str, Any], part: str | int, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema of what `part` leads to, references and optionals resolved."""
+    by_pattern = schema.get("patternProperties", {}).values()
+    found: dict[str, Any] = schema.get("properties", {}).get(part) or next(iter(by_pattern), {})
+    for alternative in found.get("anyOf", (found,)):
+        if "$ref" in alternative:
+            return dict(definitions[alternative["$ref"].rpartition("/")[2]])
+    return dict(found)
+
+
+def _misconfigured(source: str, problems: list[Problem], lines: dict[Key, int]) -> Misconfigured:
+    rows = [
+        f"{source}{_line(problem.key, lines)}: {_dotted(problem.key)}: {problem.text}"
+        for problem in problems
+    ]
+    return Misconfigured("\n".join(rows), source=source, key=_dotted(problems[0].key))
+
+
+def _line(key: Key, lines: dict[Key, int]) -> str:
+    """`:12` for the line of the key, or of the nearest mapping around it that is in the file."""
+    for length in range(len(key), 0, -1):
+        if key[:length] in lines:
+            return f":{lines[key[:length]]}"
+    return ""
+
+
+def _dotted(key: Key) -> str:
+    """`ensembles.experts.members[2]`."""
+    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
+    return dotted.removeprefix(".")
