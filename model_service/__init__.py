@@ -1,0 +1,1 @@
+"""Serves one base LLM: proposes segments and scores candidates."""

@@ -1,0 +1,1 @@
+"""What a model service knows without any framework: its types, text rules and statistics."""

@@ -1,0 +1,47 @@
+"""What a row of token log-probabilities says about a candidate."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from model_service.core.types import Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ROUNDING = 1e-3
+"""A log-probability this far above 0 is rounding; further, it never came from a softmax."""
+
+
+class NotAProbability(ValueError):
+    """A number that a model gave for a log-probability is none."""
+
+
+def statistics_of(logprobs: Sequence[float], text: str) -> Statistics:
+    """The statistics of `text`, given the natural log-probability of each of its tokens.
+
+    Args:
+        logprobs: one per token, in order, the end token of a finished candidate last; at least one.
+        text: the candidate's text, without any rendering of the end token.
+
+    Raises:
+        NotAProbability: one of them is NaN or positive.
+        ValueError: there are none.
+    """
+    if not logprobs:
+        raise ValueError("a candidate of no tokens has no statistics")
+    logprobs = tuple(_checked(logprob) for logprob in logprobs)
+    return Statistics(
+        logprob_sum=math.fsum(logprobs),
+        probability_mean=math.fsum(map(math.exp, logprobs)) / len(logprobs),
+        token_count=len(logprobs),
+        byte_count=len(text.encode()),
+        token_logprobs=logprobs,
+    )
+
+
+def _checked(logprob: float) -> float:
+    if math.isnan(logprob) or logprob > _ROUNDING:
+        raise NotAProbability(f"{logprob} is not the logarithm of a probability")
+    return min(logprob, 0.0)
