@@ -1,0 +1,122 @@
+"""Who answered, who failed, who was late: results become part of the state, never exceptions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from fuser_service.core.candidates import candidate_of
+from fuser_service.core.results import Failed, Late, Ok
+from fuser_service.core.statistics import problem_with
+from fuser_service.core.types import Departure, DepartureReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fuser_service.core.results import Result
+    from fuser_service.core.state import QueryState
+    from fuser_service.core.steps import Propose, Score
+    from fuser_service.core.types import MemberName, Proposal
+    from fuser_service.core.types import Score as CandidateScore
+
+Answer = TypeVar("Answer")
+
+
+def with_proposals(
+    state: QueryState, asked: Propose, results: Mapping[MemberName, Result[Proposal]]
+) -> QueryState:
+    """The state with these proposals, and with each proposer's own score if it came along."""
+    problem = partial(_problem_with_proposal, max_tokens=asked.max_tokens)
+    checked = {member: _checked(results[member], problem) for member in asked.members}
+    state, proposals = _attended(state, checked)
+    scores = {
+        member: {candidate: proposal.own_score}
+        if (candidate := candidate_of(proposal)) and proposal.own_score
+        else {}
+        for member, proposal in proposals.items()
+    }
+    before = state.round
+    return replace(
+        state,
+        round=replace(
+            before,
+            proposals=_ordered(state, {**before.proposals, **proposals}),
+            scores=_ordered(state, {**before.scores, **scores}),
+        ),
+    )
+
+
+def with_scores(
+    state: QueryState,
+    asked: Score,
+    results: Mapping[MemberName, Result[tuple[CandidateScore, ...]]],
+) -> QueryState:
+    """The state with these scores."""
+    checked = {
+        member: _checked(results[member], partial(_problem_with_scores, expected=len(candidates)))
+        for member, candidates in asked.assignments.items()
+    }
+    state, answers = _attended(state, checked)
+    before = state.round
+    scores = {
+        member: {
+            **before.scores[member],
+            **dict(zip(asked.assignments[member], given, strict=True)),
+        }
+        for member, given in answers.items()
+    }
+    return replace(
+        state,
+        round=replace(
+            before,
+            scores=_ordered(state, {**before.scores, **scores}),
+            asked_to_score=before.asked_to_score | asked.assignments.keys(),
+        ),
+    )
+
+
+def _attended(
+    state: QueryState, results: Mapping[MemberName, Result[Answer]]
+) -> tuple[QueryState, dict[MemberName, Answer]]:
+    """The state after failures and lateness, and the answers of the others.
+
+    A failure loses the member at once, lateness when it comes to `max_misses` rounds. What a lost
+    member proposed before stays, and may still win.
+    """
+    late = {member for member, result in results.items() if isinstance(result, Late)}
+    misses = {**state.misses, **{member: state.misses.get(member, 0) + 1 for member in late}}
+    departures = []
+    for member, result in results.items():
+        if isinstance(result, Failed):
+            departures.append(Departure(member, DepartureReason.FAILED, result.detail))
+        elif member in late and misses[member] >= state.rules.max_misses:
+            detail = f"late in {misses[member]} rounds"
+            departures.append(Departure(member, DepartureReason.STRAGGLER, detail))
+    state = replace(state, misses=misses, round=replace(state.round, late=state.round.late | late))
+    answers = {member: result.value for member, result in results.items() if isinstance(result, Ok)}
+    return state.losing(departures), answers
+
+
+def _checked(result: Result[Answer], problem: Callable[[Answer], str | None]) -> Result[Answer]:
+    """The result, or the failure to give a usable one."""
+    if isinstance(result, Ok) and (detail := problem(result.value)):
+        return Failed(f"MODEL_FAILURE: {detail}")
+    return result
+
+
+def _problem_with_proposal(proposal: Proposal, max_tokens: int) -> str | None:
+    fewest = 1 if proposal.text else 0
+    if not fewest <= proposal.token_count <= max_tokens:
+        return f"token_count is {proposal.token_count}, must be {fewest} to {max_tokens}"
+    return problem_with(proposal.own_score) if proposal.own_score else None
+
+
+def _problem_with_scores(scores: tuple[CandidateScore, ...], expected: int) -> str | None:
+    if len(scores) != expected:
+        return f"{len(scores)} scores for {expected} candidates"
+    return next((problem for score in scores if (problem := problem_with(score))), None)
+
+
+def _ordered(state: QueryState, by_member: Mapping[MemberName, Answer]) -> dict[MemberName, Answer]:
+    return {member: by_member[member] for member in state.in_order(by_member)}

@@ -1,0 +1,122 @@
+"""The end of a round: the winner joins the answer, weights and standing follow, members leave."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fuser_service.core.calls import AvoidedCalls, avoided_calls
+from fuser_service.core.exits import Standing, exit_policy
+from fuser_service.core.rules import Weighting
+from fuser_service.core.types import CommittedRound, FinishReason, JudgedCandidate
+from fuser_service.core.verdict import confidence_in
+from fuser_service.core.weights import learning_rate, rewards
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fuser_service.core.state import QueryState
+    from fuser_service.core.types import MemberName
+    from fuser_service.core.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A round as the caller is told of it, and what it cost.
+
+    `avoided` are the calls it did not need; `discarded` are the tokens, by member, of the proposals
+    that lost.
+    """
+
+    round: CommittedRound
+    avoided: tuple[AvoidedCalls, ...]
+    discarded: Mapping[MemberName, int]
+
+
+def committed(
+    state: QueryState, verdict: Verdict
+) -> tuple[QueryState, Commit, FinishReason | None]:
+    """The state after the commit, what to publish, and why the answer ends, if it does."""
+    winning = verdict.winning
+    proposal = state.round.proposals[winning.proposers[0]]
+    scanner, shown = state.scanner.append(winning.candidate.text)
+    confidence = confidence_in(state, winning.candidate)
+    after = replace(
+        state,
+        scanner=scanner,
+        committed=(*state.committed, winning.candidate.text),
+        committed_tokens=state.committed_tokens + proposal.token_count,
+        confidences=state.confidences + (() if confidence is None else (confidence,)),
+    )
+    reason = finish_reason(after, finished=winning.candidate.finished)
+    if reason is None:
+        after = _after_exits(_after_feedback(after, verdict), winning.proposers)
+    published = CommittedRound(
+        number=state.round.number,
+        segment=winning.candidate.text,
+        text=shown,
+        winner=winning.proposers[0],
+        token_count=proposal.token_count,
+        candidates=_best_first(verdict),
+        active=tuple(state.round.proposals),
+        left=after.departures[state.round.departures_before :],
+        recalled=state.round.recalled,
+    )
+    discarded = {
+        member: losing.token_count
+        for member, losing in state.round.proposals.items()
+        if member not in winning.proposers
+    }
+    return after, Commit(published, _avoided(state, verdict), discarded), reason
+
+
+def finish_reason(state: QueryState, *, finished: bool = False) -> FinishReason | None:
+    """Why the answer ends here, if it does. Being complete comes before being long."""
+    if state.scanner.stopped or finished:
+        return FinishReason.STOP
+    return FinishReason.LENGTH if state.tokens_left <= 0 else None
+
+
+def _after_feedback(state: QueryState, verdict: Verdict) -> QueryState:
+    """Weights and quality after the round.
+
+    A member that sat the round out said nothing that could be judged: it keeps its weight and is
+    credited the mean of what the others gained, so that lateness is left to the straggler rule.
+    """
+    rules = state.rules
+    weights = state.weights
+    if rules.weighting is Weighting.HEDGE:
+        rate = learning_rate(rules.eta, len(rules.members), state.round.number)
+        weights = weights.rewarded(rewards(verdict.candidates, verdict.judgements), rate)
+    gained = {m: verdict.share_of(m) for m in state.active if m in state.round.proposals}
+    mean = math.fsum(gained.values()) / len(gained) if gained else 0.0
+    quality = {m: quality + gained.get(m, mean) for m, quality in state.quality.items()}
+    return replace(state, weights=weights, quality=quality, evidence=state.evidence + 1)
+
+
+def _after_exits(state: QueryState, winners: tuple[MemberName, ...]) -> QueryState:
+    policy = exit_policy(state.rules.exit)
+    return state.exiting(policy.leaving(Standing(state.quality, state.evidence, winners)))
+
+
+def _best_first(verdict: Verdict) -> tuple[JudgedCandidate, ...]:
+    judged = [
+        JudgedCandidate(
+            distinct.candidate,
+            distinct.proposers,
+            verdict.fused[index],
+            tuple((judge, given[index]) for judge, given in verdict.judgements.items()),
+        )
+        for index, distinct in enumerate(verdict.candidates)
+    ]
+    return tuple(sorted(judged, key=lambda candidate: -candidate.share))
+
+
+def _avoided(state: QueryState, verdict: Verdict) -> tuple[AvoidedCalls, ...]:
+    return avoided_calls(
+        dormant=state.dormant,
+        proposed=tuple(state.round.proposals),
+        asked_to_score=state.round.asked_to_score,
+        voted=bool(verdict.judgements),
+    )

@@ -1,0 +1,183 @@
+"""The rounds of a query, as a pure state machine: (state, results) -> (state, next step).
+
+    start ──► Propose ──► proposed ──┬─► Score ──► scored ──┬─► Propose   the next round
+                  ▲                  │ consensus            ├─► Finish
+                  │                  └──────────────────────┤
+                  └──────────────── members come back ◄─────┘   (or too few answered: LoseQuorum)
+
+Whoever performs the steps hands every asked member's result to `proposed` or `scored`: an answer, a
+failure or lateness. No function here does I/O, reads a clock or draws a random number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fuser_service.core.attendance import with_proposals, with_scores
+from fuser_service.core.commit import Commit, committed, finish_reason
+from fuser_service.core.recall import falters, recalls
+from fuser_service.core.state import QueryState, RoundState
+from fuser_service.core.steps import Finish, LoseQuorum, Propose, Score, Step
+from fuser_service.core.stops import StopScanner
+from fuser_service.core.types import FinishReason
+from fuser_service.core.verdict import by_vote, confidence_in, judges, missing, without_vote
+from fuser_service.core.weights import Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fuser_service.core.results import Result
+    from fuser_service.core.rules import Rules
+    from fuser_service.core.types import MemberName, Proposal
+    from fuser_service.core.types import Score as CandidateScore
+    from fuser_service.core.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The state, what to do next, and the round that was committed on the way, if one was."""
+
+    state: QueryState
+    step: Step
+    commit: Commit | None = None
+
+
+def start(
+    rules: Rules, committed_segments: tuple[str, ...] = (), committed_tokens: int = 0
+) -> Transition:
+    """Begins a query, or goes on with one from its committed segments.
+
+    What is held back of the answer so far follows from the segments. If they already complete a
+    stop string, or used up max_tokens, it ends at once. Weights, quality and exits start afresh.
+    """
+    state = QueryState(
+        rules=rules,
+        committed=committed_segments,
+        committed_tokens=committed_tokens,
+        scanner=StopScanner(rules.stop).after(committed_segments),
+        active=rules.members,
+        weights=Weights.uniform(rules.members),
+        quality=dict.fromkeys(rules.members, 0.0),
+        round=RoundState(number=0),
+    )
+    if reason := finish_reason(state):
+        return _finish(state, reason)
+    return _next_round(state)
+
+
+def proposed(
+    state: QueryState, asked: Propose, results: Mapping[MemberName, Result[Proposal]]
+) -> Transition:
+    """Goes on from the proposals of the asked members.
+
+    If nobody has anything to propose, members that left come back and are asked as well. If even
+    they have nothing, the answer ends with LENGTH: within the segment's tokens it cannot go on, and
+    nobody said that it is complete.
+    """
+    state = with_proposals(state, asked, results)
+    if _lacks_quorum(state, state.present):
+        return _lose_quorum(state, state.present)
+    if not state.round.candidates:
+        return _come_back(state) if state.dormant else _finish(state, FinishReason.LENGTH)
+    return _judge(state)
+
+
+def scored(
+    state: QueryState,
+    asked: Score,
+    results: Mapping[MemberName, Result[tuple[CandidateScore, ...]]],
+) -> Transition:
+    """Goes on from the scores of the asked members."""
+    state = with_scores(state, asked, results)
+    if len(state.round.candidates) == 1:
+        return _decide(state, without_vote(state.round.candidates))
+    verifiers = judges(state)
+    if _lacks_quorum(state, verifiers):
+        return _lose_quorum(state, verifiers)
+    if not verifiers:
+        return _come_back(state)
+    return _decide(state, by_vote(state))
+
+
+def _next_round(state: QueryState) -> Transition:
+    number = state.round.number + 1
+    state = replace(state, round=RoundState(number, departures_before=len(state.departures)))
+    if _lacks_quorum(state, state.active):
+        return _lose_quorum(state, state.active)
+    if not state.active:
+        return _come_back(state)
+    return _propose(state, state.active)
+
+
+def _come_back(state: QueryState) -> Transition:
+    """Asks the members that left, and only them, to propose for this round as well."""
+    state = state.recalling()
+    return _propose(state, state.round.recalled)
+
+
+def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
+    max_tokens = min(state.rules.segment_tokens, state.tokens_left)
+    return Transition(state, Propose(members, max_tokens, _required(state, len(members))))
+
+
+def _judge(state: QueryState) -> Transition:
+    candidates = state.round.candidates
+    finished = [i for i, distinct in enumerate(candidates) if distinct.candidate.finished]
+    if finished and state.rules.fast_finish:
+        return _commit(state, without_vote(candidates, winner=finished[0]))
+    if len(candidates) == 1:
+        return _agree(state)
+    assignments = {m: unscored for m in state.present if (unscored := missing(state, m))}
+    if not assignments:
+        return _decide(state, by_vote(state))
+    return Transition(state, Score(assignments, _required(state, len(assignments))))
+
+
+def _agree(state: QueryState) -> Transition:
+    """Commits the only candidate, without a vote.
+
+    While members might be called back, its confidence must be known. If it did not come with the
+    proposals, one of its proposers is asked for it: the first by name, as the order of the members
+    must not matter here.
+    """
+    (only,) = state.round.candidates
+    proposers = [member for member in only.proposers if member in state.present]
+    if _may_recall(state) and confidence_in(state, only.candidate) is None and proposers:
+        return Transition(state, Score({min(proposers): (only.candidate,)}, required=1))
+    return _decide(state, without_vote((only,)))
+
+
+def _decide(state: QueryState, verdict: Verdict) -> Transition:
+    confidence = confidence_in(state, verdict.winning.candidate)
+    ratio = state.rules.exit.recall_ratio
+    if _may_recall(state) and falters(confidence, state.confidences, ratio):
+        return _come_back(state)
+    return _commit(state, verdict)
+
+
+def _commit(state: QueryState, verdict: Verdict) -> Transition:
+    state, commit, reason = committed(state, verdict)
+    following = _finish(state, reason) if reason else _next_round(state)
+    return replace(following, commit=commit)
+
+
+def _finish(state: QueryState, reason: FinishReason) -> Transition:
+    return Transition(state, Finish(reason, state.scanner.held))
+
+
+def _lose_quorum(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
+    return Transition(state, LoseQuorum(present=len(members), quorum=state.rules.quorum))
+
+
+def _may_recall(state: QueryState) -> bool:
+    return bool(state.dormant) and recalls(state.rules.exit)
+
+
+def _lacks_quorum(state: QueryState, members: tuple[MemberName, ...]) -> bool:
+    """Whether too few answered. Members that left early stand by and count as there."""
+    return len(members) + len(state.dormant) < max(1, state.rules.quorum)
+
+
+def _required(state: QueryState, asked: int) -> int:
+    return min(asked, max(1, state.rules.quorum - len(state.dormant)))

@@ -1,0 +1,83 @@
+"""The settings of one query, resolved: what the ensemble says, with the request's overrides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fuser_service.core.types import MemberName
+
+
+class Statistic(Enum):
+    """Which number stands for a verifier's opinion of a candidate."""
+
+    GEOMETRIC = "geometric"
+    MEAN_PROBABILITY = "mean_probability"
+    PER_BYTE = "per_byte"
+
+
+class Weighting(Enum):
+    """How the verifiers' weights develop: equal (SpecFuse), or rewarded for winning (SpecEM)."""
+
+    UNIFORM = "uniform"
+    HEDGE = "hedge"
+
+
+class SelfJudgement(Enum):
+    """Whether a model's score of its own candidate counts."""
+
+    INCLUDE = "include"
+    DROP = "drop"
+
+
+class ExitKind(Enum):
+    """Which exit policy decides who leaves a query early."""
+
+    NONE = "none"
+    ENTROPY_SOFTMAX = "entropy_softmax"
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRules:
+    """When members leave a query, and come back.
+
+    `tau0` scales the softmax's temperature (dimensionless), `alpha` the threshold alpha / |A|.
+    Nobody leaves before `min_rounds` rounds or below `min_models` members. With `recall`, members
+    that left come back for a round whose winner's confidence falls below `recall_ratio` of the mean
+    confidence of this query's earlier rounds.
+    """
+
+    kind: ExitKind = ExitKind.ENTROPY_SOFTMAX
+    tau0: float = 0.1
+    alpha: float = 0.5
+    min_rounds: int = 1
+    min_models: int = 1
+    recall: bool = True
+    recall_ratio: float = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What governs the rounds of one query.
+
+    `members` are in the ensemble's order, which breaks ties. `segment_tokens` (at least 1) is the
+    most a member drafts a round; `max_tokens` (at least 1) the most the answer may have, counted in
+    the winners' own tokens. `eta` is hedge's learning rate. `quorum` (at least 1) is the fewest
+    members that must answer for the query to go on; members that left early stand by and count. A
+    member that is late in `max_misses` rounds leaves the query.
+    """
+
+    members: tuple[MemberName, ...]
+    max_tokens: int
+    segment_tokens: int = 10
+    stop: tuple[str, ...] = ()
+    statistic: Statistic = Statistic.GEOMETRIC
+    weighting: Weighting = Weighting.UNIFORM
+    eta: float = 1.0
+    self_judgement: SelfJudgement = SelfJudgement.INCLUDE
+    fast_finish: bool = False
+    exit: ExitRules = ExitRules()
+    quorum: int = 1
+    max_misses: int = 2

@@ -1,0 +1,118 @@
+"""Everything known about a query between two steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from fuser_service.core.candidates import DistinctCandidate, distinct_candidates
+from fuser_service.core.types import Departure, DepartureReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from fuser_service.core.rules import Rules
+    from fuser_service.core.stops import StopScanner
+    from fuser_service.core.types import Candidate, MemberName, Proposal, Score
+    from fuser_service.core.weights import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class RoundState:
+    """A round in progress.
+
+    `proposals` and `scores` hold, in the ensemble's order, the members that proposed in time;
+    `asked_to_score` and `late` those that were, in any phase. `departures_before` is how many
+    departures the query had when the round began.
+    """
+
+    number: int
+    departures_before: int = 0
+    proposals: Mapping[MemberName, Proposal] = field(default_factory=dict)
+    scores: Mapping[MemberName, Mapping[Candidate, Score]] = field(default_factory=dict)
+    asked_to_score: frozenset[MemberName] = frozenset()
+    late: frozenset[MemberName] = frozenset()
+    recalled: tuple[MemberName, ...] = ()
+
+    @property
+    def candidates(self) -> tuple[DistinctCandidate, ...]:
+        """The distinct candidates so far, earliest proposer first."""
+        return distinct_candidates(self.proposals)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryState:
+    """A query between two steps.
+
+    `committed` and `committed_tokens` include what a resumed query brought along. `active` members
+    are asked; `dormant` ones left by the exit policy and stand by; the rest are lost. Both are in
+    the ensemble's order. `quality` is each active member's cumulative fused share over the last
+    `evidence` rounds, `confidences` the winners' confidence in every round where it is known.
+    """
+
+    rules: Rules
+    committed: tuple[str, ...]
+    committed_tokens: int
+    scanner: StopScanner
+    active: tuple[MemberName, ...]
+    weights: Weights
+    quality: Mapping[MemberName, float]
+    round: RoundState
+    dormant: tuple[MemberName, ...] = ()
+    departures: tuple[Departure, ...] = ()
+    misses: Mapping[MemberName, int] = field(default_factory=dict)
+    evidence: int = 0
+    confidences: tuple[float, ...] = ()
+
+    @property
+    def present(self) -> tuple[MemberName, ...]:
+        """The members of this round: those that proposed and are neither lost nor late."""
+        return tuple(
+            member
+            for member in self.active
+            if member in self.round.proposals and member not in self.round.late
+        )
+
+    @property
+    def lost(self) -> tuple[Departure, ...]:
+        """The members lost to failure or lateness, in the order of their loss."""
+        return tuple(d for d in self.departures if d.reason is not DepartureReason.EXIT)
+
+    @property
+    def tokens_left(self) -> int:
+        """Tokens the answer may still have."""
+        return self.rules.max_tokens - self.committed_tokens
+
+    def in_order(self, members: Iterable[MemberName]) -> tuple[MemberName, ...]:
+        """These members in the ensemble's order."""
+        chosen = set(members)
+        return tuple(member for member in self.rules.members if member in chosen)
+
+    def losing(self, departures: Iterable[Departure]) -> QueryState:
+        """The state after members are lost to failure or lateness."""
+        departures = tuple(departures)
+        lost = {departure.member for departure in departures}
+        return replace(
+            self,
+            active=tuple(member for member in self.active if member not in lost),
+            quality={m: quality for m, quality in self.quality.items() if m not in lost},
+            departures=self.departures + departures,
+        )
+
+    def exiting(self, members: Iterable[MemberName]) -> QueryState:
+        """The state after the exit policy sends members away."""
+        members = tuple(members)
+        state = self.losing(Departure(member, DepartureReason.EXIT) for member in members)
+        return replace(state, dormant=self.in_order((*self.dormant, *members)))
+
+    def recalling(self) -> QueryState:
+        """The state after all dormant members come back for this round: quality starts afresh."""
+        active = self.in_order((*self.active, *self.dormant))
+        return replace(
+            self,
+            active=active,
+            dormant=(),
+            quality=dict.fromkeys(active, 0.0),
+            evidence=0,
+            round=replace(self.round, recalled=self.dormant),
+        )

@@ -1,0 +1,151 @@
+"""The vocabulary of a query: what is asked, proposed, judged and committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+MemberName = str
+"""A member's name, unique within its ensemble. The ensemble's order of members breaks ties."""
+
+
+class Role(Enum):
+    """Who wrote a message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+Prompt = tuple[Message, ...] | str
+"""A conversation, which each model renders with its own chat template, or raw text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything a member must know to continue an answer; `session_id` is only a caching hint."""
+
+    prompt: Prompt
+    committed: tuple[str, ...]
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How members draw tokens. `temperature` 0 is greedy; `top_p` 1, `top_k` 0 cut nothing off."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A proposed continuation; `finished` says that the answer would end after it."""
+
+    text: str
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a verifier makes of a candidate.
+
+    `logprob_sum` in nats over `token_count` tokens (a finished candidate's end token included),
+    `probability_mean` the arithmetic mean of their probabilities, `byte_count` of the UTF-8 text.
+    """
+
+    logprob_sum: float
+    probability_mean: float
+    token_count: int
+    byte_count: int
+
+
+class SegmentFinish(Enum):
+    """Why a proposal ends: the segment's token limit, the model's end token, or a stop string."""
+
+    LENGTH = "length"
+    END = "end"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A member's next segment, `token_count` of its own tokens long.
+
+    `own_score` is the member's own score of its candidate if drafting gave it exactly; that member
+    need not be asked again.
+    """
+
+    text: str
+    finish: SegmentFinish
+    token_count: int
+    own_score: Score | None = None
+
+
+class FinishReason(Enum):
+    """Why an answer ends: complete (or at a stop string), or at max_tokens."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class DepartureReason(Enum):
+    """Why a member is no longer asked: the exit policy, a failure, or lateness."""
+
+    EXIT = "exit"
+    FAILED = "failed"
+    STRAGGLER = "straggler"
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A member that is no longer asked. `detail` never holds prompt or answer text."""
+
+    member: MemberName
+    reason: DepartureReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedCandidate:
+    """A distinct candidate of a round.
+
+    `share` is its fused share; the shares of a round sum to 1, and what is committed without a
+    vote has 1. `judgements` holds each verifier's own share, which sum to 1 over the candidates,
+    those it proposed included even where they do not count; empty if the round was not scored.
+    """
+
+    candidate: Candidate
+    proposers: tuple[MemberName, ...]
+    share: float
+    judgements: tuple[tuple[MemberName, float], ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedRound:
+    """What a round added to the answer, and how it came about.
+
+    `segment` is the committed text; `text` what may be shown now (the end of `segment` is held back
+    while it could still become a stop string). `number` is 1 for the first round of this call.
+    `candidates` come best first; `active` are the members that took part, in the ensemble's order.
+    """
+
+    number: int
+    segment: str
+    text: str
+    winner: MemberName
+    token_count: int
+    candidates: tuple[JudgedCandidate, ...]
+    active: tuple[MemberName, ...]
+    left: tuple[Departure, ...] = ()
+    recalled: tuple[MemberName, ...] = ()
