@@ -71,7 +71,7 @@ class ContextTooLong(InvalidArgument):
     def __init__(self, *, tokens: int, window: int) -> None:
         super().__init__(
             "context",
-            f"{tokens} tokens do not fit the model's context window of {window}; shorten the prompt",
+            f"{tokens} tokens do not fit the model's context window of {window}; shorten it",
             tokens=str(tokens),
             window=str(window),
         )

@@ -652,7 +652,10 @@ Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
 
 @_typing.final
 class ResumePoint(_message.Message):
-    """In the status details of a query that could not go on: what a new call needs to do so."""
+    """In the status details of a query that could not go on: what a new call needs to do so. Left out
+    when it would not fit a status (about 6 KiB): callers that want to resume long answers keep every
+    SegmentCommitted.segment themselves, as the Python client does.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

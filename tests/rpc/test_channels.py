@@ -1,0 +1,52 @@
+"""Channels: what they check, what they limit, how they come back."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from specfuse.errors import InvalidArgument, Misconfigured
+from specfuse.rpc.channels import open_blocking_channel, open_channel
+from specfuse.rpc.errors import from_rpc_error
+from specfuse.v1 import fuser_service_pb2 as pb
+from specfuse.v1.fuser_service_pb2_grpc import FuserServiceStub
+from tests.support.fuser_door import ScriptedFuser, open_door, script, segment
+
+
+@pytest.mark.parametrize("target", ["", "  "])
+def test_empty_target_is_an_error(target: str) -> None:
+    for open_any in (open_channel, open_blocking_channel):
+        with pytest.raises(Misconfigured, match="target: empty"):
+            open_any(target)
+
+
+async def test_channel_keeps_its_own_message_limit() -> None:
+    fuser = ScriptedFuser(script(segment(1, "y" * 5000)))
+    async with (
+        open_door(fuser) as server,
+        open_channel(server.address, max_message_bytes=4096) as channel,
+    ):
+        stub = FuserServiceStub(channel)
+        for request in (pb.GenerateRequest(raw_prompt="x" * 5000), pb.GenerateRequest()):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Generate(request).read()
+            assert isinstance(from_rpc_error(caught.value), InvalidArgument)
+
+
+async def test_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://192.0.2.1:1")
+    async with open_door(ScriptedFuser()) as server, open_channel(server.address) as channel:
+        await FuserServiceStub(channel).ListEnsembles(pb.ListEnsemblesRequest(), timeout=10)
+
+
+async def test_channel_finds_a_server_that_came_back() -> None:
+    async with open_door(ScriptedFuser()) as server:
+        address = server.address
+    async with open_channel(address) as channel:
+        stub = FuserServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ListEnsembles(pb.ListEnsemblesRequest())
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        async with open_door(ScriptedFuser(), listen=address):
+            await stub.ListEnsembles(pb.ListEnsemblesRequest(), wait_for_ready=True, timeout=20)
