@@ -1,0 +1,1 @@
+"""Fuses the proposals of several models into one answer, round by round."""

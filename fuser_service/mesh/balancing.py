@@ -1,0 +1,68 @@
+"""Which replica of a member serves a session.
+
+Rendezvous hashing: every fuser process ranks the endpoints alike from the session's name alone, so
+a session finds the replica that has its key-value cache, and when an endpoint goes only its own
+sessions move. A load bound (consistent hashing with bounded loads: Mirrokni, Thorup, Zadimoghaddam)
+keeps a popular endpoint from taking more than its share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from fuser_service.mesh.discovery import Endpoint
+
+LOAD_BOUND = 1.25
+"""No endpoint gets a new session while its load is above this multiple of the mean."""
+
+PINS_KEPT = 16_384
+"""Sessions remembered per member; about 2 MB. A forgotten session is chosen for anew."""
+
+
+def ranked(session_id: str, endpoints: Collection[Endpoint]) -> tuple[Endpoint, ...]:
+    """The endpoints in the session's order of preference, which depends on nothing else."""
+    return tuple(sorted(endpoints, key=lambda endpoint: _affinity(session_id, endpoint)))
+
+
+def choose(preferred: Sequence[Endpoint], loads: Mapping[Endpoint, int]) -> Endpoint:
+    """The first endpoint with room for one more call, `preferred` being not empty.
+
+    `loads` are the calls in flight per endpoint. Room is ceil(LOAD_BOUND * mean), the new call
+    counted; somebody always has it, since not all can be above the mean.
+    """
+    total = sum(loads.get(endpoint, 0) for endpoint in preferred) + 1
+    room = math.ceil(LOAD_BOUND * total / len(preferred))
+    return next(endpoint for endpoint in preferred if loads.get(endpoint, 0) < room)
+
+
+class Pins:
+    """Remembers which endpoint serves a session, so that load does not move it in mid-answer."""
+
+    def __init__(self, kept: int = PINS_KEPT) -> None:
+        self._kept = kept
+        self._pins: OrderedDict[str, Endpoint] = OrderedDict()
+
+    def pick(
+        self, session_id: str, endpoints: Collection[Endpoint], loads: Mapping[Endpoint, int]
+    ) -> Endpoint:
+        """The session's endpoint if it is among `endpoints`, otherwise a new one, remembered."""
+        endpoint = self._pins.get(session_id)
+        if endpoint is None or endpoint not in endpoints:
+            endpoint = choose(ranked(session_id, endpoints), loads)
+        self._pins[session_id] = endpoint
+        self._pins.move_to_end(session_id)
+        if len(self._pins) > self._kept:
+            self._pins.popitem(last=False)
+        return endpoint
+
+
+def _affinity(session_id: str, endpoint: Endpoint) -> bytes:
+    """A number that is random over sessions and endpoints, and the same everywhere."""
+    name = f"{len(session_id)}:{session_id}{endpoint}"
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()

@@ -1,0 +1,33 @@
+"""Where a member's replicas are, now and from now on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+Endpoint = str
+"""`host:port` of one replica of a member."""
+
+
+class Discovery(Protocol):
+    """Knows a member's replicas. Whether they answer is not its business."""
+
+    def watch(self) -> AsyncIterator[tuple[Endpoint, ...]]:
+        """Yields all endpoints at once, then all of them again after each change.
+
+        Ends if nothing can change any more. Does not raise: a source that cannot be reached means
+        no news.
+        """
+
+
+class StaticDiscovery:
+    """The endpoints that the settings list, for good."""
+
+    def __init__(self, endpoints: tuple[Endpoint, ...]) -> None:
+        self._endpoints = endpoints
+
+    async def watch(self) -> AsyncIterator[tuple[Endpoint, ...]]:
+        """Yields the endpoints once."""
+        yield self._endpoints

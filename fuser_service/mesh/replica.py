@@ -1,0 +1,137 @@
+"""One endpoint of a member: its channel, whether it is healthy, and the calls it has in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from fuser_service.mesh.breaker import Breaker
+from specfuse.errors import Cancelled, DeadlineExceeded, Unavailable
+from specfuse.rpc.errors import from_rpc_error
+from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fuser_service.mesh.discovery import Endpoint
+    from specfuse.rpc.deadline import Deadline
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+_WATCH_AGAIN_SECONDS = (0.2, 0.6)
+"""Range of the pause before health is watched anew; a range, lest all fusers knock at once."""
+
+_CLOSE_GRACE_SECONDS = 60.0
+"""How long a replica that is no longer wanted may take to answer what it was asked."""
+
+
+class Health(Enum):
+    """What an endpoint says of itself. `UNHEARD` until its first word."""
+
+    UNHEARD = "unheard"
+    SERVING = "serving"
+    DOWN = "down"
+
+
+class Replica:
+    """One endpoint. Create it on a running event loop; it watches the endpoint's health at once."""
+
+    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel) -> None:
+        self.endpoint = endpoint
+        self.stub = ModelServiceStub(channel)
+        self.in_flight = 0
+        self._channel = channel
+        self._breaker = Breaker()
+        self._health = Health.UNHEARD
+        self._watching = asyncio.create_task(self._watch())
+
+    @property
+    def allowed(self) -> bool:
+        """Whether its breaker lets a call through."""
+        return self._breaker.allows
+
+    @property
+    def hopeful(self) -> bool:
+        """Whether a call is thought to succeed. False also while it drains."""
+        return self.allowed and self._health is not Health.DOWN
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        deadline: Deadline,
+    ) -> Response:
+        """The response of `method`, one of this replica's stub.
+
+        Raises:
+            SpecFuseError: what went wrong. `Unavailable` speaks of the endpoint, the others do not.
+        """
+        self._breaker.started()
+        self.in_flight += 1
+        try:
+            response = await method(request, timeout=deadline.timeout)
+        except grpc.aio.AioRpcError as rpc_error:
+            error = from_rpc_error(rpc_error, peer=self.endpoint)
+            self._learn_from(error)
+            raise error from rpc_error
+        except asyncio.CancelledError as cancelled:
+            self._breaker.abandoned()
+            if _asked_to_stop():
+                raise
+            raise Unavailable(f"{self.endpoint} is gone") from cancelled  # its channel was closed
+        else:
+            self._breaker.succeeded()
+            return response
+        finally:
+            self.in_flight -= 1
+
+    async def close(self, grace: float = _CLOSE_GRACE_SECONDS) -> None:
+        """Lets calls in flight finish within `grace` seconds, then closes the channel."""
+        self._watching.cancel()
+        await asyncio.gather(self._watching, return_exceptions=True)
+        await self._channel.close(grace)
+
+    def _learn_from(self, error: Exception) -> None:
+        if isinstance(error, Unavailable):
+            self._breaker.failed()
+        elif isinstance(error, Cancelled | DeadlineExceeded):
+            self._breaker.abandoned()
+        else:
+            self._breaker.succeeded()
+
+    async def _watch(self) -> None:
+        async for serving in _health_of(self._channel):
+            if serving and self._health is Health.DOWN:
+                self._breaker.succeeded()  # it is back: what its breaker knew is out of date
+            self._health = Health.SERVING if serving else Health.DOWN
+
+
+def _asked_to_stop() -> bool:
+    """Whether somebody cancelled this very task, rather than the call it awaits."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+async def _health_of(channel: grpc.aio.Channel) -> AsyncIterator[bool]:
+    """Whether the endpoint serves, whenever it says so; False when the connection breaks."""
+    watch = channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+    while True:
+        try:
+            async for response in watch(health_pb2.HealthCheckRequest()):
+                yield response.status == health_pb2.HealthCheckResponse.SERVING
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                yield True  # without the health service, being reachable is all there is to know
+                return
+        yield False
+        await asyncio.sleep(random.uniform(*_WATCH_AGAIN_SECONDS))  # noqa: S311 (not a secret)

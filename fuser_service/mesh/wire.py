@@ -1,0 +1,93 @@
+"""Between the fuser's own types and the model service's messages. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from fuser_service.core.types import Proposal, Role, Score, SegmentFinish
+from specfuse.errors import ModelFailure
+from specfuse.v1 import model_service_pb2 as pb
+from specfuse.v1 import prompt_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fuser_service.core.types import Candidate, Context, Sampling
+
+_ROLES = {
+    Role.SYSTEM: prompt_pb2.ROLE_SYSTEM,
+    Role.USER: prompt_pb2.ROLE_USER,
+    Role.ASSISTANT: prompt_pb2.ROLE_ASSISTANT,
+}
+_FINISHES = {
+    pb.SEGMENT_FINISH_LENGTH: SegmentFinish.LENGTH,
+    pb.SEGMENT_FINISH_END: SegmentFinish.END,
+    pb.SEGMENT_FINISH_STOP: SegmentFinish.STOP,
+}
+
+
+def propose_request(
+    context: Context, *, max_tokens: int, sampling: Sampling, stop: Sequence[str]
+) -> pb.ProposeSegmentRequest:
+    """What asks a model for its next segment."""
+    return pb.ProposeSegmentRequest(
+        context=_context(context),
+        max_tokens=max_tokens,
+        sampling=prompt_pb2.Sampling(
+            temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k
+        ),
+        stop=stop,
+        seed=sampling.seed,
+    )
+
+
+def score_request(context: Context, candidates: Sequence[Candidate]) -> pb.ScoreSegmentsRequest:
+    """What asks a model for its opinion of the candidates."""
+    return pb.ScoreSegmentsRequest(
+        context=_context(context),
+        candidates=[pb.Candidate(text=one.text, finished=one.finished) for one in candidates],
+    )
+
+
+def proposal(response: pb.ProposeSegmentResponse) -> Proposal:
+    """The segment a model proposed.
+
+    Raises:
+        ModelFailure: the response says something that the contract rules out.
+    """
+    segment = response.segment
+    finish = _FINISHES.get(segment.finish)
+    if finish is None:
+        raise ModelFailure(f"a segment with finish {segment.finish}, which the contract lacks")
+    own_score = _score(segment.own_score) if segment.HasField("own_score") else None
+    return Proposal(segment.text, finish, segment.token_count, own_score)
+
+
+def scores(response: pb.ScoreSegmentsResponse, *, expected: int) -> tuple[Score, ...]:
+    """A model's score of each of `expected` candidates, in order.
+
+    Raises:
+        ModelFailure: the response says something that the contract rules out.
+    """
+    if len(response.scores) != expected:
+        raise ModelFailure(f"{len(response.scores)} scores for {expected} candidates")
+    return tuple(_score(score) for score in response.scores)
+
+
+def _context(context: Context) -> pb.Context:
+    message = pb.Context(committed_segments=context.committed, session_id=context.session_id)
+    if isinstance(context.prompt, str):
+        message.raw_prompt = context.prompt
+    else:
+        message.conversation.messages.extend(
+            prompt_pb2.Message(role=_ROLES[turn.role], content=turn.content)
+            for turn in context.prompt
+        )
+    return message
+
+
+def _score(score: pb.Score) -> Score:
+    if not (math.isfinite(score.logprob_sum) and math.isfinite(score.probability_mean)):
+        raise ModelFailure("a score that is not a finite number")
+    return Score(score.logprob_sum, score.probability_mean, score.token_count, score.byte_count)

@@ -1,0 +1,217 @@
+"""What a fuser service tells Prometheus. Every number is counted here and nowhere else.
+
+Label values are bounded: members, ensembles and teams are those of the settings, the rest are fixed
+words. Counters exist at 0 from the start, so that rates and alerts see the first event.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Final, get_args
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from fuser_service.core.types import DepartureReason
+from fuser_service.ports import AvoidedBecause, Outcome, Phase, Rpc
+from fuser_service.service import RequestOutcome
+from specfuse.rpc.buckets import COUNTS, PER_TOKEN_SECONDS, REQUEST_SECONDS, SHORT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client import CollectorRegistry
+
+    from fuser_service.core.types import Departure, MemberName
+
+OTHER_TEAM: Final = "other"
+"""Whom tokens are counted for if the caller names no team, or one the settings do not."""
+
+_MEMBER_COUNTS: Final = (1, 2, 3, 4, 5, 6, 8, 10, 16, 32, 64)
+
+
+class FuserMetrics:
+    """Implements `ports.FusionObserver` and `service.RequestObserver` as metrics of `registry`."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        members: Iterable[MemberName],
+        ensembles: Iterable[str],
+        teams: Iterable[str],
+    ) -> None:
+        self._teams = frozenset(teams)
+        self._define_round_metrics(registry)
+        self._define_member_metrics(registry)
+        self._define_request_metrics(registry)
+        self._start_at_zero(tuple(members), tuple(ensembles))
+
+    def call_ended(self, member: MemberName, rpc: Rpc, outcome: Outcome, seconds: float) -> None:
+        """A call to a member ended."""
+        self._calls.labels(member, rpc, outcome).inc()
+        self._call_seconds.labels(member, rpc).observe(seconds)
+
+    def calls_avoided(self, member: MemberName, because: AvoidedBecause, calls: int) -> None:
+        """A round needed `calls` calls fewer of a member than the full two."""
+        self._calls_avoided.labels(member, because).inc(calls)
+
+    def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
+        """A phase of a round, or the whole round, ended."""
+        self._round_seconds.labels(ensemble, phase).observe(seconds)
+
+    def straggler_waited(self, seconds: float) -> None:
+        """Beyond the quorum's answer, a round waited this long for late members."""
+        self._straggler_seconds.observe(seconds)
+
+    def segment_won(self, member: MemberName) -> None:
+        """A member's proposal was committed."""
+        self._wins.labels(member).inc()
+
+    def tokens_discarded(self, member: MemberName, tokens: int) -> None:
+        """A member drafted tokens that were not committed."""
+        self._discarded_tokens.labels(member).inc(tokens)
+
+    def member_left(self, departure: Departure) -> None:
+        """A member left a query."""
+        self._exits.labels(departure.member, departure.reason.value).inc()
+
+    def active_members(self, ensemble: str, members: int) -> None:  # noqa: ARG002 (no such label)
+        """A round began with so many members."""
+        self._active_members.observe(members)
+
+    def request_started(self) -> None:
+        """A request came in."""
+        self._in_flight.inc()
+
+    def first_segment(self, seconds: float) -> None:
+        """A request's first segment was committed, so long after it came in."""
+        self._first_segment_seconds.observe(seconds)
+
+    def tokens_committed(self, ensemble: str, team: str, tokens: int) -> None:
+        """A segment of so many tokens was committed."""
+        known = team if team in self._teams else OTHER_TEAM
+        self._output_tokens.labels(ensemble, known).inc(tokens)
+
+    def answered(self, rounds: int, seconds_per_token: float | None) -> None:
+        """An answer was completed in so many rounds."""
+        self._rounds.observe(rounds)
+        if seconds_per_token is not None:
+            self._token_seconds.observe(seconds_per_token)
+
+    def request_ended(self, outcome: RequestOutcome, seconds: float) -> None:
+        """A request ended."""
+        self._in_flight.dec()
+        self._request_seconds.labels(outcome).observe(seconds)
+
+    def _define_round_metrics(self, registry: CollectorRegistry) -> None:
+        self._round_seconds = Histogram(
+            "specfuse_round_duration_seconds",
+            "Wall clock of a committed round, by phase: propose, score, or the round in total.",
+            ("ensemble", "phase"),
+            buckets=SHORT_SECONDS,
+            registry=registry,
+        )
+        self._straggler_seconds = Histogram(
+            "specfuse_straggler_wait_seconds",
+            "How long a round waited for late members once its quorum had answered.",
+            buckets=SHORT_SECONDS,
+            registry=registry,
+        )
+        self._active_members = Histogram(
+            "specfuse_active_members",
+            "Members that a round began with.",
+            buckets=_MEMBER_COUNTS,
+            registry=registry,
+        )
+        self._rounds = Histogram(
+            "specfuse_rounds_per_request",
+            "Rounds of a completed answer.",
+            buckets=COUNTS,
+            registry=registry,
+        )
+
+    def _define_member_metrics(self, registry: CollectorRegistry) -> None:
+        self._call_seconds = Histogram(
+            "specfuse_member_call_duration_seconds",
+            "Duration of a call to a member, however it ended.",
+            ("model_name", "rpc"),
+            buckets=SHORT_SECONDS,
+            registry=registry,
+        )
+        self._calls = Counter(
+            "specfuse_member_calls",
+            "Calls to members, by how they ended.",
+            ("model_name", "rpc", "outcome"),
+            registry=registry,
+        )
+        self._calls_avoided = Counter(
+            "specfuse_member_calls_avoided",
+            "Calls that two per member and round would have taken beyond those made, by why not.",
+            ("model_name", "reason"),
+            registry=registry,
+        )
+        self._wins = Counter(
+            "specfuse_segment_wins",
+            "Committed segments, by the member that proposed them.",
+            ("model_name",),
+            registry=registry,
+        )
+        self._exits = Counter(
+            "specfuse_member_exits",
+            "Members that left a query before its end, by why.",
+            ("model_name", "reason"),
+            registry=registry,
+        )
+        self._discarded_tokens = Counter(
+            "specfuse_discarded_tokens",
+            "Tokens that were drafted and not committed.",
+            ("model_name",),
+            registry=registry,
+        )
+
+    def _define_request_metrics(self, registry: CollectorRegistry) -> None:
+        self._first_segment_seconds = Histogram(
+            "specfuse_time_to_first_segment_seconds",
+            "From a request's arrival to its first committed segment.",
+            buckets=SHORT_SECONDS,
+            registry=registry,
+        )
+        self._token_seconds = Histogram(
+            "specfuse_time_per_output_token_seconds",
+            "Mean time per token after the first segment, of a completed answer.",
+            buckets=PER_TOKEN_SECONDS,
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "specfuse_request_duration_seconds",
+            "Duration of a request, by how it ended.",
+            ("outcome",),
+            buckets=REQUEST_SECONDS,
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "specfuse_requests_in_flight", "Requests being answered now.", registry=registry
+        )
+        self._output_tokens = Counter(
+            "specfuse_output_tokens",
+            "Committed tokens, counted in the winners' tokenizers.",
+            ("ensemble", "team"),
+            registry=registry,
+        )
+
+    def _start_at_zero(self, members: tuple[MemberName, ...], ensembles: tuple[str, ...]) -> None:
+        for member in members:
+            self._wins.labels(member)
+            self._discarded_tokens.labels(member)
+            for rpc, outcome in product(get_args(Rpc), get_args(Outcome)):
+                self._calls.labels(member, rpc, outcome)
+            for because in get_args(AvoidedBecause):
+                self._calls_avoided.labels(member, because)
+            for reason in DepartureReason:
+                self._exits.labels(member, reason.value)
+        for ensemble, team in product(ensembles, (*self._teams, OTHER_TEAM)):
+            self._output_tokens.labels(ensemble, team)
+        for ensemble, phase in product(ensembles, get_args(Phase)):
+            self._round_seconds.labels(ensemble, phase)
+        for outcome in get_args(RequestOutcome):
+            self._request_seconds.labels(outcome)

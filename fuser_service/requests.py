@@ -1,0 +1,243 @@
+"""What a caller may ask, and how it becomes a query: checked, and completed by the settings. Pure.
+
+Fields are named as in the contract, whichever door a request came through. No error repeats text
+of a prompt or an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from fuser_service.core.rules import (
+    ExitKind,
+    ExitRules,
+    Rules,
+    SelfJudgement,
+    Statistic,
+    Weighting,
+)
+from fuser_service.core.types import Message, Prompt, Role, Sampling
+from fuser_service.fusion import Query, Timings
+from specfuse.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fuser_service.settings import Ensemble, Exit, Limits
+
+T = TypeVar("T")
+
+MAX_MESSAGES = 1024
+MAX_STOPS = 16
+MAX_STOP_BYTES = 256
+MAX_SESSION_ID_BYTES = 128
+MAX_TEMPERATURE = 2.0
+MAX_TOP_K = 1000
+MAX_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """Settings of the ensemble that one request may change. None keeps the ensemble's."""
+
+    segment_tokens: int | None = None
+    statistic: Statistic | None = None
+    weighting: Weighting | None = None
+    exit_policy: ExitKind | None = None
+    recall: bool | None = None
+    self_judgement: bool | None = None
+    fast_finish: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """One query as it was asked, unchecked.
+
+    An empty `ensemble` means the only one; `max_tokens` and `sampling` None mean the ensemble's; an
+    empty `session_id` means a digest of the prompt. `team` is whom the answer's tokens are counted
+    for.
+    """
+
+    prompt: Prompt
+    ensemble: str = ""
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    sampling: Sampling | None = None
+    seed: int = 0
+    overrides: Overrides = Overrides()
+    committed_segments: tuple[str, ...] = ()
+    committed_tokens: int = 0
+    session_id: str = ""
+    team: str = ""
+
+
+def resolve(request: GenerateRequest, name: str, ensemble: Ensemble, limits: Limits) -> Query:
+    """The query that `request` asks of the ensemble called `name`.
+
+    Raises:
+        InvalidArgument: a field is wrong; names it, its value and what it may be.
+    """
+    _check_prompt(request.prompt, limits)
+    _check_committed(request, limits)
+    _at_most("session_id", _bytes("session_id", request.session_id), MAX_SESSION_ID_BYTES, "bytes")
+    return Query(
+        ensemble=name,
+        rules=_rules(request, ensemble),
+        prompt=request.prompt,
+        session_id=request.session_id or _digest(request.prompt),
+        sampling=_sampling(request, ensemble),
+        committed_segments=request.committed_segments,
+        committed_tokens=request.committed_tokens,
+        timings=Timings(
+            straggler_grace_seconds=ensemble.straggler_grace_seconds,
+            round_timeout_seconds=ensemble.round_timeout_seconds,
+        ),
+    )
+
+
+def _rules(request: GenerateRequest, ensemble: Ensemble) -> Rules:
+    overrides = request.overrides
+    max_tokens = _chosen(request.max_tokens, ensemble.max_tokens)
+    _between("max_tokens", max_tokens, 1, ensemble.max_tokens_limit)
+    segment_tokens = _chosen(overrides.segment_tokens, ensemble.segment_tokens)
+    _between("overrides.segment_tokens", segment_tokens, 1, ensemble.segment_tokens_limit)
+    _check_stop(request.stop)
+    return Rules(
+        members=ensemble.members,
+        max_tokens=max_tokens,
+        segment_tokens=segment_tokens,
+        stop=request.stop,
+        statistic=_chosen(overrides.statistic, ensemble.statistic),
+        weighting=_chosen(overrides.weighting, ensemble.weighting),
+        eta=ensemble.eta,
+        self_judgement=_self_judgement(overrides, ensemble),
+        fast_finish=_chosen(overrides.fast_finish, ensemble.fast_finish),
+        exit=_exit(overrides, ensemble.exit),
+        quorum=ensemble.quorum,
+        max_misses=ensemble.max_misses,
+    )
+
+
+def _exit(overrides: Overrides, exit_: Exit) -> ExitRules:
+    kind = _chosen(overrides.exit_policy, exit_.policy)
+    if overrides.recall and kind is ExitKind.NONE:
+        problem = "is true, which contradicts exit policy none: nobody leaves; drop one of the two"
+        raise InvalidArgument("overrides.recall", problem)
+    return ExitRules(
+        kind=kind,
+        tau0=exit_.tau0,
+        alpha=exit_.alpha,
+        min_rounds=exit_.min_rounds,
+        min_models=exit_.min_models,
+        recall=_chosen(overrides.recall, exit_.recall),
+        recall_ratio=exit_.recall_ratio,
+    )
+
+
+def _self_judgement(overrides: Overrides, ensemble: Ensemble) -> SelfJudgement:
+    if overrides.self_judgement is None:
+        return ensemble.self_judgement
+    return SelfJudgement.INCLUDE if overrides.self_judgement else SelfJudgement.DROP
+
+
+def _sampling(request: GenerateRequest, ensemble: Ensemble) -> Sampling:
+    ours = ensemble.sampling
+    sampling = request.sampling or Sampling(ours.temperature, ours.top_p, ours.top_k)
+    _between("sampling.temperature", sampling.temperature, 0.0, MAX_TEMPERATURE)
+    if not 0.0 < sampling.top_p <= 1.0:
+        _refuse("sampling.top_p", str(sampling.top_p), "must be above 0 and at most 1", 1)
+    _between("sampling.top_k", sampling.top_k, 0, MAX_TOP_K)
+    _between("seed", request.seed, 0, MAX_SEED)
+    return replace(sampling, seed=request.seed)
+
+
+def _check_prompt(prompt: Prompt, limits: Limits) -> None:
+    if isinstance(prompt, str):
+        if not prompt:
+            raise InvalidArgument("raw_prompt", "is empty; it must have at least 1 byte")
+        size = _bytes("raw_prompt", prompt)
+        _at_most("raw_prompt", size, limits.prompt_bytes, "bytes")
+        return
+    _between("conversation.messages", len(prompt), 1, MAX_MESSAGES, "messages")
+    sizes = [_bytes(_content(i), message.content) for i, message in enumerate(prompt)]
+    _at_most("conversation", sum(sizes), limits.prompt_bytes, "bytes")
+    for position, message in enumerate(prompt):
+        _check_message(position, message)
+    if prompt[-1].role is not Role.USER:
+        problem = f"is {prompt[-1].role.value}; the last message must be a user's"
+        raise InvalidArgument(f"conversation.messages[{len(prompt) - 1}].role", problem)
+
+
+def _check_message(position: int, message: Message) -> None:
+    if message.role is Role.SYSTEM and position > 0:
+        problem = "is system; only the first message may be"
+        raise InvalidArgument(f"conversation.messages[{position}].role", problem)
+    if message.role is Role.USER and not message.content:
+        raise InvalidArgument(_content(position), "is empty; a user's message must have text")
+
+
+def _check_committed(request: GenerateRequest, limits: Limits) -> None:
+    segments = request.committed_segments
+    _at_most("committed_segments", len(segments), limits.committed_segments, "segments")
+    size = sum(_bytes(f"committed_segments[{i}]", text) for i, text in enumerate(segments))
+    _at_most("committed_segments", size, limits.committed_bytes, "bytes")
+    if request.committed_tokens and not segments:
+        allowed = "must be 0 when there are no committed_segments"
+        _refuse("committed_tokens", str(request.committed_tokens), allowed, 0)
+
+
+def _check_stop(stop: Iterable[str]) -> None:
+    sizes = [_bytes(f"stop[{position}]", text) for position, text in enumerate(stop)]
+    _at_most("stop", len(sizes), MAX_STOPS, "strings")
+    for position, size in enumerate(sizes):
+        _between(f"stop[{position}]", size, 1, MAX_STOP_BYTES, "bytes")
+
+
+def _digest(prompt: Prompt) -> str:
+    """A session's name for a prompt: the same in every fuser process."""
+    turns = (
+        [("raw", prompt)]
+        if isinstance(prompt, str)
+        else [(message.role.value, message.content) for message in prompt]
+    )
+    digest = hashlib.blake2b(digest_size=16)
+    for role, content in turns:
+        encoded = content.encode()
+        digest.update(f"{role}:{len(encoded)}:".encode())
+        digest.update(encoded)
+    return digest.hexdigest()
+
+
+def _content(position: int) -> str:
+    return f"conversation.messages[{position}].content"
+
+
+def _bytes(field: str, text: str) -> int:
+    """The text's length in UTF-8, which a lone surrogate does not have."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        problem = f"is not valid Unicode: a lone surrogate at position {error.start}"
+        raise InvalidArgument(field, problem) from None
+
+
+def _chosen(wished: T | None, otherwise: T) -> T:
+    return otherwise if wished is None else wished
+
+
+def _at_most(field: str, value: int, limit: int, unit: str) -> None:
+    if value > limit:
+        _refuse(field, f"{value} {unit}", f"at most {limit} are allowed", limit)
+
+
+def _between(field: str, value: float, low: float, high: float, unit: str = "") -> None:
+    """Refuses what is outside [low, high], NaN included."""
+    if not low <= value <= high:
+        limit = low if value < low else high
+        _refuse(field, f"{value} {unit}".strip(), f"must be {low} to {high}", limit)
+
+
+def _refuse(field: str, value: str, allowed: str, limit: float) -> None:
+    raise InvalidArgument(field, f"is {value}; {allowed}", value=value, limit=str(limit))

@@ -1,0 +1,224 @@
+"""Takes on queries: admission, resolution, time limits, and the numbers of each query."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from fuser_service.events import Finished, RoundCommitted
+from fuser_service.requests import resolve
+from specfuse.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+
+    from fuser_service.core.types import MemberName
+    from fuser_service.events import Event
+    from fuser_service.fusion import Fusion, Query
+    from fuser_service.ports import Member
+    from fuser_service.requests import GenerateRequest
+    from fuser_service.settings import Ensemble, Limits
+    from specfuse.rpc.deadline import Deadline
+
+RequestOutcome = Literal[
+    "ok",
+    "degraded",
+    "invalid_argument",
+    "not_found",
+    "resource_exhausted",
+    "deadline_exceeded",
+    "cancelled",
+    "unavailable",
+    "internal",
+]
+"""How a request ended: an answer (`degraded` if members were lost), or the error it ended in."""
+
+_OUTCOMES: tuple[tuple[type[BaseException], RequestOutcome], ...] = (
+    (InvalidArgument, "invalid_argument"),
+    (NotFound, "not_found"),
+    (Overloaded, "resource_exhausted"),
+    (DeadlineExceeded, "deadline_exceeded"),
+    (Unavailable, "unavailable"),
+    (Cancelled, "cancelled"),
+    (asyncio.CancelledError, "cancelled"),
+    (GeneratorExit, "cancelled"),
+    (BaseException, "internal"),
+)
+
+_SHOWN_NAME_CHARACTERS = 64
+
+
+class RequestObserver(Protocol):
+    """Told what becomes of requests. Called on the event loop; must be fast and must not raise."""
+
+    def request_started(self) -> None:
+        """A request came in."""
+
+    def first_segment(self, seconds: float) -> None:
+        """A request's first segment was committed, so long after it came in."""
+
+    def tokens_committed(self, ensemble: str, team: str, tokens: int) -> None:
+        """A segment of so many tokens was committed. `team` is what the caller said it is."""
+
+    def answered(self, rounds: int, seconds_per_token: float | None) -> None:
+        """An answer was completed in so many rounds.
+
+        `seconds_per_token` is the mean over the tokens after the first segment; None if there were
+        none.
+        """
+
+    def request_ended(self, outcome: RequestOutcome, seconds: float) -> None:
+        """A request ended. Every one that started does."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleStatus:
+    """An ensemble that can be asked, and which of its members can be reached now."""
+
+    name: str
+    members: tuple[MemberName, ...]
+    ready_members: tuple[MemberName, ...]
+    quorum: int
+    max_tokens_limit: int
+
+
+class FuserService:
+    """Answers requests with the ensembles it is given.
+
+    `members` are all members of all ensembles, by name: those that `fusion` asks.
+    """
+
+    def __init__(
+        self,
+        fusion: Fusion,
+        *,
+        ensembles: Mapping[str, Ensemble],
+        members: Mapping[MemberName, Member],
+        limits: Limits,
+        observer: RequestObserver,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fusion = fusion
+        self._ensembles = dict(ensembles)
+        self._members = dict(members)
+        self._limits = limits
+        self._observer = observer
+        self._clock = clock
+        self._in_flight = 0
+
+    def ensembles(self) -> tuple[EnsembleStatus, ...]:
+        """All ensembles, by name."""
+        return tuple(self._status(name) for name in sorted(self._ensembles))
+
+    async def generate(
+        self, request: GenerateRequest, deadline: Deadline
+    ) -> AsyncGenerator[Event, None]:
+        """Answers a request, an event at a time.
+
+        It ends by `deadline` or the ensemble's own time limit, whichever is earlier. Closing the
+        generator, or cancelling the task that iterates it, ends all its work at once.
+
+        Raises:
+            InvalidArgument: a field is wrong.
+            NotFound: there is no such ensemble.
+            Overloaded: as many requests as may be are in flight.
+            QuorumLost, DeadlineExceeded: see `Fusion.run`.
+        """
+        with _Record(self._observer, self._clock, request.team) as record, self._admitted():
+            query = self._resolve(request)
+            limit = self._ensembles[query.ensemble].request_timeout_seconds
+            async with aclosing(self._fusion.run(query, deadline.within(limit))) as events:
+                async for event in events:
+                    record.saw(event, query.ensemble)
+                    yield event
+
+    def _resolve(self, request: GenerateRequest) -> Query:
+        name = request.ensemble or self._only_ensemble()
+        ensemble = self._ensembles.get(name)
+        if ensemble is None:
+            asked = repr(name[:_SHOWN_NAME_CHARACTERS])
+            message = f"ensemble: there is no {asked}; there are: {self._names()}"
+            raise NotFound(message, field="ensemble")
+        return resolve(request, name, ensemble, self._limits)
+
+    def _only_ensemble(self) -> str:
+        if len(self._ensembles) > 1:
+            raise InvalidArgument("ensemble", f"is empty; name one of: {self._names()}")
+        return next(iter(self._ensembles))
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """A place among the requests in flight, or `Overloaded` at once."""
+        limit = self._limits.requests_in_flight
+        if self._in_flight >= limit:
+            raise Overloaded(
+                f"{limit} requests are in flight, the limit; retry later", limit=str(limit)
+            )
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+
+    def _names(self) -> str:
+        return ", ".join(sorted(self._ensembles))
+
+    def _status(self, name: str) -> EnsembleStatus:
+        ensemble = self._ensembles[name]
+        return EnsembleStatus(
+            name=name,
+            members=ensemble.members,
+            ready_members=tuple(one for one in ensemble.members if self._members[one].ready),
+            quorum=ensemble.quorum,
+            max_tokens_limit=ensemble.max_tokens_limit,
+        )
+
+
+class _Record:
+    """The numbers of one request, told to the observer as they come about."""
+
+    def __init__(self, observer: RequestObserver, clock: Callable[[], float], team: str) -> None:
+        self._observer = observer
+        self._clock = clock
+        self._team = team
+        self._began = clock()
+        self._first_segment_at: float | None = None
+        self._tokens_after_first = 0
+        self._outcome: RequestOutcome = "ok"
+
+    def __enter__(self) -> _Record:
+        self._observer.request_started()
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            self._outcome = next(name for cls, name in _OUTCOMES if isinstance(error, cls))
+        self._observer.request_ended(self._outcome, self._clock() - self._began)
+
+    def saw(self, event: Event, ensemble: str) -> None:
+        """Takes note of an event that is about to be passed on."""
+        if isinstance(event, RoundCommitted):
+            self._observer.tokens_committed(ensemble, self._team, event.round.token_count)
+            if self._first_segment_at is None:
+                self._first_segment_at = self._clock()
+                self._observer.first_segment(self._first_segment_at - self._began)
+            else:
+                self._tokens_after_first += event.round.token_count
+        elif isinstance(event, Finished):
+            self._outcome = "degraded" if event.degraded else "ok"
+            self._observer.answered(event.rounds, self._seconds_per_token())
+
+    def _seconds_per_token(self) -> float | None:
+        if self._first_segment_at is None or not self._tokens_after_first:
+            return None
+        return (self._clock() - self._first_segment_at) / self._tokens_after_first

@@ -1,0 +1,96 @@
+"""What is said to model services, and what is believed of what they say."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fuser_service.core.types import (
+    Candidate,
+    Context,
+    Message,
+    Proposal,
+    Role,
+    Sampling,
+    Score,
+    SegmentFinish,
+)
+from fuser_service.mesh import wire
+from specfuse.errors import ModelFailure
+from specfuse.v1 import model_service_pb2 as pb
+from specfuse.v1 import prompt_pb2
+
+RAW = Context("Once", (" upon", " a"), "s")
+
+
+def test_a_proposal_is_asked_for_with_everything_it_depends_on() -> None:
+    request = wire.propose_request(
+        RAW, max_tokens=7, sampling=Sampling(0.5, 0.9, 40, seed=2**64 - 1), stop=("\n", "END")
+    )
+    assert request == pb.ProposeSegmentRequest(
+        context=pb.Context(raw_prompt="Once", committed_segments=[" upon", " a"], session_id="s"),
+        max_tokens=7,
+        sampling=prompt_pb2.Sampling(temperature=0.5, top_p=0.9, top_k=40),
+        stop=["\n", "END"],
+        seed=2**64 - 1,
+    )
+
+
+def test_a_conversation_keeps_its_roles_and_order() -> None:
+    turns = tuple(Message(role, role.value) for role in (Role.SYSTEM, Role.ASSISTANT, Role.USER))
+    request = wire.score_request(Context(turns, (), ""), [Candidate("x", finished=True)])
+    assert [(one.role, one.content) for one in request.context.conversation.messages] == [
+        (prompt_pb2.ROLE_SYSTEM, "system"),
+        (prompt_pb2.ROLE_ASSISTANT, "assistant"),
+        (prompt_pb2.ROLE_USER, "user"),
+    ]
+    assert list(request.candidates) == [pb.Candidate(text="x", finished=True)]
+
+
+@pytest.mark.parametrize(
+    ("number", "finish"),
+    [
+        (pb.SEGMENT_FINISH_LENGTH, SegmentFinish.LENGTH),
+        (pb.SEGMENT_FINISH_END, SegmentFinish.END),
+        (pb.SEGMENT_FINISH_STOP, SegmentFinish.STOP),
+    ],
+)
+def test_a_proposal_is_read(number: pb.SegmentFinish.ValueType, finish: SegmentFinish) -> None:
+    segment = pb.Segment(text=" x", finish=number, token_count=2)
+    read = wire.proposal(pb.ProposeSegmentResponse(segment=segment))
+    assert read == Proposal(" x", finish, 2)
+
+
+def test_a_score_is_read_and_so_is_a_proposers_own() -> None:
+    score = pb.Score(logprob_sum=-1.5, probability_mean=0.25, token_count=2, byte_count=3)
+    segment = pb.Segment(finish=pb.SEGMENT_FINISH_END, own_score=score)
+    expected = Score(-1.5, 0.25, 2, 3)
+    assert wire.proposal(pb.ProposeSegmentResponse(segment=segment)).own_score == expected
+    assert wire.scores(pb.ScoreSegmentsResponse(scores=[score]), expected=1) == (expected,)
+
+
+@pytest.mark.parametrize("number", [pb.SEGMENT_FINISH_UNSPECIFIED, 9])
+def test_a_finish_that_the_contract_lacks_is_the_models_failure(
+    number: pb.SegmentFinish.ValueType,
+) -> None:
+    response = pb.ProposeSegmentResponse(segment=pb.Segment(text="x", finish=number))
+    with pytest.raises(ModelFailure, match=f"finish {number}"):
+        wire.proposal(response)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_is_the_models_failure(number: float) -> None:
+    for score in (pb.Score(logprob_sum=number), pb.Score(probability_mean=number)):
+        with pytest.raises(ModelFailure, match="not a finite number"):
+            wire.scores(pb.ScoreSegmentsResponse(scores=[score]), expected=1)
+        segment = pb.Segment(finish=pb.SEGMENT_FINISH_END, own_score=score)
+        with pytest.raises(ModelFailure, match="not a finite number"):
+            wire.proposal(pb.ProposeSegmentResponse(segment=segment))
+
+
+@pytest.mark.parametrize("given", [0, 1, 3])
+def test_as_many_scores_as_candidates_are_expected(given: int) -> None:
+    response = pb.ScoreSegmentsResponse(scores=[pb.Score()] * given)
+    with pytest.raises(ModelFailure, match=f"{given} scores for 2 candidates"):
+        wire.scores(response, expected=2)
