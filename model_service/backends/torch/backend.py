@@ -1,0 +1,159 @@
+"""The torch backend: the port `model_service.ports.Backend`, on an engine and its lane."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from model_service.backends.torch.calls import ProposeCall, ScoreCall
+from model_service.backends.torch.capability import CacheBudget, engine_for
+from model_service.backends.torch.lane import BatchLimits, Lane
+from model_service.backends.torch.loading import load
+from model_service.backends.torch.products import speed_up_few_rows
+from model_service.core.types import Capabilities, ModelDescription
+from specfuse.errors import ContextTooLong, InvalidArgument
+
+if TYPE_CHECKING:
+    from model_service.backends.torch.engine import Engine, TokenIds
+    from model_service.backends.torch.loading import LoadedModel
+    from model_service.core.types import (
+        Candidate,
+        Context,
+        Proposal,
+        ProposeRequest,
+        ScoreRequest,
+        Scores,
+        Usage,
+    )
+    from model_service.ports import BackendObserver
+    from model_service.settings import TorchSettings
+    from specfuse.rpc.deadline import Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What an engine may use. `threads` is torch's number of CPU threads; None leaves it alone."""
+
+    kv_cache_bytes: int
+    batch: BatchLimits
+    threads: int | None = None
+
+
+class TorchBackend:
+    """Serves one model. Calls are tokenized on worker threads and run by the lane."""
+
+    def __init__(
+        self, name: str, loaded: LoadedModel, engine: Engine, lane: Lane, observer: BackendObserver
+    ) -> None:
+        """Takes over the lane: closing the backend closes it."""
+        self._tokenizer = loaded.tokenizer
+        self._window = loaded.window
+        self._lane = lane
+        self._observer = observer
+        self._model = ModelDescription(
+            name=name,
+            revision=loaded.revision,
+            tokenizer_fingerprint=loaded.tokenizer.fingerprint,
+            context_window=loaded.window,
+            backend="torch",
+            capabilities=Capabilities(
+                tree_scoring=engine.scores_trees,
+                own_scores=True,
+                prefix_cache=engine.caches_prefixes,
+            ),
+        )
+
+    @property
+    def model(self) -> ModelDescription:
+        """What is served."""
+        return self._model
+
+    async def propose(self, request: ProposeRequest, deadline: Deadline) -> Proposal:
+        """Drafts the next segment."""
+        call = await asyncio.to_thread(self._propose_call, request)
+        proposal = await asyncio.wrap_future(self._lane.submit(call, deadline))
+        self._ingested(proposal.usage)
+        return proposal
+
+    async def score(self, request: ScoreRequest, deadline: Deadline) -> Scores:
+        """Scores every candidate, teacher-forced."""
+        call = await asyncio.to_thread(self._score_call, request)
+        scores = await asyncio.wrap_future(self._lane.submit(call, deadline))
+        self._ingested(scores.usage)
+        return scores
+
+    async def close(self) -> None:
+        """Stops the lane after the forward pass it is in. Idempotent."""
+        await asyncio.to_thread(self._lane.close)
+
+    def _propose_call(self, request: ProposeRequest) -> ProposeCall:
+        ids = self._context_ids(request.context)
+        self._check_window(len(ids) + request.max_tokens)
+        return ProposeCall(request, ids, self._tokenizer)
+
+    def _score_call(self, request: ScoreRequest) -> ScoreCall:
+        if not request.candidates:
+            raise InvalidArgument("candidates", "there are none; at least 1 is needed")
+        ids = self._context_ids(request.context)
+        branches = tuple(
+            self._candidate_ids(index, candidate, request.context)
+            for index, candidate in enumerate(request.candidates)
+        )
+        self._check_window(len(ids) + max(map(len, branches)))
+        return ScoreCall(request.candidates, ids, branches)
+
+    def _context_ids(self, context: Context) -> TokenIds:
+        ids = self._tokenizer.context_ids(context)
+        if not ids:
+            raise InvalidArgument("context", "it encodes to no tokens for this model; 1 is needed")
+        return ids
+
+    def _candidate_ids(self, index: int, candidate: Candidate, context: Context) -> TokenIds:
+        ids = self._tokenizer.segment_ids(candidate.text, context)
+        if not ids and (candidate.text or not candidate.finished):
+            raise InvalidArgument(
+                f"candidates[{index}].text", "it encodes to no tokens for this model; 1 is needed"
+            )
+        return (*ids, self._tokenizer.end_ids[0]) if candidate.finished else ids
+
+    def _check_window(self, tokens: int) -> None:
+        if tokens > self._window:
+            raise ContextTooLong(tokens=tokens, window=self._window)
+
+    def _ingested(self, usage: Usage) -> None:
+        self._observer.ingested(
+            hit=usage.cached_tokens, miss=usage.context_tokens - usage.cached_tokens
+        )
+
+
+def open_backend(name: str, settings: TorchSettings, observer: BackendObserver) -> TorchBackend:
+    """Loads the model, chooses its engine and starts the lane. Blocks while the weights are read.
+
+    Raises:
+        Misconfigured: the model cannot be loaded as the settings say.
+    """
+    limits = EngineLimits(
+        kv_cache_bytes=settings.kv_cache_bytes,
+        batch=BatchLimits(settings.max_batch_tokens, settings.max_running_calls),
+        threads=settings.threads,
+    )
+    return backend_for(name, load(settings), limits, observer)
+
+
+def backend_for(
+    name: str, loaded: LoadedModel, limits: EngineLimits, observer: BackendObserver
+) -> TorchBackend:
+    """Chooses the engine of a loaded model and starts the lane.
+
+    Raises:
+        Misconfigured: no engine can run the model.
+    """
+
+    def report(used_bytes: int, contexts: int) -> None:
+        observer.cache(used_bytes=used_bytes, budget_bytes=limits.kv_cache_bytes, sessions=contexts)
+
+    speed_up_few_rows(loaded.model)
+    engine = engine_for(loaded.model, CacheBudget(limits.kv_cache_bytes, report))
+    lane = Lane(engine, limits.batch, observer, threads=limits.threads)
+    return TorchBackend(name, loaded, engine, lane, observer)

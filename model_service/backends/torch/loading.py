@@ -1,0 +1,168 @@
+"""From settings to a model and its tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.quantizers.auto import AutoQuantizationConfig
+
+from model_service.backends.tokenizer import SegmentTokenizer
+from specfuse.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+    from model_service.settings import TorchSettings
+
+_DIGESTED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to run, and what there is to say about it. `window` is in tokens."""
+
+    model: PreTrainedModel
+    tokenizer: SegmentTokenizer
+    window: int
+    revision: str
+
+
+def load(settings: TorchSettings) -> LoadedModel:
+    """Loads the model and its tokenizer. Takes as long as reading the weights does.
+
+    Raises:
+        Misconfigured: they cannot be found or loaded as the settings say.
+    """
+    source: dict[str, Any] = {
+        "revision": settings.revision,
+        "local_files_only": settings.local_files_only,
+        "trust_remote_code": settings.trust_remote_code,
+    }
+    device = _device(settings.device)
+    with _quiet(), _as_misconfiguration(settings.model):
+        config = AutoConfig.from_pretrained(settings.model, **source)
+        tokenizer = AutoTokenizer.from_pretrained(settings.model, **source)
+        model = AutoModelForCausalLM.from_pretrained(
+            settings.model,
+            config=config,
+            dtype=_dtype(settings.dtype, device),
+            **_placement(settings, device),
+            **_quantization(settings),
+            **source,
+        )
+    return LoadedModel(
+        model=model,
+        tokenizer=SegmentTokenizer(cast("PreTrainedTokenizerFast", tokenizer), _end_ids(model)),
+        window=_window(config, settings.max_context_tokens),
+        revision=_revision(settings, config),
+    )
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=wanted).device
+    except (RuntimeError, AssertionError) as error:
+        raise Misconfigured(
+            f"torch.device: {wanted!r} is not available here; use 'auto' or 'cpu'"
+        ) from error
+
+
+def _dtype(wanted: str, device: torch.device) -> torch.dtype | str:
+    """On a CPU half precision is slow and the accuracy is free, so `auto` is float32 there."""
+    if wanted == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    return wanted
+
+
+def _placement(settings: TorchSettings, device: torch.device) -> dict[str, Any]:
+    if settings.tp_plan is not None:
+        return {"tp_plan": settings.tp_plan}
+    return {"device_map": {"": device}} if device.type != "cpu" else {}
+
+
+def _quantization(settings: TorchSettings) -> dict[str, Any]:
+    if settings.quantization is None:
+        return {}
+    return {"quantization_config": AutoQuantizationConfig.from_dict(dict(settings.quantization))}
+
+
+def _end_ids(model: PreTrainedModel) -> tuple[int, ...]:
+    """All tokens that the model's own generation settings end an answer at."""
+    generation = model.generation_config
+    ends = generation.eos_token_id if generation is not None else None
+    if ends is None:
+        ends = model.config.get_text_config().eos_token_id
+    if ends is None:
+        return ()
+    return (ends,) if isinstance(ends, int) else tuple(ends)
+
+
+def _window(config: PretrainedConfig, limit: int | None) -> int:
+    """The most tokens of context and segment together.
+
+    Where rotary frequencies change beyond some length, tokens before it would have to be computed
+    anew; such a model is served up to that length.
+    """
+    text = config.get_text_config()
+    lengths = [limit, getattr(text, "max_position_embeddings", None), *_rotary_limits(text)]
+    known = [length for length in lengths if length]
+    if not known:
+        raise Misconfigured(
+            "torch.max_context_tokens: the model does not say how long its context is; set this"
+        )
+    return min(known)
+
+
+def _rotary_limits(config: PretrainedConfig) -> Iterator[int | None]:
+    parameters = getattr(config, "rope_parameters", None) or {}
+    for rope in (parameters, *parameters.values()):
+        if isinstance(rope, dict) and rope.get("rope_type") == "longrope":
+            yield rope.get("original_max_position_embeddings")
+
+
+def _revision(settings: TorchSettings, config: PretrainedConfig) -> str:
+    """The commit, or a digest of local files: their names, sizes and beginnings."""
+    directory = Path(settings.model)
+    if not directory.is_dir():
+        return getattr(config, "_commit_hash", None) or settings.revision or "unknown"
+    digest = hashlib.sha256()
+    for file in sorted(path for path in directory.iterdir() if path.is_file()):
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as opened:
+            digest.update(opened.read(_DIGESTED_BYTES))
+    return digest.hexdigest()[:40]
+
+
+@contextmanager
+def _as_misconfiguration(model: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise Misconfigured(f"torch.model: {model!r} cannot be loaded: {reason}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and advice off the terminal while loading."""
+    logging: Any = transformers.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

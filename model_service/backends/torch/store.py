@@ -1,0 +1,481 @@
+"""Keys and values found by what they are of: a tree of token prefixes in a byte budget.
+
+A context is a path from the root. Every node holds the tokens that follow its parent's, and where
+the keys and values of the whole path lie: spans of buffers. Paths share what they have in common.
+A growing context continues in its last span's buffer while there is room behind it, so that a
+context of any length lies in few spans and is never copied.
+
+What may become context hangs on a node as branches: the model's own draft, and the candidates it
+scored. When a later context takes one of them up, that branch's keys and values are moved behind
+the context's, and the other branches go. So committing a winner needs no call and no forward pass.
+
+Nodes that no lease holds are forgotten in the order of their last use when room is needed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from model_service.backends.torch.buffers import KVBuffer, KVLayout, Span, chained, without_first
+from specfuse.errors import Overloaded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model_service.backends.torch.engine import Distribution, TokenIds
+
+_LEAST_SLACK = 64
+_MOST_SLACK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Tokens after a node that may become context, and what follows all of them, if known."""
+
+    ids: TokenIds
+    span: Span
+    following: Distribution | None
+
+
+class Node:
+    """Tokens that follow the parent's. `spans` is where the whole path from the root lies."""
+
+    __slots__ = (
+        "branches",
+        "children",
+        "following",
+        "ids",
+        "leases",
+        "length",
+        "parent",
+        "spans",
+    )
+
+    def __init__(self, parent: Node | None, ids: TokenIds, spans: tuple[Span, ...]) -> None:
+        self.parent = parent
+        self.ids = ids
+        self.spans = spans
+        self.length: int = len(ids) + (parent.length if parent else 0)
+        self.children: dict[int, Node] = {}
+        self.branches: list[Branch] = []
+        self.following: Distribution | None = None
+        self.leases = 0
+
+    @property
+    def forgettable(self) -> bool:
+        """Whether nothing hangs on it."""
+        return not self.leases and not self.children
+
+
+class KVStore:
+    """The tree, and the memory it may use. Used by one thread."""
+
+    def __init__(
+        self, layout: KVLayout, budget_bytes: int, on_change: Callable[[int, int], None]
+    ) -> None:
+        """`on_change` is told the bytes used and the number of contexts after every change."""
+        self._layout = layout
+        self._budget = budget_bytes
+        self._on_change = on_change
+        self._root = Node(None, (), ())
+        self._by_use: OrderedDict[Node, None] = OrderedDict()
+        self._used = 0
+        self._leaves = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of all buffers, whether cached or held by leases, and of kept distributions."""
+        return self._used
+
+    @property
+    def contexts(self) -> int:
+        """How many different contexts are cached: the leaves of the tree."""
+        return self._leaves
+
+    def open(self, ids: TokenIds) -> StoreLease:
+        """A lease on the longest cached prefix of `ids`.
+
+        What follows the whole context must be known or be computed, so its last token counts as
+        cached only if its distribution is kept.
+        """
+        node = self._find(ids)
+        if node.length == len(ids) and node.following is None:
+            node = self._find(ids[:-1])
+        return StoreLease(self, ids, node)
+
+    def clear(self) -> None:
+        """Forgets everything that no lease holds."""
+        while self._forget_one():
+            pass
+        self._changed()
+
+    def _find(self, ids: TokenIds) -> Node:
+        node = self._walk(self._root, ids)
+        node = self._take_up_branch(node, ids[node.length :])
+        self._touch(node)
+        return node
+
+    def _walk(self, node: Node, ids: TokenIds) -> Node:
+        """The deepest node that begins the tokens after `node`; splits a node to end there."""
+        at = 0
+        while at < len(ids):
+            child = node.children.get(ids[at])
+            if child is None:
+                break
+            common = _common(child.ids, ids[at : at + len(child.ids)])
+            if common < len(child.ids):
+                return self._split(node, child, common)
+            at += common
+            node = child
+        return node
+
+    def _split(self, parent: Node, node: Node, at: int) -> Node:
+        """Cuts a node in two; the new first part is returned. The node itself stays the end."""
+        last = node.spans[-1]
+        start = last.stop - len(node.ids)
+        head = Node(
+            parent, node.ids[:at], chained(parent.spans, Span(last.buffer, start, start + at))
+        )
+        last.buffer.owners += 1
+        parent.children[node.ids[0]] = head
+        head.children[node.ids[at]] = node
+        node.parent, node.ids = head, node.ids[at:]
+        self._by_use[head] = None
+        return head
+
+    def _touch(self, node: Node) -> None:
+        """Marks a path as just used, its beginning last, so that ends are forgotten first."""
+        step: Node | None = node
+        while step is not None and step.parent is not None:
+            self._by_use.move_to_end(step)
+            step = step.parent
+
+    def _take_up_branch(self, node: Node, rest: TokenIds) -> Node:
+        """Makes context of the branch that begins `rest`, as far as it does; drops the others."""
+        branch = max(node.branches, key=lambda b: _common(b.ids, rest), default=None)
+        count = _common(branch.ids, rest) if branch else 0
+        if branch is None or count == 0:
+            return node
+        source = Span(branch.span.buffer, branch.span.start, branch.span.start + count)
+        source.buffer.owners += 1
+        self.drop_branches(node)
+        try:
+            child = self._moved_behind(node, rest[:count], source)
+        except Overloaded:
+            return node
+        finally:
+            self.release(source.buffer)
+        if count == len(branch.ids) and branch.following is not None:
+            child.leases += 1
+            self.keep_following(child, branch.following)
+            child.leases -= 1
+        return child
+
+    def _moved_behind(self, node: Node, ids: TokenIds, source: Span) -> Node:
+        node.leases += 1  # so that making room does not forget it
+        try:
+            slots = self.claim(node, len(ids))
+        finally:
+            node.leases -= 1
+        if slots != source:
+            slots.buffer.copy_from(source, slots.start)
+        child = self.attach(node, ids, slots)
+        self.release(slots.buffer)
+        return child
+
+    def attach(self, parent: Node, ids: TokenIds, span: Span) -> Node:
+        """Makes context of tokens that are in the span; they must not be in the tree yet."""
+        node = Node(parent, ids, chained(parent.spans, span))
+        span.buffer.owners += 1
+        self._leaves += parent is self._root or bool(parent.children)
+        parent.children[ids[0]] = node
+        self._by_use[node] = None
+        self._touch(node)
+        return node
+
+    def descend(self, node: Node, ids: TokenIds, span: Span) -> Node:
+        """The node `ids` further down: what the tree has of them, and the rest from the span."""
+        found = self._walk(node, ids)
+        known = found.length - node.length
+        if known == len(ids):
+            return found
+        return self.attach(found, ids[known:], Span(span.buffer, span.start + known, span.stop))
+
+    def add_branch(self, node: Node, branch: Branch) -> bool:
+        """Hangs a branch on a node, unless the same tokens hang there and as much is known."""
+        for known in node.branches:
+            if known.ids == branch.ids:
+                if known.following is not None or branch.following is None:
+                    return False
+                self._drop_branch(node, known)
+                break
+        if not self._make_room(_nbytes(branch.following)):
+            branch = replace(branch, following=None)
+        node.branches.append(branch)
+        branch.span.buffer.owners += 1
+        self._used += _nbytes(branch.following)
+        return True
+
+    def drop_branches(self, node: Node) -> None:
+        """Lets all of a node's branches go."""
+        for branch in tuple(node.branches):
+            self._drop_branch(node, branch)
+
+    def _drop_branch(self, node: Node, branch: Branch) -> None:
+        node.branches.remove(branch)
+        self._used -= _nbytes(branch.following)
+        self.give_back(branch.span, 0)
+
+    def keep_following(self, node: Node, following: Distribution | None) -> None:
+        """Keeps what follows a node if there is room. Its parent's goes: contexts only grow."""
+        parent = node.parent
+        if parent is not None and not parent.leases:
+            self._set_following(parent, None)
+        self._set_following(node, following if self._make_room(_nbytes(following)) else None)
+
+    def _set_following(self, node: Node, following: Distribution | None) -> None:
+        self._used += _nbytes(following) - _nbytes(node.following)
+        node.following = following
+
+    def claim(self, node: Node, count: int) -> Span:
+        """Slots for `count` tokens after a node: behind its own if there can be room, or elsewhere.
+
+        The caller owns the buffer too, until it calls `release`.
+
+        Raises:
+            Overloaded: there is no memory for them.
+        """
+        slots = self.claim_behind(node, count)
+        if slots is None and self._move_to_larger(node, count):
+            slots = self.claim_behind(node, count)
+        if slots is not None:
+            return slots
+        buffer = self.allocate(count, _slack(node.length + count))
+        buffer.used = count
+        return Span(buffer, 0, count)
+
+    def claim_behind(self, node: Node, count: int) -> Span | None:
+        """Slots that adjoin a node's own, if there is room. The caller owns the buffer too."""
+        if not node.spans:
+            return None
+        last = node.spans[-1]
+        if last.stop != last.buffer.used or last.stop + count > last.buffer.capacity:
+            return None
+        last.buffer.used += count
+        last.buffer.owners += 1
+        return Span(last.buffer, last.stop, last.stop + count)
+
+    def give_back(self, slots: Span, used: int) -> None:
+        """Gives up claimed slots but the first `used` of them, and the share in their buffer."""
+        if slots.buffer.used == slots.stop:
+            slots.buffer.used = slots.start + used
+        self.release(slots.buffer)
+
+    def _move_to_larger(self, node: Node, count: int) -> bool:
+        """Moves what only this path needs to a buffer with room for `count` more, if there is any.
+
+        So a context that grows stays in one piece, at a few copies of each token over its life.
+        """
+        own = self._own_part(node)
+        if not own or node.spans[-1].buffer.used != node.spans[-1].stop:
+            return False
+        above = own[-1].parent or self._root
+        length = node.length - above.length
+        try:
+            buffer = self.allocate(length + count, _slack(node.length))
+        except Overloaded:
+            return False
+        for source in without_first(node.spans, above.length):
+            buffer.copy_from(source, buffer.used)
+            buffer.used += source.length
+        for moved in own:
+            self.release(moved.spans[-1].buffer)
+            buffer.owners += 1
+            moved.spans = (*above.spans, Span(buffer, 0, moved.length - above.length))
+        self.release(buffer)
+        return True
+
+    def _own_part(self, node: Node) -> list[Node]:
+        """The end of a path that no other path shares, from its last node upwards."""
+        own: list[Node] = []
+        step: Node | None = node
+        while step is not None and step.parent is not None and len(step.children) <= bool(own):
+            own.append(step)
+            step = step.parent
+        return own
+
+    def allocate(self, count: int, slack: int = 0) -> KVBuffer:
+        """A buffer for `count` tokens, and `slack` more if that can be had, owned by the caller.
+
+        Raises:
+            Overloaded: what is in use leaves no room.
+        """
+        per_token = self._layout.bytes_per_token
+        if not self._make_room((count + slack) * per_token):
+            slack = 0
+            if not self._make_room(count * per_token):
+                raise Overloaded(
+                    f"{count} tokens need {count * per_token} bytes of key-value cache; "
+                    f"other calls hold too much of the {self._budget}"
+                )
+        buffer = KVBuffer(self._layout, count + slack)
+        buffer.owners = 1
+        self._used += buffer.nbytes
+        self._changed()
+        return buffer
+
+    def release(self, buffer: KVBuffer) -> None:
+        """Gives up a share in a buffer."""
+        buffer.owners -= 1
+        if buffer.owners == 0:
+            self._used -= buffer.nbytes
+            self._changed()
+
+    def _make_room(self, nbytes: int) -> bool:
+        if nbytes > self._budget:
+            return False
+        while self._used + nbytes > self._budget:
+            if not self._forget_one():
+                return False
+        return True
+
+    def _forget_one(self) -> bool:
+        for node in self._by_use:
+            if node.parent is not None and node.forgettable:
+                self._forget(node.parent, node)
+                return True
+        return False
+
+    def _forget(self, parent: Node, node: Node) -> None:
+        self.drop_branches(node)
+        self._set_following(node, None)
+        del parent.children[node.ids[0]]
+        del self._by_use[node]
+        self._leaves -= parent is self._root or bool(parent.children)
+        last = node.spans[-1]
+        self.give_back(Span(last.buffer, last.stop - len(node.ids), last.stop), 0)
+
+    def _changed(self) -> None:
+        self._on_change(self._used, self._leaves)
+
+
+class StoreLease:
+    """A call's hold on a path, which grows until it is the call's whole context."""
+
+    def __init__(self, store: KVStore, ids: TokenIds, node: Node) -> None:
+        self.ids = ids
+        self.cached = node.length
+        self.node = node
+        node.leases += 1
+        self._store = store
+        self._claimed: Span | None = None
+        self._scratch: Span | None = None
+        self._closed = False
+        self.drafted: TokenIds = ()
+
+    @property
+    def missing(self) -> int:
+        """How many tokens of the context are still to be fed."""
+        return len(self.ids) - self.node.length
+
+    @property
+    def following(self) -> Distribution | None:
+        """What follows the context; None until nothing is missing."""
+        return None if self.missing else self.node.following
+
+    def claim(self) -> Span:
+        """Slots for all missing tokens. The same slots if called again without an `advance`."""
+        if self._claimed is None:
+            self._claimed = self._store.claim(self.node, self.missing)
+        return self._claimed
+
+    def advance(self, count: int, following: Distribution) -> None:
+        """The next `count` tokens are in the first claimed slots, and `following` follows them."""
+        slots = self.claim()
+        fed = self.ids[self.node.length : self.node.length + count]
+        middle = slots.start + count
+        node = self._store.descend(self.node, fed, Span(slots.buffer, slots.start, middle))
+        self._hold(node)
+        self._claimed = Span(slots.buffer, middle, slots.stop)
+        if not self.missing:
+            self._drop_claim()
+            self._store.keep_following(node, following.kept())
+
+    def scratch(self, count: int) -> Span:
+        """Slots for `count` tokens that are not context, in place of those given before."""
+        self._drop_scratch()
+        self._scratch = Span(self._store.allocate(count), 0, count)
+        return self._scratch
+
+    def draft_slots(self, count: int) -> tuple[Span, Span]:
+        """Where the draft so far lies, and the slots for its next `count` tokens."""
+        if self._scratch is None:
+            raise RuntimeError("a draft must begin before it goes on")
+        buffer, start = self._scratch.buffer, self._scratch.start
+        middle = start + len(self.drafted)
+        return Span(buffer, start, middle), Span(buffer, middle, middle + count)
+
+    def begin_draft(self, capacity: int) -> None:
+        """Prepares for up to `capacity` tokens after the context, behind it if there is room."""
+        self._drop_scratch()
+        self.drafted = ()
+        if capacity:
+            behind = self._store.claim_behind(self.node, capacity)
+            self._scratch = behind or Span(self._store.allocate(capacity), 0, capacity)
+
+    def end_draft(self, keep: int, following: Distribution | None) -> None:
+        """Ends the draft and keeps its first `keep` tokens as a branch."""
+        slots, self._scratch = self._scratch, None
+        if slots is None:
+            return
+        span = Span(slots.buffer, slots.start, slots.start + keep)
+        branch = Branch(self.drafted[:keep], span, following.kept() if following else None)
+        kept = keep > 0 and self._store.add_branch(self.node, branch)
+        self._store.give_back(slots, keep if kept else 0)
+        self.drafted = ()
+
+    def keep_branch(self, ids: TokenIds, span: Span, following: Distribution) -> None:
+        """Keeps tokens that were scored after the context."""
+        self._store.add_branch(self.node, Branch(ids, span, following.kept()))
+
+    def close(self) -> None:
+        """Lets go of everything. Idempotent."""
+        self._drop_scratch()
+        self._drop_claim()
+        if not self._closed:
+            self.node.leases -= 1
+        self._closed = True
+
+    def _hold(self, node: Node) -> None:
+        node.leases += 1
+        self.node.leases -= 1
+        self.node = node
+
+    def _drop_scratch(self) -> None:
+        if self._scratch is not None:
+            self._store.give_back(self._scratch, 0)
+            self._scratch = None
+
+    def _drop_claim(self) -> None:
+        if self._claimed is not None:
+            self._store.give_back(self._claimed, 0)
+            self._claimed = None
+
+
+def _slack(length: int) -> int:
+    """How many slots more a context of this length gets, to grow into."""
+    return min(max(_LEAST_SLACK, length // 4), _MOST_SLACK)
+
+
+def _common(first: TokenIds, second: TokenIds) -> int:
+    """The length of the common beginning."""
+    length = min(len(first), len(second))
+    if first[:length] == second[:length]:
+        return length
+    return next(i for i in range(length) if first[i] != second[i])
+
+
+def _nbytes(following: Distribution | None) -> int:
+    return following.logprobs.nbytes if following is not None else 0

@@ -1,0 +1,78 @@
+"""Tiny models served by the torch backend, and what the models say without it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from model_service.backends.torch.backend import EngineLimits, TorchBackend, backend_for
+from model_service.backends.torch.lane import BatchLimits
+from model_service.core.statistics import statistics_of
+from tests.support import tiny_models
+from tests.support.observers import RecordingObserver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from model_service.core.types import Candidate, Context, Statistics
+
+
+@asynccontextmanager
+async def serving(
+    architecture: str,
+    *,
+    kv_cache_bytes: int = 1 << 24,
+    batch: BatchLimits | None = None,
+    observer: RecordingObserver | None = None,
+) -> AsyncIterator[TorchBackend]:
+    """A tiny model's backend; passes are small, so that contexts are fed in pieces."""
+    limits = EngineLimits(kv_cache_bytes, batch or BatchLimits(tokens=24, calls=16), threads=1)
+    loaded = tiny_models.loaded(architecture)
+    backend = backend_for(architecture, loaded, limits, observer or RecordingObserver())
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+def generated(backend: TorchBackend, architecture: str, context: Context, tokens: int) -> str:
+    """What `generate` says, as the text of a whole segment."""
+    ids = backend._tokenizer.context_ids(context)
+    output = tiny_models.reference(architecture).generate(
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        max_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=0,
+    )
+    draft = backend._tokenizer.draft(context)
+    for token in output[0, len(ids) :].tolist():
+        if token in backend._tokenizer.end_ids:
+            return draft.whole().text
+        draft.append(token)
+    return draft.cut().text
+
+
+def plainly_scored(
+    backend: TorchBackend, architecture: str, context: Context, candidate: Candidate
+) -> Statistics:
+    """One candidate scored in one forward pass of the model as it is."""
+    tokenizer = backend._tokenizer
+    ids = tokenizer.context_ids(context)
+    own = tokenizer.segment_ids(candidate.text, context)
+    own += tokenizer.end_ids[:1] if candidate.finished else ()
+    with torch.inference_mode():
+        logits = tiny_models.reference(architecture)(torch.tensor([ids + own])).logits[0]
+    logprobs = torch.log_softmax(logits.float(), -1)
+    scored = [float(logprobs[len(ids) - 1 + i, token]) for i, token in enumerate(own)]
+    return statistics_of(scored, candidate.text)
+
+
+def assert_same(found: Statistics, expected: Statistics) -> None:
+    """Equal within 1e-4, token by token."""
+    assert found.token_logprobs == pytest.approx(expected.token_logprobs, abs=1e-4)
+    assert found.logprob_sum == pytest.approx(expected.logprob_sum, abs=1e-4)
+    assert found.byte_count == expected.byte_count

@@ -1,0 +1,98 @@
+"""From settings to a served model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from model_service.backends.torch.backend import open_backend
+from model_service.backends.torch.loading import load
+from model_service.core.types import Context, ProposeRequest
+from model_service.settings import TorchSettings
+from specfuse.errors import Misconfigured
+from specfuse.rpc.deadline import Deadline
+from tests.support import tiny_models
+from tests.support.observers import RecordingObserver
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("llama")
+    tiny_models.save("llama", path)
+    return path
+
+
+def settings(directory: Path, **changes: object) -> TorchSettings:
+    values = {"model": str(directory), "local_files_only": True, "device": "cpu"}
+    return TorchSettings.model_validate({**values, **changes})
+
+
+async def test_a_directory_is_served(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    backend = open_backend("tiny", settings(directory), RecordingObserver())
+    try:
+        model = backend.model
+        proposal = await backend.propose(ProposeRequest(Context("Hello"), 5), Deadline.never())
+    finally:
+        await backend.close()
+    assert proposal.text
+    assert (model.name, model.backend, model.context_window) == ("tiny", "torch", 256)
+    assert model.capabilities.tree_scoring
+    assert model.capabilities.prefix_cache
+    assert model.capabilities.own_scores
+    assert capfd.readouterr() == ("", "")
+
+
+def test_revision_is_of_the_weights(directory: Path, tmp_path: Path) -> None:
+    revision = load(settings(directory)).revision
+    assert load(settings(directory)).revision == revision
+    other = shutil.copytree(directory, tmp_path / "other")
+    (other / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 2]}))
+    changed = load(settings(other))
+    assert changed.revision != revision
+    assert set(changed.tokenizer.end_ids) >= {1, 2}
+
+
+def test_dtype_and_context_are_as_set(directory: Path) -> None:
+    assert load(settings(directory)).model.dtype == torch.float32
+    assert load(settings(directory, dtype="bfloat16")).model.dtype == torch.bfloat16
+    assert load(settings(directory, max_context_tokens=100)).window == 100
+    assert load(settings(directory, max_context_tokens=1000)).window == 256
+
+
+def test_a_model_whose_frequencies_change_is_served_up_to_there(
+    directory: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(directory, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["rope_parameters"] = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": 64,
+        "factor": 4.0,
+    }
+    (other / "config.json").write_text(json.dumps(config))
+    assert load(settings(other)).window == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "/nowhere/at/all"}, "cannot be loaded"),
+        ({"device": "cuda:7"}, "not available"),
+        ({"quantization": {"quant_method": "magic"}}, "cannot be loaded"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(
+    directory: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(Misconfigured, match=message):
+        load(settings(directory, **changes))
