@@ -1,0 +1,126 @@
+"""One question to a fuser: `specfuse ask`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
+from rich.text import Text
+
+from specfuse.cli.report import answer_report
+from specfuse.cli.trace import Palette, degradation, heading, round_block, summary
+from specfuse.client import Answer, Client, Finished, Segment, Started
+from specfuse.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from specfuse.client import Event, QueryOptions
+
+
+class View(Protocol):
+    """Shows an answer while it comes."""
+
+    def show(self, event: Event) -> None:
+        """The answer's next event."""
+
+    def interrupted(self) -> None:
+        """The answer ends here, incomplete."""
+
+
+def ask(address: str, question: str, options: QueryOptions, view: View) -> None:
+    """Asks the fuser at `address`, and shows the answer as it comes.
+
+    Raises:
+        SpecFuseError: whatever goes wrong.
+    """
+    with Client(address) as client, closing(client.stream(question, **options)) as events:
+        try:
+            for event in events:
+                view.show(event)
+        except BaseException:
+            view.interrupted()
+            raise
+
+
+def question_from(argument: str) -> str:
+    """The question itself, or, for `-`, what standard input holds, without the newline at its end.
+
+    Raises:
+        InvalidArgument: it is not valid UTF-8.
+    """
+    try:
+        if argument == "-":
+            return sys.stdin.buffer.read().decode().removesuffix("\n")
+        return argument.encode(errors="surrogateescape").decode()
+    except UnicodeDecodeError as error:
+        raise InvalidArgument("QUESTION", f"not UTF-8 at byte {error.start}") from error
+
+
+@dataclass(slots=True)
+class PlainView:
+    """The answer's text and nothing else on stdout; on stderr a word if members were lost."""
+
+    written: bool = False
+
+    def show(self, event: Event) -> None:
+        """Appends to the answer."""
+        if isinstance(event, Segment | Finished):
+            sys.stdout.write(event.text)
+            sys.stdout.flush()
+            self.written |= bool(event.text)
+        if isinstance(event, Finished):
+            sys.stdout.write("\n")
+            if event.degraded:
+                sys.stderr.write(f"specfuse: {degradation(event.lost)}\n")
+
+    def interrupted(self) -> None:
+        """Ends the line that was begun."""
+        if self.written:
+            sys.stdout.write("\n")
+
+
+@dataclass(slots=True)
+class TraceView:
+    """Every round as it is committed, then the answer, each segment in its winner's colour."""
+
+    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+    palette: Palette = field(default_factory=lambda: Palette(()))
+    answer: Text = field(default_factory=Text)
+
+    def show(self, event: Event) -> None:
+        """The next round, or what all came to."""
+        match event:
+            case Started():
+                self.palette = Palette(event.members)
+                self.console.print(heading(event))
+            case Segment():
+                self.answer.append(event.text, self.palette.colour(event.winner))
+                self.console.print(round_block(event, self.palette))
+            case Finished():
+                self.answer.append(event.text)
+                self.console.print(Text(), self.answer, Text(), summary(event), sep="\n")
+
+    def interrupted(self) -> None:
+        """The answer as far as it got."""
+        if self.answer:
+            self.console.print(Text(), self.answer, sep="\n")
+
+
+@dataclass(slots=True)
+class JsonView:
+    """One JSON object at the end, and nothing before it."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def show(self, event: Event) -> None:
+        """Waits for the last one."""
+        self.events.append(event)
+        if isinstance(event, Finished):
+            json.dump(answer_report(Answer.of(self.events)), sys.stdout, ensure_ascii=False)
+            sys.stdout.write("\n")
+
+    def interrupted(self) -> None:
+        """No half objects."""

@@ -1,0 +1,47 @@
+"""What the command line says when something is wrong, and the exit code it ends with."""
+
+from __future__ import annotations
+
+import typer
+
+from specfuse.errors import InvalidArgument, Misconfigured, NotFound, SpecFuseError
+
+FAILED = 1
+MISUSED = 2
+
+_MISUSE = (InvalidArgument, Misconfigured, NotFound)
+_TORCH_MODULES = frozenset({"numpy", "safetensors", "tokenizers", "torch", "transformers"})
+
+
+def complaint(error: Exception) -> tuple[str, int]:
+    """The message for a person, and the exit code: 2 if the request or a file is wrong, else 1."""
+    match error:
+        case typer.TyperException():
+            return _usage(error), MISUSED
+        case SpecFuseError():
+            return error.message, MISUSED if isinstance(error, _MISUSE) else FAILED
+        case ModuleNotFoundError(name=str(name)):
+            return _missing(name), FAILED
+        case OSError():
+            return _system(error), FAILED
+        case _:
+            raise error
+
+
+def _usage(error: typer.TyperException) -> str:
+    """The problem, and where the options are explained."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "specfuse"
+    return f"{error.format_message().rstrip('.')}. Try: {command} --help"
+
+
+def _system(error: OSError) -> str:
+    """What the system refused, and about what."""
+    problem = error.strerror or str(error)
+    return problem if error.filename is None else f"{error.filename}: {problem}"
+
+
+def _missing(module: str) -> str:
+    """A package that only some commands need is not installed."""
+    extra = "torch" if module.partition(".")[0] in _TORCH_MODULES else "services"
+    return f"this command needs the Python package {module}: pip install 'specfuse[{extra}]'"

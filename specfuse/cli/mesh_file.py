@@ -1,0 +1,151 @@
+"""The YAML file of a local mesh: the settings of its models and of its fuser, in one place.
+
+    models:
+      llama:
+        torch: {model: models/llama}
+      qwen:
+        torch: {model: models/qwen}
+    fuser:
+      listen: 127.0.0.1:50050
+      ensembles:
+        assistant: {members: [llama, qwen]}
+
+Each section holds the settings of `specfuse model serve` or `specfuse fuser serve`. What follows
+from the file itself is left out: a model's name, and the fuser's members. A service without
+`listen` or `metrics_listen` takes free ports. Relative paths start at the file's directory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from fuser_service.settings import Settings as FuserSettings  # noqa: TC001 (pydantic needs them)
+from model_service.settings import Settings as ModelSettings  # noqa: TC001
+from specfuse.localmesh import Plan, Program
+from specfuse.rpc import settings_file
+from specfuse.rpc.settings_file import Contradictions, Problem
+from specfuse.rpc.settings_types import Name, Seconds, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from specfuse.localmesh import Endpoint
+
+FUSER = "fuser"
+"""The fuser's name in a local mesh. No model may have it."""
+
+_COMMAND = (sys.executable, "-P", "-m", "specfuse.cli")
+"""`specfuse`. -P: modules beside the mesh file must not be imported for others of their name."""
+_FREE_PORTS = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
+_NOT_KNOWN_YET = "127.0.0.1:1"
+
+
+class MeshFile(Section):
+    """Everything a local mesh is told."""
+
+    models: Annotated[dict[Name, ModelSettings], Field(min_length=1)]
+    """The models' settings, by name."""
+    fuser: FuserSettings
+    """The fuser's settings."""
+    start_timeout_seconds: Seconds = 300.0
+    """How long the services may take to get ready, loading and downloading models included."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, document: Any) -> Any:  # noqa: ANN401 (whatever the file holds)
+        """Adds what follows from the file itself."""
+        if not isinstance(document, dict):
+            return document
+        problems = tuple(_contradictions(document))
+        if problems:
+            raise Contradictions(problems)
+        models, fuser = document.get("models"), document.get("fuser")
+        complete = dict(document)
+        if isinstance(models, dict):
+            complete["models"] = {name: _complete_model(name, models) for name in models}
+        if isinstance(fuser, dict):
+            names = models if isinstance(models, dict) else ()
+            members = {name: {"endpoints": [_NOT_KNOWN_YET]} for name in names}
+            complete["fuser"] = _FREE_PORTS | fuser | {"members": members}
+        return complete
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The mesh in the file at `path`.
+
+        Raises:
+            Misconfigured: the file cannot be read, or its content is wrong.
+        """
+        return settings_file.read(path, cls)
+
+    @property
+    def drain_seconds(self) -> float:
+        """The most that any of the services needs to drain."""
+        return max(self.fuser.drain_seconds, *(m.drain_seconds for m in self.models.values()))
+
+    def plan(self, directory: Path, workspace: Path, listen: str | None = None) -> Plan:
+        """How to run the mesh.
+
+        Args:
+            directory: Where its relative paths start.
+            workspace: Where each service's own settings file is written.
+            listen: Where the fuser listens, if not where the file says.
+        """
+
+        def program(name: str, service: str, settings: Mapping[str, object]) -> Program:
+            file = workspace / f"{name}.yaml"
+            file.write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
+            argv = (*_COMMAND, service, "serve", str(file))
+            return Program(name, argv, directory)
+
+        def fuser(endpoints: Mapping[str, Endpoint]) -> Program:
+            members = {name: {"endpoints": [at.address]} for name, at in endpoints.items()}
+            listening = {} if listen is None else {"listen": listen}
+            return program(FUSER, "fuser", _document(self.fuser) | {"members": members} | listening)
+
+        models = (
+            program(name, "model", _document(settings)) for name, settings in self.models.items()
+        )
+        return Plan(tuple(models), fuser)
+
+
+def _document(settings: Section) -> dict[str, Any]:
+    """The settings as their file says them."""
+    return settings.model_dump(mode="json", exclude_unset=True)
+
+
+def _complete_model(name: str, models: dict[str, Any]) -> Any:  # noqa: ANN401
+    """A model's section with its name, free ports, and a fair share of the processors."""
+    section = models[name]
+    if not isinstance(section, dict):
+        return section
+    complete: dict[str, Any] = _FREE_PORTS | section | {"name": name}
+    torch = section.get("torch")
+    if isinstance(torch, dict):
+        share = max(1, (os.cpu_count() or 1) // len(models))
+        complete["torch"] = {"threads": share} | torch
+    return complete
+
+
+def _contradictions(document: dict[str, Any]) -> Iterator[Problem]:
+    """What the file says although it follows from the file itself, or cannot be."""
+    models, fuser = document.get("models"), document.get("fuser")
+    if isinstance(fuser, dict) and "members" in fuser:
+        yield Problem(("fuser", "members"), "follow from the models of this file; drop it")
+    if isinstance(fuser, dict) and "tls" in fuser:
+        yield Problem(("fuser", "tls"), "a local mesh speaks plain text; drop it")
+    if not isinstance(models, dict):
+        return
+    if FUSER in models:
+        yield Problem(("models", FUSER), "is what the fuser is called; choose another name")
+    for name, section in models.items():
+        if isinstance(section, dict) and "name" in section:
+            yield Problem(("models", name, "name"), "follows from the key of this section; drop it")
+        if isinstance(section, dict) and "tls" in section:
+            yield Problem(("models", name, "tls"), "a local mesh speaks plain text; drop it")

@@ -1,0 +1,73 @@
+"""One service in this process: `specfuse model serve` and `specfuse fuser serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from specfuse.localmesh import Endpoint
+from specfuse.localmesh.contract import announce, die_with
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """What a supervisor asked for: a line on `ready_fd`, and an end with the process `die_with`."""
+
+    ready_fd: int | None
+    die_with: int | None
+
+    def begin(self) -> None:
+        """Ties this process to the supervisor's life, if asked for."""
+        if self.die_with is not None:
+            die_with(self.die_with)
+
+    def announce(self, running: Running) -> None:
+        """Tells the supervisor where the service listens, if asked for."""
+        if self.ready_fd is not None:
+            announce(Endpoint(running.address, running.metrics_address), self.ready_fd)
+
+
+class Running(Protocol):
+    """A service that serves."""
+
+    @property
+    def address(self) -> str:
+        """`host:port` of its gRPC services."""
+
+    @property
+    def metrics_address(self) -> str:
+        """`host:port` of its metrics."""
+
+
+def serve_model(file: Path, overrides: Mapping[str, object], supervision: Supervision) -> None:
+    """Serves a model until SIGTERM or SIGINT."""
+    supervision.begin()
+    from model_service.main import serve  # noqa: PLC0415 (heavy)
+    from model_service.settings import Settings  # noqa: PLC0415
+
+    settings = Settings.read(file, overrides)
+    _log_to_stderr()
+    asyncio.run(serve(settings, supervision.announce))
+
+
+def serve_fuser(file: Path, overrides: Mapping[str, object], supervision: Supervision) -> None:
+    """Serves a fuser until SIGTERM or SIGINT."""
+    supervision.begin()
+    from fuser_service.main import serve  # noqa: PLC0415 (heavy)
+    from fuser_service.settings import Settings  # noqa: PLC0415
+
+    settings = Settings.read(file, overrides)
+    _log_to_stderr()
+    asyncio.run(serve(settings, supervision.announce))
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )

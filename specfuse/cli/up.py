@@ -1,0 +1,82 @@
+"""A mesh of processes on loopback: `specfuse up`, and what `specfuse demo` asks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.console import Console
+from rich.text import Text
+
+from specfuse.cli.mesh_file import MeshFile
+from specfuse.cli.mesh_run import Interrupted, Patience, logs_in, run_mesh, until_serving
+from specfuse.cli.mesh_view import MeshView, endpoints_table
+from specfuse.localmesh import LocalMesh
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from specfuse.localmesh import MeshEndpoints
+
+T = TypeVar("T")
+
+DEMO_MESH = Path(__file__).parents[1] / "demo" / "mesh.yaml"
+"""The mesh of the shipped experts."""
+
+_EXIT_SECONDS = 10.0
+"""What a service may need beyond its own drain to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshOptions:
+    """Which mesh to run, where its fuser listens if not where the file says, where logs go."""
+
+    file: Path
+    listen: str | None = None
+    log_dir: Path | None = None
+
+
+def up(options: MeshOptions, ready_fd: int | None) -> None:
+    """Runs a mesh until a signal ends it."""
+    console = Console(soft_wrap=True)
+
+    async def serve(endpoints: MeshEndpoints) -> None:
+        console.print(endpoints_table(endpoints))
+        console.print(_hint(endpoints.fuser.address))
+        if ready_fd is not None:
+            with os.fdopen(ready_fd, "w") as pipe:
+                pipe.write(json.dumps(asdict(endpoints)) + "\n")
+        await asyncio.Event().wait()
+
+    try:
+        with_mesh(options, serve)
+    except Interrupted:
+        return
+
+
+def with_mesh(options: MeshOptions, work: Callable[[MeshEndpoints], Awaitable[T]]) -> T:
+    """What the work makes of the running mesh. Progress goes to stderr.
+
+    Raises:
+        Interrupted, Misconfigured, Unavailable, DeadlineExceeded: as `run_mesh`.
+    """
+    file = MeshFile.read(options.file)
+    patience = Patience(file.start_timeout_seconds, file.drain_seconds + _EXIT_SECONDS)
+    console = Console(stderr=True, soft_wrap=True)
+    with logs_in(options.log_dir) as logs, MeshView(console, tuple(file.models)) as view:
+        plan = file.plan(options.file.parent.absolute(), logs.directory, options.listen)
+        mesh = LocalMesh(plan, logs.directory, until_serving, logs.watching(view.show))
+        return asyncio.run(run_mesh(mesh, patience, work))
+
+
+def _hint(address: str) -> Text:
+    """What to do next."""
+    return Text.assemble(
+        ("\nspecfuse ask ", "bold"),
+        (f'--address {address} "..."', "bold"),
+        ("   Ctrl-C ends the mesh.", "dim"),
+    )

@@ -1,0 +1,128 @@
+"""One service of a mesh as a child process, its output in a log file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from specfuse.localmesh.contract import DIE_WITH_OPTION, READY_FD_OPTION, Endpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TAIL_BYTES = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A service to run: its name in the mesh, its command line, and where to run it."""
+
+    name: str
+    argv: tuple[str, ...]
+    directory: Path
+
+
+class ServiceProcess:
+    """A started program, in a session of its own: a terminal's Ctrl-C reaches the launcher only."""
+
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        ready_pipe: asyncio.StreamReader,
+        log: Path,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._process = process
+        self._ready_pipe = ready_pipe
+
+    @classmethod
+    async def start(cls, program: Program, log: Path) -> ServiceProcess:
+        """Starts the program; what it prints goes to the file `log`.
+
+        Must run in the launcher's main thread: the kernel ties the child's life to this thread's.
+        """
+        read_end, write_end = os.pipe()
+        ready_pipe = await _reader(read_end)
+        try:
+            with log.open("wb") as output:
+                process = await asyncio.create_subprocess_exec(
+                    *program.argv,
+                    *(READY_FD_OPTION, str(write_end)),
+                    *(DIE_WITH_OPTION, str(os.getpid())),
+                    cwd=program.directory,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=asyncio.subprocess.STDOUT,
+                    pass_fds=(write_end,),
+                    start_new_session=True,
+                )
+        finally:
+            os.close(write_end)
+        return cls(program.name, process, ready_pipe, log)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative if a signal ended it."""
+        return self._process.returncode
+
+    async def ready(self) -> Endpoint | None:
+        """Where it listens, once it does; None if it ended instead."""
+        line = await self._ready_pipe.readline()
+        if line:
+            return Endpoint.from_line(line)
+        await self._process.wait()
+        return None
+
+    async def ended(self) -> int:
+        """Its exit code, once it ended."""
+        return await self._process.wait()
+
+    async def stop(self, drain_seconds: float) -> bool:
+        """Asks it to drain and end. Kills it and returns False if it has not ended by then."""
+        self._signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(drain_seconds):
+                return await self._process.wait() != -signal.SIGKILL
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+            return False
+
+    def kill(self) -> None:
+        """Ends it at once. Does nothing if it has ended."""
+        self._signal(signal.SIGKILL)
+
+    def last_lines(self, count: int) -> tuple[str, ...]:
+        """The last non-empty lines of its log."""
+        with self.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = log.read().decode(errors="replace")
+        return tuple(line for line in text.splitlines() if line.strip())[-count:]
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.exit_code is None:
+            self._process.send_signal(number)
+
+
+async def _reader(file_descriptor: int) -> asyncio.StreamReader:
+    """A stream over the read end of a pipe; closes it at its end."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(file_descriptor, "rb")
+    )
+    return reader
+
+
+def describe_exit(code: int) -> str:
+    """`exit code 2`, or `killed by SIGKILL`."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
