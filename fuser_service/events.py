@@ -37,7 +37,8 @@ class Finished:
 
     `text` was held back and turned out to be no stop string: it ends the answer. `rounds`,
     `output_tokens` (in the winners' own tokens) and the calls are of this run only, not of what a
-    resumed query brought along. `lost` are the members lost to failure or lateness.
+    resumed query brought along. `lost` are the members lost to failure or lateness, and
+    `discarded_tokens` were drafted, each in its proposer's own tokens, and not committed.
     """
 
     reason: FinishReason
@@ -50,6 +51,7 @@ class Finished:
     score_avoided: int
     lost: tuple[Departure, ...]
     total_seconds: float
+    discarded_tokens: int = 0
 
     @property
     def degraded(self) -> bool:

@@ -117,6 +117,7 @@ class _Run:
     deadline: Deadline
     current: _RoundClock | None = None
     commits: int = 0
+    discarded: int = 0
     made: Counter[Rpc] = field(default_factory=Counter)
     avoided: Counter[Rpc] = field(default_factory=Counter)
     errors: dict[MemberName, SpecFuseError] = field(default_factory=dict)
@@ -233,6 +234,7 @@ class _Run:
             self.observer.calls_avoided(avoided.member, avoided.because, calls)
         for member, tokens in commit.discarded.items():
             self.observer.tokens_discarded(member, tokens)
+            self.discarded += tokens
         self.observer.segment_won(commit.round.winner)
         self.commits += 1
         return RoundCommitted(
@@ -254,6 +256,7 @@ class _Run:
             score_avoided=self.avoided["score"],
             lost=state.lost,
             total_seconds=seconds,
+            discarded_tokens=self.discarded,
         )
 
     def _giving_up(self, state: QueryState) -> SpecFuseError:

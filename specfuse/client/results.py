@@ -110,6 +110,7 @@ class Finished:
     `text` was held back and turned out to be no stop string: append it to the answer. `rounds`,
     `output_tokens` (in the winners' own tokens) and calls are of this call alone. `lost` are the
     members lost to failure or lateness; the answer is `degraded` if there are any.
+    `discarded_tokens` were drafted, each in its proposer's own tokens, and not committed.
     """
 
     reason: FinishReason
@@ -121,6 +122,7 @@ class Finished:
     lost: tuple[Departure, ...]
     degraded: bool
     total_seconds: float
+    discarded_tokens: int = 0
 
     @property
     def calls_made(self) -> int:

@@ -108,6 +108,7 @@ def _finished(message: pb.Finished) -> Finished:
         lost=_departures(message.lost),
         degraded=message.degraded,
         total_seconds=message.total_seconds,
+        discarded_tokens=message.discarded_tokens,
     )
 
 

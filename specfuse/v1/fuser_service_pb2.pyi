@@ -567,6 +567,7 @@ class Finished(_message.Message):
     LOST_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     TOTAL_SECONDS_FIELD_NUMBER: _builtins.int
+    DISCARDED_TOKENS_FIELD_NUMBER: _builtins.int
     reason: Global___FinishReason.ValueType
     """Why."""
     text: _builtins.str
@@ -579,6 +580,8 @@ class Finished(_message.Message):
     """Whether any member was lost."""
     total_seconds: _builtins.float
     """The whole call, in seconds of wall clock."""
+    discarded_tokens: _builtins.int
+    """Tokens drafted in proposals that were not committed, each in its proposer's tokenizer."""
     @_builtins.property
     def propose_calls(self) -> Global___CallCounts:
         """Proposal calls."""
@@ -603,10 +606,11 @@ class Finished(_message.Message):
         lost: _abc.Iterable[Global___Departure] | None = ...,
         degraded: _builtins.bool = ...,
         total_seconds: _builtins.float = ...,
+        discarded_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["propose_calls", b"propose_calls", "score_calls", b"score_calls"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "lost", b"lost", "output_tokens", b"output_tokens", "propose_calls", b"propose_calls", "reason", b"reason", "rounds", b"rounds", "score_calls", b"score_calls", "text", b"text", "total_seconds", b"total_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "discarded_tokens", b"discarded_tokens", "lost", b"lost", "output_tokens", b"output_tokens", "propose_calls", b"propose_calls", "reason", b"reason", "rounds", b"rounds", "score_calls", b"score_calls", "text", b"text", "total_seconds", b"total_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
