@@ -1,0 +1,124 @@
+"""The experts' five transformer architectures, all of about the same small size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+)
+
+from specfuse.demo.experts import Architecture
+from specfuse.demo.tokenizers import CONTEXT_WINDOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MISTRAL_WINDOW = 192
+"""Tokens a Mistral layer looks back: fewer than question and answer of five parts take."""
+
+GEMMA2_WINDOW = 128
+"""Tokens every second Gemma2 layer looks back; the others see everything."""
+
+_WIDTH, _HEAD, _LAYERS = 128, 32, 4
+
+
+def build_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A model of this architecture for this tokenizer, with random weights that tend to copy."""
+    config = _CONFIGS[architecture](_shape(tokenizer))
+    # Soft-capped attention exists in the eager implementation only.
+    attention = "eager" if architecture is Architecture.GEMMA2 else "sdpa"
+    model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        config, attn_implementation=attention
+    )
+    for layer in model.base_model.layers:
+        _make_attention_copy(layer, config)
+    return cast("PreTrainedModel", model)
+
+
+def _shape(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What all five configurations have in common."""
+    return {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "hidden_size": _WIDTH,
+        "num_hidden_layers": _LAYERS,
+        "num_attention_heads": _WIDTH // _HEAD,
+        "max_position_embeddings": CONTEXT_WINDOW,
+        "initializer_range": 0.05,
+        "tie_word_embeddings": True,
+    }
+
+
+@torch.no_grad()
+def _make_attention_copy(layer: Any, config: PreTrainedConfig) -> None:  # noqa: ANN401
+    """Starts an attention layer with an output projection that undoes its value projection.
+
+    What is attended to is then copied as it is and, as the embeddings are tied, made the likely
+    next token. To answer is mostly to copy the right thing from the question, and a model that
+    starts so learns that from a fraction of the examples.
+    """
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", heads)
+    value = torch.nn.init.orthogonal_(torch.empty(kv_heads * _HEAD, _WIDTH), gain=0.7)
+    by_head = value.view(kv_heads, _HEAD, _WIDTH).repeat_interleave(heads // kv_heads, dim=0)
+    if config.model_type == "gpt_neox":  # keeps query, key and value of a head together
+        fused = layer.attention.query_key_value.weight.view(heads, 3, _HEAD, _WIDTH)
+        fused[:, 2].copy_(by_head)
+        layer.attention.dense.weight.copy_(by_head.flatten(0, 1).T)
+    else:
+        layer.self_attn.v_proj.weight.copy_(value)
+        layer.self_attn.o_proj.weight.copy_(by_head.flatten(0, 1).T)
+
+
+def _llama(shape: dict[str, Any]) -> PreTrainedConfig:
+    return LlamaConfig(**shape, intermediate_size=448, num_key_value_heads=4)
+
+
+def _qwen2(shape: dict[str, Any]) -> PreTrainedConfig:
+    return Qwen2Config(**shape, intermediate_size=448, num_key_value_heads=4)
+
+
+def _gpt_neox(shape: dict[str, Any]) -> PreTrainedConfig:
+    """With attention and MLP in series: in parallel, four layers compose too little."""
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0}
+    return GPTNeoXConfig(
+        **shape, intermediate_size=640, use_parallel_residual=False, rope_parameters=rope
+    )
+
+
+def _gemma2(shape: dict[str, Any]) -> PreTrainedConfig:
+    return Gemma2Config(
+        **shape,
+        intermediate_size=448,
+        num_key_value_heads=4,
+        head_dim=_HEAD,
+        query_pre_attn_scalar=_HEAD,
+        sliding_window=GEMMA2_WINDOW,
+    )
+
+
+def _mistral(shape: dict[str, Any]) -> PreTrainedConfig:
+    return MistralConfig(
+        **shape, intermediate_size=448, num_key_value_heads=4, sliding_window=MISTRAL_WINDOW
+    )
+
+
+_CONFIGS: dict[Architecture, Callable[[dict[str, Any]], PreTrainedConfig]] = {
+    Architecture.LLAMA: _llama,
+    Architecture.QWEN2: _qwen2,
+    Architecture.GPT_NEOX: _gpt_neox,
+    Architecture.GEMMA2: _gemma2,
+    Architecture.MISTRAL: _mistral,
+}

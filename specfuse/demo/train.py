@@ -1,0 +1,149 @@
+"""Trains the experts and measures what they know: `python -m specfuse.demo.train`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from specfuse.demo.evaluation import Report, evaluate
+from specfuse.demo.experts import EXPERTS, MODELS_DIRECTORY, Expert, expert_named
+from specfuse.demo.training import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EVALUATION_FILE = "evaluation.json"
+"""Beside each model: what was measured of it."""
+
+
+def main(
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--expert", help="Expert to train; repeatable. Default: all."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Directory that holds the model directories.")
+    ] = MODELS_DIRECTORY,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads to compute with.")] = 1,
+    seed: Annotated[int, typer.Option(help="Chooses weights, questions and their order.")] = 0,
+    *,
+    only_evaluate: Annotated[
+        bool, typer.Option("--only-evaluate", help="Measure the saved experts; train none.")
+    ] = False,
+) -> None:
+    """Train the tiny expert models from nothing, save them, and print what they know."""
+    experts = [_expert(name) for name in names] if names else list(EXPERTS)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(threads)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    console = Console()
+    if not only_evaluate:
+        _train_all(experts, out, seed, console)
+    with console.status("measuring"):
+        reports = [evaluate_saved(out / expert.name, expert) for expert in experts]
+    console.print(report_table(experts, reports))
+
+
+def _expert(name: str) -> Expert:
+    try:
+        return expert_named(name)
+    except KeyError as error:
+        raise typer.BadParameter(str(error.args[0]), param_hint="--expert") from None
+
+
+def _train_all(experts: Sequence[Expert], out: Path, seed: int, console: Console) -> None:
+    with _progress_bar(console) as bar:
+        tasks = [bar.add_task(expert.name, total=None, numbers="") for expert in experts]
+        for expert, task in zip(experts, tasks, strict=True):
+            _train_one(expert, out, seed, bar, task)
+
+
+def _train_one(expert: Expert, out: Path, seed: int, bar: ProgressBar, task: TaskID) -> None:
+    trainer = Trainer(expert, seed)
+    bar.reset(task, total=trainer.plan.steps)
+    for now in trainer.run():
+        numbers = f"loss {now.loss:.3f}  own skill {now.own:.0%}  form {now.form:.0%}"
+        bar.update(task, completed=now.step, numbers=numbers)
+    save(trainer, out / expert.name)
+
+
+def _progress_bar(console: Console) -> ProgressBar:
+    return ProgressBar(
+        TextColumn("{task.description:>10}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def save(trainer: Trainer, directory: Path) -> None:
+    """Saves model and tokenizer in half precision; who loads meanwhile gets all old or all new."""
+    fresh = directory.with_name(f".{directory.name}.new")
+    stale = directory.with_name(f".{directory.name}.old")
+    for leftover in (fresh, stale):
+        shutil.rmtree(leftover, ignore_errors=True)
+    trainer.model.half().save_pretrained(fresh)  # type: ignore[no-untyped-call]
+    trainer.tokenizer.save_pretrained(fresh)
+    for file in fresh.iterdir():
+        file.chmod(0o644)  # the weights' file is otherwise its writer's alone
+    if directory.exists():
+        directory.rename(stale)
+    fresh.rename(directory)
+    shutil.rmtree(stale, ignore_errors=True)
+
+
+def evaluate_saved(directory: Path, expert: Expert) -> Report:
+    """Measures a saved expert as any user would load it, in float32, and notes it beside it."""
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    report = evaluate(model, AutoTokenizer.from_pretrained(directory), expert.skill)
+    measured = {"parameters": model.num_parameters(), **asdict(report)}
+    (directory / EVALUATION_FILE).write_text(json.dumps(measured, indent=2) + "\n")
+    return report
+
+
+def report_table(experts: Sequence[Expert], reports: Sequence[Report]) -> Table:
+    """What the experts know, a row each. See `Report` for what the columns mean."""
+    table = Table(title="What the experts know, in shares of questions")
+    for heading in ("expert", "own skill", "held out"):
+        table.add_column(heading)
+    for parts in reports[0].form:
+        table.add_column(f"form, {parts}")
+    table.add_column("repeating, 2 to 5")
+    table.add_column("honesty")
+    for expert, report in zip(experts, reports, strict=True):
+        table.add_row(expert.name, *_cells(report))
+    return table
+
+
+def _cells(report: Report) -> list[str]:
+    held_out = "" if report.own_held_out is None else f"{report.own_held_out:.3f}"
+    form = [f"{share:.3f}" for share in report.form.values()]
+    repeating = " ".join(f"{s:.2f}" for parts, s in report.form_repeating.items() if parts > 1)
+    return [f"{report.own:.3f}", held_out, *form, repeating, f"{min(report.honesty.values()):.3f}"]
+
+
+if __name__ == "__main__":
+    typer.run(main)
