@@ -55,14 +55,15 @@ class TorchSettings(Section):
     """`cpu`, `cuda`, `cuda:1`. `auto`: the first CUDA device if there is one."""
     quantization: dict[str, Any] | None = None
     """What transformers takes: `{quant_method: bitsandbytes, load_in_8bit: true}`, or others."""
-    tp_plan: Literal["auto"] | None = None
-    """`auto` spreads the model over all devices of the process group (tensor parallelism)."""
     max_context_tokens: Count | None = None
     """Most tokens of context and segment. Absent: as many as the model was made for."""
     kv_cache_bytes: Bytes = 1 << 30
     """Memory for keys and values of contexts, in bytes. More keeps more sessions warm."""
-    max_batch_tokens: Count = 2048
-    """Most tokens that one forward pass takes, over all calls."""
+    compile: Flag = False
+    """Whether the model runs through `torch.compile`: minutes to start, some percent faster."""
+    max_batch_tokens: Count | None = None
+    """Most tokens that one forward pass takes, over all calls. Fewer: a long prompt delays others
+    less. Absent: 256 on a CPU, 2048 elsewhere."""
     max_running_calls: Count = 64
     """Most calls that share one forward pass."""
     threads: Count | None = None

@@ -46,16 +46,17 @@ class ExitRules:
     `tau0` scales the softmax's temperature (dimensionless), `alpha` the threshold alpha / |A|.
     Nobody leaves before `min_rounds` rounds or below `min_models` members. With `recall`, members
     that left come back for a round whose winner's confidence falls below `recall_ratio` of the mean
-    confidence of this query's earlier rounds.
+    confidence of this query's earlier rounds. A ratio near 1 costs little, as members that are sure
+    are sure of nearly every token; and one doubtful word among ten tokens moves the mean very little.
     """
 
     kind: ExitKind = ExitKind.ENTROPY_SOFTMAX
-    tau0: float = 0.1
+    tau0: float = 0.05
     alpha: float = 0.5
     min_rounds: int = 1
     min_models: int = 1
     recall: bool = True
-    recall_ratio: float = 0.9
+    recall_ratio: float = 0.98
 
 
 @dataclass(frozen=True, slots=True)

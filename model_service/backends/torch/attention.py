@@ -20,12 +20,13 @@ from transformers import AttentionInterface
 from model_service.backends.torch.buffers import without_first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from model_service.backends.torch.buffers import Span
 
 IMPLEMENTATION = "specfuse"
-"""The name of this attention in transformers' registry."""
+COMPILED_IMPLEMENTATION = "specfuse_compiled"
+"""The names of this attention in transformers' registry."""
 
 _MANY_QUERIES = 32
 
@@ -61,29 +62,74 @@ def attention_by(attention_pass: AttentionPass) -> Iterator[None]:
         _current.reset(token)
 
 
-def _attention(  # noqa: PLR0913 - the signature is transformers'
+def _attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    *,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    sliding_window: int | None = None,
-    **_: object,
+    **options: object,
 ) -> tuple[torch.Tensor, None]:
-    if attention_mask is not None:
+    """What transformers calls: queries, keys and values are [1, heads, tokens, size]."""
+    scoring = _scoring(query, attention_mask, options)
+    layer = cast(int, module.layer_idx)
+    return _current.get().attend(layer, scoring, (query[0], key[0], value[0]))[None], None
+
+
+def _scoring(
+    query: torch.Tensor, mask: torch.Tensor | None, options: Mapping[str, object]
+) -> Scoring:
+    if mask is not None:
         raise ValueError("the engine's attention takes no mask")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scoring = Scoring(scale, softcap, sliding_window)
-    output = _current.get().attend(
-        cast(int, module.layer_idx), scoring, (query[0], key[0], value[0])
+    scale = cast("float | None", options.get("scaling"))
+    return Scoring(
+        query.shape[-1] ** -0.5 if scale is None else scale,
+        cast("float | None", options.get("softcap")),
+        cast("int | None", options.get("sliding_window")),
     )
-    return output[None], None
+
+
+@torch.library.custom_op(
+    "specfuse::attend",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, Tensor v, int layer, float scale, float? cap, int? window)"
+    " -> Tensor",
+)
+def _opaque(  # noqa: PLR0913, PLR0917 - an operator's arguments are flat
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layer: int,
+    scale: float,
+    cap: float | None,
+    window: int | None,
+) -> torch.Tensor:
+    output = _current.get().attend(layer, Scoring(scale, cap, window), (q[0], k[0], v[0]))
+    return output[None].contiguous()
+
+
+@_opaque.register_fake
+def _opaque_shape(q: torch.Tensor, _k: torch.Tensor, v: torch.Tensor, *_: object) -> torch.Tensor:
+    return q.new_empty(1, q.shape[2], q.shape[1], v.shape[-1])
+
+
+def _compiled_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: object,
+) -> tuple[torch.Tensor, None]:
+    """The same as one operator, which `torch.compile` leaves as it is."""
+    scoring = _scoring(query, attention_mask, options)
+    layer = cast(int, module.layer_idx)
+    output = _opaque(query, key, value, layer, scoring.scale, scoring.softcap, scoring.window)
+    return output, None
 
 
 AttentionInterface.register(IMPLEMENTATION, _attention)
+AttentionInterface.register(COMPILED_IMPLEMENTATION, _compiled_attention)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from model_service.backends.torch.calls import ProposeCall, ScoreCall
 from model_service.backends.torch.capability import CacheBudget, engine_for
 from model_service.backends.torch.lane import BatchLimits, Lane
@@ -31,13 +33,22 @@ if TYPE_CHECKING:
     from specfuse.rpc.deadline import Deadline
 
 
+_CPU_BATCH_TOKENS = 256
+_BATCH_TOKENS = 2048
+
+
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """What an engine may use. `threads` is torch's number of CPU threads; None leaves it alone."""
+    """What an engine may use.
+
+    `threads` is torch's number of CPU threads; None leaves it alone. `compiled` runs the model
+    through `torch.compile`.
+    """
 
     kv_cache_bytes: int
     batch: BatchLimits
     threads: int | None = None
+    compiled: bool = False
 
 
 class TorchBackend:
@@ -133,12 +144,15 @@ def open_backend(name: str, settings: TorchSettings, observer: BackendObserver) 
     Raises:
         Misconfigured: the model cannot be loaded as the settings say.
     """
+    loaded = load(settings)
+    usual_tokens = _CPU_BATCH_TOKENS if loaded.model.device.type == "cpu" else _BATCH_TOKENS
     limits = EngineLimits(
         kv_cache_bytes=settings.kv_cache_bytes,
-        batch=BatchLimits(settings.max_batch_tokens, settings.max_running_calls),
+        batch=BatchLimits(settings.max_batch_tokens or usual_tokens, settings.max_running_calls),
         threads=settings.threads,
+        compiled=settings.compile,
     )
-    return backend_for(name, load(settings), limits, observer)
+    return backend_for(name, loaded, limits, observer)
 
 
 def backend_for(
@@ -153,7 +167,11 @@ def backend_for(
     def report(used_bytes: int, contexts: int) -> None:
         observer.cache(used_bytes=used_bytes, budget_bytes=limits.kv_cache_bytes, sessions=contexts)
 
-    speed_up_few_rows(loaded.model)
-    engine = engine_for(loaded.model, CacheBudget(limits.kv_cache_bytes, report))
+    if limits.threads is not None:
+        torch.set_num_threads(limits.threads)
+    if not limits.compiled:  # compiled, every number of rows would be compiled for
+        speed_up_few_rows(loaded.model)
+    budget = CacheBudget(limits.kv_cache_bytes, report)
+    engine = engine_for(loaded.model, budget, compiled=limits.compiled)
     lane = Lane(engine, limits.batch, observer, threads=limits.threads)
     return TorchBackend(name, loaded, engine, lane, observer)

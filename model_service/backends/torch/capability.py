@@ -10,12 +10,18 @@ fallback has to pass the same test with caches, and else without.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from model_service.backends.torch.attention import IMPLEMENTATION, Inspection, attention_by
+from model_service.backends.torch.attention import (
+    COMPILED_IMPLEMENTATION,
+    IMPLEMENTATION,
+    Inspection,
+    attention_by,
+)
 from model_service.backends.torch.buffers import KVLayout, LayerShape
 from model_service.backends.torch.copies import CopiesEngine
 from model_service.backends.torch.engine import Rows, Step
@@ -51,8 +57,10 @@ class Unsuitable(Exception):
 
 
 @torch.inference_mode()
-def engine_for(model: PreTrainedModel, budget: CacheBudget) -> Engine:
+def engine_for(model: PreTrainedModel, budget: CacheBudget, *, compiled: bool = False) -> Engine:
     """The best engine that gives this model's own numbers.
+
+    If `compiled`, the packed engine compiles the model, for some minutes, if that can be done here.
 
     Raises:
         Misconfigured: none does.
@@ -60,15 +68,40 @@ def engine_for(model: PreTrainedModel, budget: CacheBudget) -> Engine:
     trial = _Trial(model)
     usual = model.config._attn_implementation  # noqa: SLF001
     try:
-        store = KVStore(_layout(model), budget.nbytes, budget.on_change)
-        engine = PackedEngine(model, store)
-        trial.check(engine)
-        store.clear()
+        layout = _layout(model)
+        if compiled:
+            with suppress(Unsuitable):
+                return _compiled(model, layout, budget, trial)
+        return _packed(model, layout, budget, trial)
     except Unsuitable as reason:
         logger.warning("scoring on cache copies, one candidate at a time: %s", reason)
         model.set_attn_implementation(usual)
         return _copies(model, budget, trial)
+
+
+def _packed(
+    model: PreTrainedModel, layout: KVLayout, budget: CacheBudget, trial: _Trial
+) -> PackedEngine:
+    store = KVStore(layout, budget.nbytes, budget.on_change)
+    engine = PackedEngine(model, store)
+    trial.check(engine)
+    store.clear()
     return engine
+
+
+def _compiled(
+    model: PreTrainedModel, layout: KVLayout, budget: CacheBudget, trial: _Trial
+) -> PackedEngine:
+    plain_forward = model.forward
+    model.set_attn_implementation(COMPILED_IMPLEMENTATION)
+    model.forward = torch.compile(plain_forward, dynamic=True)
+    try:
+        return _packed(model, layout, budget, trial)
+    except Unsuitable as reason:
+        logger.warning("running without torch.compile: %s", reason)
+        model.forward = plain_forward
+        model.set_attn_implementation(IMPLEMENTATION)
+        raise
 
 
 def _copies(model: PreTrainedModel, budget: CacheBudget, trial: _Trial) -> Engine:

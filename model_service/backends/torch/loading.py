@@ -55,10 +55,11 @@ def load(settings: TorchSettings) -> LoadedModel:
             settings.model,
             config=config,
             dtype=_dtype(settings.dtype, device),
-            **_placement(settings, device),
-            **_quantization(settings),
+            **_quantization(settings, device),
             **source,
         )
+        if settings.quantization is None:
+            model = model.to(device)
     return LoadedModel(
         model=model,
         tokenizer=SegmentTokenizer(cast("PreTrainedTokenizerFast", tokenizer), _end_ids(model)),
@@ -85,16 +86,12 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype | str:
     return wanted
 
 
-def _placement(settings: TorchSettings, device: torch.device) -> dict[str, Any]:
-    if settings.tp_plan is not None:
-        return {"tp_plan": settings.tp_plan}
-    return {"device_map": {"": device}} if device.type != "cpu" else {}
-
-
-def _quantization(settings: TorchSettings) -> dict[str, Any]:
+def _quantization(settings: TorchSettings, device: torch.device) -> dict[str, Any]:
+    """Quantized weights are placed while they are loaded: some kinds exist on one device only."""
     if settings.quantization is None:
         return {}
-    return {"quantization_config": AutoQuantizationConfig.from_dict(dict(settings.quantization))}
+    config = AutoQuantizationConfig.from_dict(dict(settings.quantization))
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _end_ids(model: PreTrainedModel) -> tuple[int, ...]:
