@@ -46,8 +46,8 @@ class ExitRules:
     `tau0` scales the softmax's temperature (dimensionless), `alpha` the threshold alpha / |A|.
     Nobody leaves before `min_rounds` rounds or below `min_models` members. With `recall`, members
     that left come back for a round whose winner's confidence falls below `recall_ratio` of the mean
-    confidence of this query's earlier rounds. A ratio near 1 costs little, as members that are sure
-    are sure of nearly every token; and one doubtful word among ten tokens moves the mean very little.
+    confidence of this query's earlier rounds. It is near 1 because one doubtful word among ten
+    tokens moves a segment's confidence little.
     """
 
     kind: ExitKind = ExitKind.ENTROPY_SOFTMAX

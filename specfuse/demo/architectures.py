@@ -9,10 +9,10 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     GPTNeoXConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
     PreTrainedConfig,
-    Qwen2Config,
 )
 
 from specfuse.demo.experts import Architecture
@@ -86,16 +86,19 @@ def _llama(shape: dict[str, Any]) -> PreTrainedConfig:
     return LlamaConfig(**shape, intermediate_size=448, num_key_value_heads=4)
 
 
-def _qwen2(shape: dict[str, Any]) -> PreTrainedConfig:
-    return Qwen2Config(**shape, intermediate_size=448, num_key_value_heads=4)
+def _granite(shape: dict[str, Any]) -> PreTrainedConfig:
+    return GraniteConfig(
+        **shape,
+        intermediate_size=448,
+        num_key_value_heads=4,
+        attention_bias=True,
+        attention_multiplier=_HEAD**-0.5,
+    )
 
 
 def _gpt_neox(shape: dict[str, Any]) -> PreTrainedConfig:
-    """With attention and MLP in series: in parallel, four layers compose too little."""
-    rope = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0}
-    return GPTNeoXConfig(
-        **shape, intermediate_size=640, use_parallel_residual=False, rope_parameters=rope
-    )
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
+    return GPTNeoXConfig(**shape, intermediate_size=640, rope_parameters=rope)
 
 
 def _gemma2(shape: dict[str, Any]) -> PreTrainedConfig:
@@ -117,7 +120,7 @@ def _mistral(shape: dict[str, Any]) -> PreTrainedConfig:
 
 _CONFIGS: dict[Architecture, Callable[[dict[str, Any]], PreTrainedConfig]] = {
     Architecture.LLAMA: _llama,
-    Architecture.QWEN2: _qwen2,
+    Architecture.GRANITE: _granite,
     Architecture.GPT_NEOX: _gpt_neox,
     Architecture.GEMMA2: _gemma2,
     Architecture.MISTRAL: _mistral,

@@ -16,7 +16,7 @@ class Architecture(StrEnum):
     """The transformer families among the experts."""
 
     LLAMA = "llama"
-    QWEN2 = "qwen2"
+    GRANITE = "granite"
     GPT_NEOX = "gpt_neox"
     GEMMA2 = "gemma2"
     MISTRAL = "mistral"
@@ -53,7 +53,7 @@ class Expert:
 
 EXPERTS: tuple[Expert, ...] = (
     Expert(SkillName.CAPITALS, Architecture.LLAMA, TokenizerKind.BYTE_BPE_LARGE),
-    Expert(SkillName.SUMS, Architecture.QWEN2, TokenizerKind.BYTE_BPE_DIGITS),
+    Expert(SkillName.SUMS, Architecture.GRANITE, TokenizerKind.BYTE_BPE_DIGITS),
     Expert(SkillName.COLOURS, Architecture.GPT_NEOX, TokenizerKind.BYTE_BPE_SMALL),
     Expert(SkillName.SPANISH, Architecture.GEMMA2, TokenizerKind.UNIGRAM),
     Expert(SkillName.OPPOSITES, Architecture.MISTRAL, TokenizerKind.WORDPIECE),

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from specfuse.demo.experts import Architecture, Expert, TokenizerKind
@@ -24,10 +24,7 @@ CONTEXT_WINDOW = 1024
 """Most tokens an expert takes, prompt and answer together."""
 
 _BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
-_QWEN2_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_SINGLE_DIGITS = r" ?\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 # Bounded, because matching the longest piece takes a word's length squared.
 _SHORT_WORDS = r" ?\p{N}+| ?\p{L}{1,32}| ?[^\s\p{L}\p{N}]{1,32}|\s+(?!\S)|\s+"
 
@@ -122,13 +119,7 @@ def _byte_bpe_small(texts: Iterable[str], dialect: Dialect) -> Tokenizer:
 
 
 def _byte_bpe_digits(texts: Iterable[str], dialect: Dialect) -> Tokenizer:
-    """Byte-level BPE as Qwen2 has it, digits split.
-
-    Exactly so, for whatever its file says, a tokenizer of a Qwen2 model is loaded like that.
-    """
-    tokenizer = _byte_bpe(texts, dialect, 1408, _QWEN2_WORDS)
-    tokenizer.normalizer = normalizers.NFC()
-    return tokenizer
+    return _byte_bpe(texts, dialect, 1408, _SINGLE_DIGITS)
 
 
 def _unigram(texts: Iterable[str], dialect: Dialect) -> Tokenizer:
@@ -216,7 +207,7 @@ DIALECTS: dict[Architecture, Dialect] = {
         "{{ '<|' + m['role'] + '|>' + m['content'] + eos_token }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}",
     ),
-    Architecture.QWEN2: Dialect(
+    Architecture.GRANITE: Dialect(
         bos="<|im_start|>",
         eos="<|im_end|>",
         pad="<|endoftext|>",

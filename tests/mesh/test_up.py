@@ -170,13 +170,14 @@ def test_the_mesh_ends_with_its_fuser(mesh):
 def test_a_model_that_cannot_be_loaded_is_named_and_nothing_stays_behind(tmp_path):
     mesh = mesh_of("alpha", "beta")
     mesh["models"]["beta"] = {"torch": {"model": str(tmp_path / "nowhere"), "threads": 1}}
-    done = specfuse("up", str(write_mesh(tmp_path, mesh)))
+    done = specfuse("up", str(write_mesh(tmp_path, mesh)), TMPDIR=str(tmp_path))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("specfuse: beta: ")
     assert str(tmp_path / "nowhere") in last
     assert "✓ alpha stopped" in done.stderr
+    assert list(tmp_path.glob("specfuse-*/beta.log"))  # kept, since somebody will want it
 
 
 def test_a_port_in_use_is_named(tmp_path):
@@ -185,7 +186,7 @@ def test_a_port_in_use_is_named(tmp_path):
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         mesh = write_mesh(tmp_path, mesh_of("alpha"))
-        done = specfuse("up", str(mesh), "--listen", address)
+        done = specfuse("up", str(mesh), "--listen", address, TMPDIR=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(
         f"specfuse: fuser: listen: cannot bind {address}"

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMAND = (sys.executable, "-m", "specfuse.cli")
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
+DRAIN_SECONDS = 10
 
 
 def specfuse(
@@ -65,7 +66,7 @@ class Running:
 
 @contextmanager
 def running(*arguments: str) -> Iterator[Running]:
-    """Runs a command that serves, from when it is ready. Killed at the end if it is still there."""
+    """Runs a command that serves, from when it is ready. Ended at the end if it is still there."""
     read_end, write_end = os.pipe()
     process = subprocess.Popen(
         [*COMMAND, *arguments, "--ready-fd", str(write_end)],
@@ -81,7 +82,15 @@ def running(*arguments: str) -> Iterator[Running]:
         try:
             yield Running(process, _ready_line(read_end, process))
         finally:
-            process.kill()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ends the process: in good order, so that it cleans up, if it does so soon."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=DRAIN_SECONDS)
+    process.kill()
 
 
 def _ready_line(read_end: int, process: subprocess.Popen[str]) -> dict[str, object]:

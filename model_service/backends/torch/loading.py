@@ -59,7 +59,7 @@ def load(settings: TorchSettings) -> LoadedModel:
             **source,
         )
         if settings.quantization is None:
-            model = model.to(device)
+            torch.nn.Module.to(model, device)
     return LoadedModel(
         model=model,
         tokenizer=SegmentTokenizer(cast("PreTrainedTokenizerFast", tokenizer), _end_ids(model)),

@@ -1,0 +1,140 @@
+"""Questions put to a mesh: an ensemble's answer, and the best of whole responses."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import grpc
+
+from fuser_service.core.rules import Statistic
+from fuser_service.core.shares import normalised
+from fuser_service.core.statistics import log_statistic
+from fuser_service.core.types import Score
+from specfuse.client import Answer, AsyncClient, Segment
+from specfuse.rpc.channels import open_channel
+from specfuse.rpc.errors import from_rpc_error
+from specfuse.v1 import model_service_pb2 as pb
+from specfuse.v1 import prompt_pb2
+from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from fuser_service.core.shares import Shares
+    from specfuse.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+
+
+@dataclass(frozen=True, slots=True)
+class TimedAnswer:
+    """An answer, and when its first segment and its end came, in seconds from the asking."""
+
+    answer: Answer
+    first_segment_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer as a candidate; `finished` unless it ran into max_tokens."""
+
+    text: str
+    finished: bool
+
+
+class Mesh:
+    """A running mesh to ask. `judges` are its models' own addresses, by member; may be empty."""
+
+    def __init__(self, fuser: str, judges: Mapping[str, str]) -> None:
+        """Connects at the first call; use it as a context manager."""
+        self._client = AsyncClient(fuser)
+        self._addresses = dict(judges)
+        self._judges: dict[str, ModelServiceAsyncStub] = {}
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._open.enter_async_context(self._client)
+        for member, address in self._addresses.items():
+            channel = await self._open.enter_async_context(open_channel(address))
+            self._judges[member] = ModelServiceStub(channel)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._open.aclose()
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """The members that can be asked to score whole responses."""
+        return tuple(self._addresses)
+
+    async def answer(self, prompt: str, ensemble: str, max_tokens: int | None) -> TimedAnswer:
+        """An ensemble's answer.
+
+        Raises:
+            SpecFuseError: whatever goes wrong.
+        """
+        began = time.perf_counter()
+        first: float | None = None
+        events = []
+        stream = self._client.stream(prompt, ensemble=ensemble, max_tokens=max_tokens)
+        async with aclosing(stream):
+            async for event in stream:
+                if first is None and isinstance(event, Segment):
+                    first = time.perf_counter() - began
+                events.append(event)
+        seconds = time.perf_counter() - began
+        return TimedAnswer(Answer.of(events), seconds if first is None else first, seconds)
+
+    async def best_of(self, prompt: str, responses: Sequence[Response]) -> int:
+        """The index of the response that the judges together prefer.
+
+        Raises:
+            SpecFuseError: whatever goes wrong.
+        """
+        distinct = tuple(dict.fromkeys(responses))
+        shares = await asyncio.gather(
+            *(self._judged(judge, prompt, distinct) for judge in self._judges.values())
+        )
+        return responses.index(distinct[preferred(shares)])
+
+    async def _judged(
+        self, judge: ModelServiceAsyncStub, prompt: str, responses: Sequence[Response]
+    ) -> Shares:
+        message = prompt_pb2.Message(role=prompt_pb2.ROLE_USER, content=prompt)
+        context = pb.Context(conversation=prompt_pb2.Conversation(messages=[message]))
+        candidates = [pb.Candidate(text=one.text, finished=one.finished) for one in responses]
+        request = pb.ScoreSegmentsRequest(context=context, candidates=candidates)
+        try:
+            response = await judge.ScoreSegments(request)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        return shares_of(response.scores)
+
+
+def shares_of(scores: Sequence[pb.Score]) -> Shares:
+    """A judge's shares of whole responses, by their geometric mean probability, ends included."""
+    return normalised(
+        [
+            log_statistic(
+                Score(one.logprob_sum, one.probability_mean, one.token_count, one.byte_count),
+                Statistic.GEOMETRIC,
+            )
+            for one in scores
+        ]
+    )
+
+
+def preferred(shares: Sequence[Shares]) -> int:
+    """The index of the response with the largest mean share; of equals, the first."""
+    means = [math.fsum(column) / len(column) for column in zip(*shares, strict=True)]
+    return means.index(max(means))

@@ -1,0 +1,69 @@
+"""Ensembles to compare, each a name and the settings in which it differs from the default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from fuser_service.presets import Preset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """An ensemble of all members. `settings` are as in a fuser's file, without the members."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+DEFAULT: Final = Configuration(Preset.DEFAULT.value)
+
+NO_EXIT: Final = Configuration("no-exit", {"exit": {"policy": "none"}})
+"""The default, but nobody ever leaves: what exit costs in quality is measured against it."""
+
+PRESETS: Final = (
+    DEFAULT,
+    NO_EXIT,
+    *(
+        Configuration(preset.value, {"preset": preset.value})
+        for preset in Preset
+        if preset is not Preset.DEFAULT
+    ),
+)
+"""What is compared unless something else is asked for."""
+
+
+def ablations() -> tuple[Configuration, ...]:
+    """The default, and each of its choices otherwise; of the exit policy's, a grid.
+
+    What does not concern exits is varied without them, to see its effect alone: `no-exit` is what
+    to compare with. A round's consensus has no configuration of its own. With a single candidate
+    every vote would give it the whole share, so consensus changes no answer; the calls it avoids
+    are counted in every configuration.
+    """
+    return (DEFAULT, NO_EXIT, *_without_exit(), *_exits())
+
+
+def _without_exit() -> Iterator[Configuration]:
+    variants: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("mean-probability", {"statistic": "mean_probability"}),
+        ("per-byte", {"statistic": "per_byte"}),
+        ("hedge", {"weighting": "hedge"}),
+        ("drop-self", {"self_judgement": "drop"}),
+        *((f"segment-{tokens}", {"segment_tokens": tokens}) for tokens in (5, 8, 15)),
+    )
+    for name, settings in variants:
+        yield Configuration(name, {**NO_EXIT.settings, **settings})
+
+
+def _exits() -> Iterator[Configuration]:
+    for tau0 in (0.02, 0.05, 0.1):
+        yield Configuration(f"exit-tau{tau0}-plain", {"exit": {"tau0": tau0, "recall": False}})
+        for ratio in (0.9, 0.95, 0.98):
+            settings = {"exit": {"tau0": tau0, "recall_ratio": ratio}}
+            yield Configuration(f"exit-tau{tau0}-recall{ratio}", settings)
+    for alpha in (0.25, 0.75):
+        yield Configuration(f"exit-alpha{alpha}", {"exit": {"alpha": alpha}})

@@ -1,0 +1,178 @@
+"""Everybody is asked everything, so many questions at a time.
+
+What a results file has is not asked again. One failed question spoils nothing: it is counted, and
+asked again when the evaluation is run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from specfuse.client import FinishReason
+from specfuse.errors import SpecFuseError
+from specfuse.eval.asking import Response
+from specfuse.eval.records import BEST_RESPONSE, Record, RoundRecord, System, SystemKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from specfuse.client import Segment
+    from specfuse.eval.asking import Mesh, TimedAnswer
+    from specfuse.eval.records import ResultsFile
+    from specfuse.eval.suites import Case, Suite
+
+_HOPELESS: Final = 10
+"""So many failures in a row, and no success, are taken for a mesh that does not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked of whom.
+
+    `singles` must include all members for `best_response` to be possible. `concurrency` is how many
+    questions are under way at a time; each is answered by one system after the other.
+    """
+
+    suite: Suite
+    singles: tuple[str, ...]
+    best_response: bool
+    fused: tuple[str, ...]
+    max_tokens: int | None
+    concurrency: int
+
+    @property
+    def systems(self) -> tuple[System, ...]:
+        """All who are asked, in the order in which they are."""
+        return (
+            *(System(SystemKind.SINGLE, name) for name in self.singles),
+            *((BEST_RESPONSE,) if self.best_response else ()),
+            *(System(SystemKind.FUSED, name) for name in self.fused),
+        )
+
+
+class Evaluation:
+    """A plan being carried out over a mesh."""
+
+    def __init__(self, plan: Plan, mesh: Mesh, results: ResultsFile) -> None:
+        self._plan = plan
+        self._mesh = mesh
+        self._results = results
+        self._failed_in_a_row = 0
+        self.failures: list[SpecFuseError] = []
+
+    async def run(self, advanced: Callable[[], None]) -> None:
+        """Asks what has not been answered yet; calls `advanced` after every answer or failure.
+
+        Raises:
+            SpecFuseError: the mesh does not work at all.
+        """
+        waiting = iter(self._plan.suite.cases)
+
+        async def worker() -> None:
+            for case in waiting:
+                await self._ask_all(case, advanced)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._plan.concurrency):
+                    group.create_task(worker())
+        except* SpecFuseError as errors:
+            raise errors.exceptions[0] from None
+
+    async def _ask_all(self, case: Case, advanced: Callable[[], None]) -> None:
+        for system in self._plan.systems:
+            if self._results.of(system, case.id) is not None:
+                continue
+            try:
+                record = await self._asked(system, case)
+            except SpecFuseError as error:
+                self._failed(error)
+            else:
+                self._failed_in_a_row = 0
+                if record is not None:
+                    self._results.add(record)
+            advanced()
+
+    def _failed(self, error: SpecFuseError) -> None:
+        self.failures.append(error)
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= _HOPELESS:
+            raise error
+
+    async def _asked(self, system: System, case: Case) -> Record | None:
+        """The system's answer; None if what it takes to find it has failed."""
+        if system.kind is SystemKind.BEST_RESPONSE:
+            return await self._best_response(case)
+        timed = await self._mesh.answer(case.prompt, system.name, self._plan.max_tokens)
+        return _record_of(system, self._plan.suite, case, timed)
+
+    async def _best_response(self, case: Case) -> Record | None:
+        """The best of what the members answered alone. Takes their calls, and a score from each."""
+        singles = (System(SystemKind.SINGLE, name) for name in self._plan.singles)
+        alone = [self._results.of(system, case.id) for system in singles]
+        known = [record for record in alone if record is not None]
+        if len(known) < len(alone):
+            return None
+        responses = [Response(record.text, record.ended) for record in known]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        best = known[await self._mesh.best_of(case.prompt, responses)]
+        seconds = max(record.seconds for record in known) + loop.time() - began
+        return Record(
+            system=BEST_RESPONSE,
+            case=case.id,
+            text=best.text,
+            ended=best.ended,
+            exact=best.exact,
+            marks=best.marks,
+            error=best.error,
+            rounds=(),
+            calls_made=sum(record.calls_made for record in known) + len(self._mesh.judges),
+            calls_avoided=0,
+            output_tokens=best.output_tokens,
+            discarded_tokens=sum(r.output_tokens for r in known) - best.output_tokens,
+            first_segment_seconds=seconds,  # nothing can be shown before all is written
+            seconds=seconds,
+            lost=sum(record.lost for record in known),
+        )
+
+
+def _record_of(system: System, suite: Suite, case: Case, timed: TimedAnswer) -> Record:
+    answer = timed.answer
+    finished = answer.finished
+    mark = suite.mark(case, answer.text)
+    return Record(
+        system=system,
+        case=case.id,
+        text=answer.text,
+        ended=finished.reason is FinishReason.STOP,
+        exact=mark.exact,
+        marks=mark.parts,
+        error=mark.error,
+        rounds=tuple(_rounds_of(suite, case, answer.segments)),
+        calls_made=finished.calls_made,
+        calls_avoided=finished.calls_avoided,
+        output_tokens=finished.output_tokens,
+        discarded_tokens=finished.discarded_tokens,
+        first_segment_seconds=timed.first_segment_seconds,
+        seconds=timed.seconds,
+        lost=len(finished.lost),
+    )
+
+
+def _rounds_of(suite: Suite, case: Case, segments: Iterable[Segment]) -> Iterable[RoundRecord]:
+    before = ""
+    for one in segments:
+        yield RoundRecord(
+            winner=one.winner,
+            segment=one.segment,
+            tokens=one.token_count,
+            active=len(one.active),
+            candidates=len(one.candidates),
+            voted=any(candidate.judgements for candidate in one.candidates),
+            recalled=bool(one.recalled),
+            skill=suite.skill_at(case, before),
+        )
+        before += one.segment

@@ -1,0 +1,60 @@
+"""A mesh of one's own: a mesh file's models, and a fuser with every ensemble to compare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from specfuse.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from specfuse.eval.configurations import Configuration
+
+_PATIENCE: Final = {
+    "straggler_grace_seconds": 120.0,
+    "round_timeout_seconds": 300.0,
+    "request_timeout_seconds": 3600.0,
+}
+"""Quality is measured, not the machine: nobody is late on a busy one."""
+
+
+def mesh_for(file: Path, configurations: Iterable[Configuration]) -> dict[str, Any]:
+    """The mesh in `file` with these ensembles of all its models, and one of each model alone.
+
+    Raises:
+        Misconfigured: the file cannot be read, or has no models.
+    """
+    try:
+        mesh = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Misconfigured(f"{file}: cannot be read: {error}") from error
+    models = mesh.get("models") if isinstance(mesh, dict) else None
+    if not isinstance(models, dict) or not models:
+        raise Misconfigured(f"{file}: models: is required")
+    members = list(models)
+    fused = {one.name: {"members": members, **_PATIENCE, **one.settings} for one in configurations}
+    alone = {name: {"members": [name], **_PATIENCE} for name in members}
+    clashing = sorted(fused.keys() & alone.keys())
+    if clashing:
+        raise Misconfigured(f"{file}: models.{clashing[0]}: the name of a configuration; rename it")
+    fuser = mesh.get("fuser") if isinstance(mesh.get("fuser"), dict) else {}
+    return {
+        **mesh,
+        "models": {name: _located(section, file.parent) for name, section in models.items()},
+        "fuser": {**fuser, "ensembles": fused | alone},
+    }
+
+
+def _located(section: Any, directory: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
+    """A model's section that no longer depends on where its file is."""
+    torch = section.get("torch") if isinstance(section, dict) else None
+    if not isinstance(torch, dict) or not isinstance(torch.get("model"), str):
+        return section
+    there = directory.absolute() / torch["model"]
+    if not there.exists():  # a model of the hub
+        return section
+    return {**section, "torch": {**torch, "model": str(there)}}

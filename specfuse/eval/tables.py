@@ -1,0 +1,170 @@
+"""The report for people: a table on a terminal, or in Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.table import Table
+
+from specfuse.eval.records import BEST_RESPONSE, SystemKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from specfuse.eval.proportions import Proportion
+    from specfuse.eval.records import System
+    from specfuse.eval.report import Report, Summary
+
+_LEGEND: Final = """\
+`exact` is the share of whole answers that are exactly right, with its 95 % interval (Wilson);
+`calls` are those to models per question, proposals and scores; `avoided` is the share of the full
+two calls a member and round that was not needed; `active` the mean number of members in a round.
+Times are medians on the machine that made this.
+"""
+_ERRORS_LEGEND: Final = """\
+Of the fused answers, how many had a wrong answer word, ended too early, did not end, or had the
+wrong form. Then the share of drafted tokens that was not committed, the rounds that members came
+back for, and the scores that were not needed because all proposals agreed.
+"""
+_LABELS: Final = {SystemKind.SINGLE: "alone: ", SystemKind.FUSED: "fused: "}
+
+
+def label_of(system: System) -> str:
+    """What a system is called in tables and charts."""
+    if system == BEST_RESPONSE:
+        return "best whole response"
+    return f"{_LABELS[system.kind]}{system.name}"
+
+
+def main_rows(report: Report) -> list[list[str]]:
+    """Quality and calls, a row per system under one of headings."""
+    parts = sorted({p for summary in report.summaries.values() for p in summary.by_parts})
+    by_parts = [f"{count} part{'s' if count > 1 else ''}" for count in parts] if parts[1:] else []
+    rows = [
+        [
+            "system",
+            "exact",
+            *by_parts,
+            "calls",
+            "avoided",
+            "active",
+            "rounds",
+            "first s",
+            "ms/token",
+        ]
+    ]
+    for system, one in report.summaries.items():
+        shares = [_percent_of(one.by_parts.get(count)) for count in parts]
+        fused = system.kind is SystemKind.FUSED
+        rows.append(
+            [
+                label_of(system),
+                with_interval(one.exact),
+                *(shares if by_parts else []),
+                f"{one.calls_per_question:.1f}",
+                f"{one.avoided_share:.0%}" if fused else "",
+                f"{one.mean_active:.2f}" if fused else "",
+                f"{one.mean_rounds:.1f}" if one.mean_rounds else "",
+                f"{one.first_segment_seconds:.2f}",
+                _milliseconds(one.seconds_per_token),
+            ]
+        )
+    return rows
+
+
+def error_rows(report: Report) -> list[list[str]]:
+    """What was wrong with the fused answers, what was drafted in vain, and who came back."""
+    kinds = ("word", "stopped", "ran_on", "form")
+    rows = [["system", *kinds, "discarded tokens", "recalls", "saved by consensus"]]
+    rows += [
+        [
+            f"fused: {name}",
+            *(str(one.errors.get(kind, 0)) for kind in kinds),
+            f"{one.discarded_tokens / max(1, one.discarded_tokens + one.output_tokens):.0%}",
+            str(one.recalls),
+            str(one.consensus_calls_avoided),
+        ]
+        for name, one in report.of_kind(SystemKind.FUSED).items()
+    ]
+    return rows
+
+
+def skill_rows(report: Report) -> list[list[str]]:
+    """One-part questions by skill: nobody should be worse fused than the skill's expert alone."""
+    skills = sorted({skill for one in report.summaries.values() for skill in one.by_skill})
+    return [
+        ["system", *skills],
+        *(
+            [label_of(system), *(_percent_of(one.by_skill.get(skill)) for skill in skills)]
+            for system, one in report.summaries.items()
+            if one.by_skill
+        ),
+    ]
+
+
+def wins_rows(summary: Summary) -> list[list[str]]:
+    """Committed segments by member, and by the skill of the part that was being answered."""
+    skills = sorted({skill for wins in summary.wins.values() for skill in wins})
+    return [
+        ["winner", *(skill or "-" for skill in skills)],
+        *(
+            [member, *(str(wins.get(skill, 0)) for skill in skills)]
+            for member, wins in summary.wins.items()
+        ),
+    ]
+
+
+def terminal_table(rows: Sequence[Sequence[str]]) -> Table:
+    """The rows under their heading as a terminal shows them."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for index, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """The rows under their heading in Markdown."""
+    ruler = ["---", *["---:"] * (len(rows[0]) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], ruler, *rows[1:]))
+
+
+def markdown(report: Report, command: str, charts: Mapping[str, str]) -> str:
+    """The whole report in Markdown; `charts` are file names by what they show."""
+    fused = report.of_kind(SystemKind.FUSED)
+    blocks = [
+        f"# Suite {report.suite}, {report.questions} questions, seed {report.seed}\n",
+        f"Made by\n\n    {command}\n",
+        _LEGEND,
+        markdown_table(main_rows(report)),
+        *(f"![{shows}]({name})\n" for shows, name in charts.items()),
+    ]
+    if any(one.by_skill for one in report.summaries.values()):
+        blocks += ["One-part questions, by skill.\n", markdown_table(skill_rows(report))]
+    if fused:
+        blocks += [_ERRORS_LEGEND, markdown_table(error_rows(report))]
+    for name, summary in list(fused.items())[:1]:
+        blocks += [
+            f"Segments of `{name}` by winner, and by the skill of the part being answered.\n",
+            markdown_table(wins_rows(summary)),
+        ]
+    return "\n".join(blocks)
+
+
+def with_interval(share: Proportion) -> str:
+    """`97.2 % (96.1-98.0)`."""
+    low, high = share.interval
+    return f"{_percent(share)} ({low * 100:.1f}-{high * 100:.1f})"
+
+
+def _percent_of(share: Proportion | None) -> str:
+    return "" if share is None else _percent(share)
+
+
+def _percent(share: Proportion) -> str:
+    return f"{share.value * 100:.1f} %"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1000:.1f}"
