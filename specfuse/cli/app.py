@@ -34,6 +34,7 @@ fuser_app = typer.Typer(help="Serve the fuser: what callers ask.")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit code: 0, 1 for a failure, 2 for a wrong option or file."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its notes of closed connections help nobody
     try:
         return int(app(arguments, prog_name="specfuse", standalone_mode=False) or 0)
     except BrokenPipeError:

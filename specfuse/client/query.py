@@ -111,6 +111,8 @@ _EXIT_POLICIES: Final = {
     "entropy_softmax": pb.EXIT_POLICY_ENTROPY_SOFTMAX,
 }
 _N = TypeVar("_N")
+_LONGEST_TIMEOUT = 31_536_000
+"""A year, in seconds. gRPC takes much longer ones for passed."""
 
 
 def query_of(prompt: Prompt, options: QueryOptions) -> Query:
@@ -136,8 +138,16 @@ def query_of(prompt: Prompt, options: QueryOptions) -> Query:
         request.seed = _integer("seed", given["seed"], _UINT64)
     _set_sampling(request, given)
     _set_overrides(request, given)
-    timeout = _number("timeout", given["timeout"]) if "timeout" in given else None
+    timeout = _timeout(given["timeout"]) if "timeout" in given else None
     return Query(request, timeout, resumed)
+
+
+def _timeout(value: object) -> float:
+    seconds = _number("timeout", value)
+    if not 0 < seconds <= _LONGEST_TIMEOUT:
+        problem = f"is {seconds}, must be seconds above 0 and up to {_LONGEST_TIMEOUT}, or left out"
+        raise InvalidArgument("timeout", problem)
+    return seconds
 
 
 def headers_of(team: str) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
+
+from specfuse.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,26 +27,52 @@ def wrapped(handler: Handler, around: Around) -> Handler:
 
     A handler whose requests are a stream is returned as it is: no service of ours has one.
     """
-    codec = (handler.request_deserializer, handler.response_serializer)
+    decode = _decoder(handler)
+    encode = handler.response_serializer
     if handler.unary_unary is not None:
-        return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, around), *codec)
+        unary = _unary(handler.unary_unary, around, decode)
+        return grpc.unary_unary_rpc_method_handler(unary, None, encode)
     if handler.unary_stream is not None:
-        return grpc.unary_stream_rpc_method_handler(_stream(handler.unary_stream, around), *codec)
+        stream = _stream(handler.unary_stream, around, decode)
+        return grpc.unary_stream_rpc_method_handler(stream, None, encode)
     return handler
 
 
-def _unary(behaviour: Callable[..., Any], around: Around) -> Callable[..., Any]:
+def _decoder(handler: Handler) -> Callable[[Any], Any]:
+    """What turns a request's bytes into its message. It runs inside: gRPC calls bad bytes UNKNOWN.
+
+    A handler that is wrapped already decodes by itself.
+    """
+    deserialize = handler.request_deserializer
+
+    def decode(request: Any) -> Any:  # noqa: ANN401
+        if deserialize is None:
+            return request
+        try:
+            return deserialize(request)
+        except DecodeError as error:
+            problem = "is not a message of this method: text that is not UTF-8, or corrupt bytes"
+            raise InvalidArgument("request", problem) from error
+
+    return decode
+
+
+def _unary(
+    behaviour: Callable[..., Any], around: Around, decode: Callable[[Any], Any]
+) -> Callable[..., Any]:
     async def run(request: object, context: Context) -> object:
         async with around(context):
-            return await behaviour(request, context)
+            return await behaviour(decode(request), context)
 
     return run
 
 
-def _stream(behaviour: Callable[..., Any], around: Around) -> Callable[..., Any]:
+def _stream(
+    behaviour: Callable[..., Any], around: Around, decode: Callable[[Any], Any]
+) -> Callable[..., Any]:
     async def run(request: object, context: Context) -> AsyncIterator[object]:
         async with around(context):
-            responses = behaviour(request, context)
+            responses = behaviour(decode(request), context)
             if not inspect.isasyncgen(responses):
                 await responses  # a coroutine that writes to the context
                 return

@@ -99,6 +99,7 @@ def parse(
 def _load(text: str, source: str) -> tuple[dict[str, Any], dict[Key, int], list[Problem]]:
     """The document, the line of each of its keys, and the keys that are given twice."""
     try:
+        _refuse_aliases(text, source)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -109,6 +110,16 @@ def _load(text: str, source: str) -> tuple[dict[str, Any], dict[Key, int], list[
     problems: list[Problem] = []
     _locate(root, (), lines, problems)
     return document, lines, problems
+
+
+def _refuse_aliases(text: str, source: str) -> None:
+    """Aliases could refer to themselves, or multiply a short file into an endless one."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise Misconfigured(
+                f"{source}: *{event.anchor}: aliases are not taken; write the value out",
+                source=source,
+            )
 
 
 def _locate(

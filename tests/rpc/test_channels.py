@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from specfuse.errors import InvalidArgument, Misconfigured
+from specfuse.rpc import channels, server
 from specfuse.rpc.channels import open_blocking_channel, open_channel
 from specfuse.rpc.errors import from_rpc_error
 from specfuse.v1 import fuser_service_pb2 as pb
@@ -50,3 +55,18 @@ async def test_channel_finds_a_server_that_came_back() -> None:
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         async with open_door(ScriptedFuser(), listen=address):
             await stub.ListEnsembles(pb.ListEnsemblesRequest(), wait_for_ready=True, timeout=20)
+
+
+async def test_a_silent_call_outlasts_many_keepalive_probes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that takes probes for an attack closes the connection at the third."""
+    for module in (channels, server):
+        monkeypatch.setattr(module, "KEEPALIVE_SECONDS", 1)
+    async with open_door(ScriptedFuser()) as door, open_channel(door.address) as channel:
+        watch = HealthStub(channel).Watch(HealthCheckRequest())
+        await watch.read()
+        ended = asyncio.ensure_future(watch.code())
+        closed, _ = await asyncio.wait([ended], timeout=6)
+        assert not closed
+        watch.cancel()

@@ -263,8 +263,8 @@ async def test_text_that_is_not_utf8_harms_nobody(door: ModelDoor) -> None:
     call = door.server  # the raw bytes go over a channel of their own
     async with open_channel(call.address) as channel:
         method = channel.unary_unary("/specfuse.v1.ModelService/ProposeSegment")
-        with pytest.raises(grpc.aio.AioRpcError):
-            await method(valid.replace(b"marked", b"\xff\xfe\xfa\xfb\xfc\xfd"))
+        error = await error_of(method(valid.replace(b"marked", b"\xff\xfe\xfa\xfb\xfc\xfd")))
+    assert_refused(error, "request: is not a message of this method")
     assert (await door.stub.ProposeSegment(proposal())).segment.text == " so"
 
 

@@ -179,3 +179,9 @@ def test_text_and_resumption_survive_the_wire(
     assert list(received.committed_segments) == segments
     assert received.committed_tokens == tokens
     assert received.conversation.messages[0].content == prompt
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, 1e300, float("inf"), float("nan")])
+def test_a_timeout_that_is_none_is_refused(timeout: float) -> None:
+    with pytest.raises(InvalidArgument, match="timeout"):
+        query_of("x", {"timeout": timeout})

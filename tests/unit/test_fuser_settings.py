@@ -203,3 +203,11 @@ def test_the_example_in_the_documentation_is_right() -> None:
     lines = [line[4:] for line in documentation.splitlines() if line.startswith("    ")]
     settings = Settings.parse("\n".join(lines), source="example")
     assert settings.ensembles["assistant"].exit.tau0 == 0.25
+
+
+@pytest.mark.parametrize(
+    "text", ["members: &a [*a]\n", "a: &a [x, x]\nb: &b [*a, *a]\nmembers: [*b, *b]\n"]
+)
+def test_aliases_are_refused_before_they_multiply(text: str) -> None:
+    (problem,) = problems_of(text)
+    assert "aliases are not taken; write the value out" in problem

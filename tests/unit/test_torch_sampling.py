@@ -64,3 +64,8 @@ def test_impossible_tokens_are_never_drawn() -> None:
     never = distribution((0.0, 0.4, 0.0, 0.6))
     tokens = {choose(never, Sampling(temperature=1.0, seed=s), 0) for s in range(300)}
     assert tokens == {1, 3}
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 5e-324, 1e-46, 1e-40, 1e-6])
+def test_nearly_no_temperature_is_nearly_greedy(temperature: float) -> None:
+    assert set(drawn({"temperature": temperature})) == {1}

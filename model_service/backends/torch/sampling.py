@@ -22,7 +22,9 @@ def choose(distribution: Distribution, sampling: Sampling, position: int) -> int
     if sampling.greedy:
         return distribution.best
     logprobs, tokens = torch.sort(distribution.logprobs, descending=True, stable=True)
-    probabilities = torch.softmax(logprobs / sampling.temperature, -1, dtype=torch.float64)
+    # Relative to the best, which so stays at 0 however small the temperature is.
+    relative = logprobs.double() - logprobs[0].double()
+    probabilities = torch.softmax(relative / sampling.temperature, -1)
     if sampling.top_k:
         probabilities = probabilities[: sampling.top_k]
     cumulative = probabilities.cumsum(-1)
