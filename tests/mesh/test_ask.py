@@ -173,6 +173,7 @@ def test_time_that_is_up_is_said_so(ask):
 
 
 def test_an_interrupted_question_frees_its_work_and_harms_no_other(mesh, ask):
+    until_running(mesh, 0)  # what an earlier test asked may not have ended yet
     with subprocess.Popen(
         [*COMMAND, "ask", "--address", mesh.address, "--ensemble", "all", NEVER + QUESTION],
         stdout=subprocess.PIPE,
