@@ -25,6 +25,8 @@ Key = tuple[str | int, ...]
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_MOST_VALUES = 100_000
+
 _WORDS = (
     ("Value error, ", ""),
     ("Input should be ", "must be "),
@@ -99,8 +101,8 @@ def parse(
 def _load(text: str, source: str) -> tuple[dict[str, Any], dict[Key, int], list[Problem]]:
     """The document, the line of each of its keys, and the keys that are given twice."""
     try:
-        _refuse_aliases(text, source)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_endless(root, source)
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise Misconfigured(f"{source}: not YAML: {error}", source=source) from error
@@ -112,14 +114,15 @@ def _load(text: str, source: str) -> tuple[dict[str, Any], dict[Key, int], list[
     return document, lines, problems
 
 
-def _refuse_aliases(text: str, source: str) -> None:
-    """Aliases could refer to themselves, or multiply a short file into an endless one."""
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise Misconfigured(
-                f"{source}: *{event.anchor}: aliases are not taken; write the value out",
-                source=source,
-            )
+def _refuse_endless(root: yaml.Node | None, source: str) -> None:
+    """Aliases may refer to themselves, or multiply a short file into an endless one."""
+    waiting, seen = [root], 0
+    while waiting:
+        waiting += [value for _, _, value in _children(waiting.pop())]
+        seen += 1
+        if seen > _MOST_VALUES:
+            problem = f"more than {_MOST_VALUES} values; do its aliases refer to themselves?"
+            raise Misconfigured(f"{source}: {problem}", source=source)
 
 
 def _locate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -205,9 +206,16 @@ def test_the_example_in_the_documentation_is_right() -> None:
     assert settings.ensembles["assistant"].exit.tau0 == 0.25
 
 
-@pytest.mark.parametrize(
-    "text", ["members: &a [*a]\n", "a: &a [x, x]\nb: &b [*a, *a]\nmembers: [*b, *b]\n"]
-)
-def test_aliases_are_refused_before_they_multiply(text: str) -> None:
+BOMB = "".join(f"{a}: &{a} [{', '.join([f'*{b}'] * 9)}]\n" for b, a in pairwise("abcdefgh"))
+
+
+@pytest.mark.parametrize("text", ["members: &a [*a]\n", f"a: &a [1]\n{BOMB}"])
+def test_aliases_without_end_are_refused(text: str) -> None:
     (problem,) = problems_of(text)
-    assert "aliases are not taken; write the value out" in problem
+    assert "do its aliases refer to themselves?" in problem
+
+
+def test_aliases_with_an_end_are_taken() -> None:
+    ensembles = "ensembles: {x: {members: &all [a]}, y: {members: *all}}\n"
+    parsed = Settings.parse("members: {a: {endpoints: [h:1]}}\n" + ensembles, source="x")
+    assert parsed.ensembles["y"].members == ("a",)
