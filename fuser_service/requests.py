@@ -84,7 +84,7 @@ def resolve(request: GenerateRequest, name: str, ensemble: Ensemble, limits: Lim
     _at_most("session_id", _bytes("session_id", request.session_id), MAX_SESSION_ID_BYTES, "bytes")
     return Query(
         ensemble=name,
-        rules=_rules(request, ensemble),
+        rules=_rules(request, ensemble, limits),
         prompt=request.prompt,
         session_id=request.session_id or _digest(request.prompt),
         sampling=_sampling(request, ensemble),
@@ -97,7 +97,7 @@ def resolve(request: GenerateRequest, name: str, ensemble: Ensemble, limits: Lim
     )
 
 
-def _rules(request: GenerateRequest, ensemble: Ensemble) -> Rules:
+def _rules(request: GenerateRequest, ensemble: Ensemble, limits: Limits) -> Rules:
     overrides = request.overrides
     max_tokens = _chosen(request.max_tokens, ensemble.max_tokens)
     _between("max_tokens", max_tokens, 1, ensemble.max_tokens_limit)
@@ -117,6 +117,8 @@ def _rules(request: GenerateRequest, ensemble: Ensemble) -> Rules:
         exit=_exit(overrides, ensemble.exit),
         quorum=ensemble.quorum,
         max_misses=ensemble.max_misses,
+        max_segments=limits.committed_segments,
+        max_bytes=limits.committed_bytes,
     )
 
 
@@ -180,12 +182,19 @@ def _check_message(position: int, message: Message) -> None:
 
 def _check_committed(request: GenerateRequest, limits: Limits) -> None:
     segments = request.committed_segments
-    _at_most("committed_segments", len(segments), limits.committed_segments, "segments")
+    _to_be_continued(len(segments), limits.committed_segments, "segments")
     size = sum(_bytes(f"committed_segments[{i}]", text) for i, text in enumerate(segments))
-    _at_most("committed_segments", size, limits.committed_bytes, "bytes")
+    _to_be_continued(size, limits.committed_bytes, "bytes")
     if request.committed_tokens and not segments:
         allowed = "must be 0 when there are no committed_segments"
         _refuse("committed_tokens", str(request.committed_tokens), allowed, 0)
+
+
+def _to_be_continued(size: int, full: int, unit: str) -> None:
+    """Refuses committed segments to which nothing can be added."""
+    if size >= full:
+        allowed = f"an answer ends at {full}, so at most {full - 1} can be continued"
+        _refuse("committed_segments", f"{size} {unit}", allowed, full - 1)
 
 
 def _check_stop(stop: Iterable[str]) -> None:

@@ -85,10 +85,10 @@ class Limits(Section):
     """Most queries answered at the same time; further ones get RESOURCE_EXHAUSTED."""
     prompt_bytes: Count = 1_048_576
     """Most UTF-8 bytes of a prompt, all messages together."""
-    committed_segments: Annotated[int, Field(strict=True, ge=1, le=4096)] = 4096
-    """Most segments a resumed query may bring."""
-    committed_bytes: Count = 1_048_576
-    """Most UTF-8 bytes of those segments together."""
+    committed_segments: Annotated[int, Field(strict=True, ge=1, le=4096)] = _RULES.max_segments
+    """An answer ends with so many segments. A resumed query must bring fewer."""
+    committed_bytes: Count = _RULES.max_bytes
+    """An answer ends once it has so many UTF-8 bytes. A resumed query must bring fewer."""
 
 
 class Sampling(Section):

@@ -47,6 +47,7 @@ def committed(
         scanner=scanner,
         committed=(*state.committed, winning.candidate.text),
         committed_tokens=state.committed_tokens + proposal.token_count,
+        committed_bytes=state.committed_bytes + len(winning.candidate.text.encode()),
         confidences=state.confidences + (() if confidence is None else (confidence,)),
     )
     reason = finish_reason(after, finished=winning.candidate.finished)
@@ -75,7 +76,7 @@ def finish_reason(state: QueryState, *, finished: bool = False) -> FinishReason 
     """Why the answer ends here, if it does. Being complete comes before being long."""
     if state.scanner.stopped or finished:
         return FinishReason.STOP
-    return FinishReason.LENGTH if state.tokens_left <= 0 else None
+    return FinishReason.LENGTH if state.is_full else None
 
 
 def _after_feedback(state: QueryState, verdict: Verdict) -> QueryState:

@@ -49,12 +49,14 @@ def start(
     """Begins a query, or goes on with one from its committed segments.
 
     What is held back of the answer so far follows from the segments. If they already complete a
-    stop string, or used up max_tokens, it ends at once. Weights, quality and exits start afresh.
+    stop string, or used up what it may have, it ends at once. Weights, quality and exits start
+    afresh.
     """
     state = QueryState(
         rules=rules,
         committed=committed_segments,
         committed_tokens=committed_tokens,
+        committed_bytes=sum(len(segment.encode()) for segment in committed_segments),
         scanner=StopScanner(rules.stop).after(committed_segments),
         active=rules.members,
         weights=Weights.uniform(rules.members),

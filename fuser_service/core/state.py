@@ -44,7 +44,8 @@ class RoundState:
 class QueryState:
     """A query between two steps.
 
-    `committed` and `committed_tokens` include what a resumed query brought along. `active` members
+    `committed`, its `committed_bytes` of UTF-8 and `committed_tokens` include what a resumed query
+    brought along. `active` members
     are asked; `dormant` ones left by the exit policy and stand by; the rest are lost. Both are in
     the ensemble's order. `quality` is each active member's cumulative fused share over the last
     `evidence` rounds, `confidences` the winners' confidence in every round where it is known.
@@ -53,6 +54,7 @@ class QueryState:
     rules: Rules
     committed: tuple[str, ...]
     committed_tokens: int
+    committed_bytes: int
     scanner: StopScanner
     active: tuple[MemberName, ...]
     weights: Weights
@@ -82,6 +84,15 @@ class QueryState:
     def tokens_left(self) -> int:
         """Tokens the answer may still have."""
         return self.rules.max_tokens - self.committed_tokens
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the answer has all the tokens, segments or bytes that it may have."""
+        return (
+            self.tokens_left <= 0
+            or len(self.committed) >= self.rules.max_segments
+            or self.committed_bytes >= self.rules.max_bytes
+        )
 
     def in_order(self, members: Iterable[MemberName]) -> tuple[MemberName, ...]:
         """These members in the ensemble's order."""

@@ -135,7 +135,7 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
     """The winner held it to be complete, or a stop string was completed."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
-    """max_tokens was reached."""
+    """max_tokens was reached, or the most segments or bytes that an answer may have."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why the answer ends."""
@@ -145,7 +145,7 @@ FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
 """The winner held it to be complete, or a stop string was completed."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
-"""max_tokens was reached."""
+"""max_tokens was reached, or the most segments or bytes that an answer may have."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
@@ -259,7 +259,8 @@ class GenerateRequest(_message.Message):
     @_builtins.property
     def committed_segments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The answer so far of an interrupted query: the `segment` of every SegmentCommitted received.
-        The stream goes on after it; nothing is repeated. Weights and exits start afresh.
+        The stream goes on after it; nothing is repeated. Weights and exits start afresh. Refused if they
+        are as many, or as large, as an answer may get: by default 4096 segments, 1 MiB of UTF-8.
         """
 
     def __init__(

@@ -44,7 +44,7 @@ USER, ASSISTANT, SYSTEM = prompt_pb2.ROLE_USER, prompt_pb2.ROLE_ASSISTANT, promp
 
 def open_careful_mesh() -> AbstractAsyncContextManager[tuple[FuserMesh, dict[str, Node]]]:
     """Three members, of which two know better; small limits."""
-    limits = {"prompt_bytes": 200, "committed_segments": 3, "committed_bytes": 100}
+    limits = {"prompt_bytes": 200, "committed_segments": 8, "committed_bytes": 100}
     return open_mesh(
         {"a": PARIS, "b": LYON, "c": PARIS},
         segment_tokens=3,
@@ -133,6 +133,21 @@ class TestAnswers:
         assert answer.text == "The capital of France"
         assert answer.finished.reason == pb.FINISH_REASON_LENGTH
         assert answer.finished.output_tokens == 4
+
+    @pytest.mark.parametrize("limits", [{"committed_segments": 2}, {"committed_bytes": 30}])
+    async def test_its_most_segments_and_bytes_end_it_with_length(
+        self, limits: dict[str, int]
+    ) -> None:
+        settings: dict[str, Any] = {"segment_tokens": 3, "top": {"limits": limits}}
+        async with open_mesh({"a": PARIS}, **settings) as (mesh, _):
+            answer = await mesh.ask()
+            assert answer.text == "The capital of France is Paris"
+            assert answer.finished.reason == pb.FINISH_REASON_LENGTH
+            one = answer.rounds[0]
+            rest = await mesh.ask(
+                committed_segments=[one.segment], committed_tokens=one.token_count
+            )
+        assert one.text + rest.text == answer.text
 
     async def test_a_stop_string_ends_it_and_is_no_part_of_it(self, mesh: FuserMesh) -> None:
         answer = await mesh.ask(stop=[" is Paris"])
@@ -290,14 +305,14 @@ BAD_REQUESTS: dict[str, tuple[pb.GenerateRequest, str, str]] = {
     "top_p above": (sampled(top_p=1.5), "sampling.top_p", "is 1.5; must be above 0"),
     "top_k above": (sampled(top_k=1001), "sampling.top_k", "is 1001; must be 0 to 1000"),
     "many segments": (
-        asking(committed_segments=["x"] * 4),
+        asking(committed_segments=["x"] * 8),
         "committed_segments",
-        "is 4 segments; at most 3",
+        "is 8 segments; an answer ends at 8, so at most 7 can be continued",
     ),
     "long segments": (
-        asking(committed_segments=["x" * 60, "y" * 41]),
+        asking(committed_segments=["x" * 60, "y" * 40]),
         "committed_segments",
-        "is 101 bytes; at most 100",
+        "is 100 bytes; an answer ends at 100, so at most 99 can be continued",
     ),
     "tokens of nothing": (asking(committed_tokens=3), "committed_tokens", "is 3; must be 0 when"),
     "long session": (asking(session_id="é" * 65), "session_id", "is 130 bytes; at most 128"),

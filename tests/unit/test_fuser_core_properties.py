@@ -114,6 +114,8 @@ def any_rules_of(draw: st.DrawFn) -> Rules:
         exit=draw(exits),
         quorum=min(draw(st.integers(1, 3)), len(members)),
         max_misses=draw(st.integers(1, 3)),
+        max_segments=draw(st.sampled_from((2, 4096))),
+        max_bytes=draw(st.sampled_from((9, 1000))),
     )
 
 
@@ -151,7 +153,19 @@ def test_the_answer_ends_for_the_right_reason(world: World, rules: Rules) -> Non
     complete = stopped or finished
     assert played.end.reason is (FinishReason.STOP if complete else FinishReason.LENGTH)
     nobody_proposed = not played.states[-1].round.candidates
-    assert complete or tokens == rules.max_tokens or nobody_proposed
+    full = (
+        tokens == rules.max_tokens
+        or len(played.rounds) == rules.max_segments
+        or len(segments.encode()) >= rules.max_bytes
+    )
+    assert complete or full or nobody_proposed
+
+
+@given(worlds, any_rules)
+def test_nobody_is_asked_to_continue_a_full_answer(world: World, rules: Rules) -> None:
+    for state in world.play(rules).states[:-1]:
+        assert len(state.committed) < rules.max_segments
+        assert len("".join(state.committed).encode()) < rules.max_bytes
 
 
 @given(seeds, any_rules, st.data())

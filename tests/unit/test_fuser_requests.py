@@ -83,6 +83,24 @@ def test_refusals_say_value_and_limit_to_machines_too() -> None:
     assert raised.value.metadata == {"field": "max_tokens", "value": "5000", "limit": "4096"}
 
 
+@pytest.mark.parametrize("limits", [Limits(committed_segments=3), Limits(committed_bytes=3)])
+def test_what_is_committed_already_must_leave_room_for_more(limits: Limits) -> None:
+    def asked(count: int) -> Any:
+        request = GenerateRequest(prompt="?", committed_segments=("x",) * count)
+        return resolve(request, "both", ENSEMBLE, limits)
+
+    assert asked(2).committed_segments == ("x", "x")
+    with pytest.raises(InvalidArgument, match=r"committed_segments: is 3 .* at most 2") as raised:
+        asked(3)
+    assert raised.value.metadata["limit"] == "2"
+
+
+def test_an_answer_may_grow_as_long_as_members_take_it() -> None:
+    limits = Limits(committed_segments=3, committed_bytes=70)
+    rules = resolve(GenerateRequest(prompt="?"), "both", ENSEMBLE, limits).rules
+    assert (rules.max_segments, rules.max_bytes) == (3, 70)
+
+
 def test_refusals_do_not_repeat_the_text() -> None:
     secret = "my password is hunter2"
     limits = Limits(prompt_bytes=3, committed_bytes=3)
