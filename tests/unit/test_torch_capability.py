@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from shutil import which
 from typing import TYPE_CHECKING
 
 import pytest
@@ -100,3 +101,23 @@ def test_a_model_that_never_says_the_same_twice_is_refused() -> None:
     )
     with pytest.raises(Misconfigured, match="same numbers"):
         chosen(model)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(which("c++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, as it compiles
+async def test_compiled_answers_are_the_same() -> None:
+    limits = EngineLimits(1 << 24, BatchLimits(tokens=64, calls=4), threads=1, compiled=True)
+    backend = backend_for("gemma2", tiny_models.loaded("gemma2"), limits, RecordingObserver())
+    context, never = Context("Question: why?", (" The capital",)), Deadline.never()
+    candidate = Candidate(" of France is Paris", finished=True)
+    try:
+        proposal = await backend.propose(ProposeRequest(context, 9), never)
+        scores = await backend.score(ScoreRequest(context, (candidate,)), never)
+        implementation = backend._lane._engine._model.config._attn_implementation
+    finally:
+        await backend.close()
+    assert implementation == "specfuse_compiled"
+    assert proposal.text == generated(backend, "gemma2", context, 9)
+    assert_same(scores.statistics[0], plainly_scored(backend, "gemma2", context, candidate))

@@ -169,7 +169,7 @@ def backend_for(
 
     if limits.threads is not None:
         torch.set_num_threads(limits.threads)
-    if not limits.compiled:  # compiled, every number of rows would be compiled for
+    if not limits.compiled:  # torch.compile cannot read the packed weights
         speed_up_few_rows(loaded.model)
     budget = CacheBudget(limits.kv_cache_bytes, report)
     engine = engine_for(loaded.model, budget, compiled=limits.compiled)

@@ -195,7 +195,8 @@ class _Trial:
         except Unsuitable:
             raise
         except Exception as error:
-            raise Unsuitable(f"a trial raised {type(error).__name__}: {error}") from error
+            reason = str(error).partition("\n")[0]  # a compiler's goes on for pages
+            raise Unsuitable(f"a trial raised {type(error).__name__}: {reason}") from error
 
     def _feed_and_branch(self, engine: Engine) -> None:
         first, second = engine.open(self._context), engine.open(self._context[:-3])

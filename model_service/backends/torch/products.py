@@ -1,34 +1,42 @@
 """Matrix products of a few rows on a CPU.
 
-A drafting step of several sessions and a scoring pass have five to fifteen rows. For these, BLAS
-multiplies [outputs, inputs] by [inputs, rows] up to a third faster than the other way round, which
-is what a linear layer asks of it: it need not repack the weights. One row, or many, are best as is.
+A drafting step of several sessions and a scoring pass multiply a few rows by all weights. BLAS
+repacks the weights for each such product, which doubles its time; oneDNN can repack them once and
+for all. One row is best multiplied as is, and for many the repacking does not matter. So linear
+layers get their weights a second time, in oneDNN's layout, unless the model is large.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.functional import linear
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+_FEW_ROWS = 64
+_USUAL_ROWS = 16
+_MOST_BYTES = 2 << 30
+"""Weights that take more are not kept twice."""
 
-_FEW_ROWS = range(5, 16)
 
-
-def speed_up_few_rows(model: PreTrainedModel) -> None:
+def speed_up_few_rows(model: nn.Module) -> None:
     """Lets a model's plain float32 linear layers on the CPU choose the product by the rows."""
-    for module in model.modules():
-        weight = getattr(module, "weight", None)
-        if type(module) is nn.Linear and _is_plain(weight):
-            module.forward = partial(_product, module)  # type: ignore[method-assign]
+    layers = [
+        module for module in model.modules() if type(module) is nn.Linear and _is_plain(module)
+    ]
+    nbytes = sum(layer.weight.nbytes for layer in layers)
+    if nbytes > _MOST_BYTES or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return
+    for layer in layers:
+        packed = torch.ops.mkldnn._reorder_linear_weight(  # noqa: SLF001 - torch.compile's own
+            layer.weight.detach(), _USUAL_ROWS
+        )
+        layer.forward = partial(_product, layer, packed)  # type: ignore[method-assign]
 
 
-def _is_plain(weight: object) -> bool:
+def _is_plain(layer: nn.Linear) -> bool:
+    weight: object = layer.weight
     return (
         type(weight) is nn.Parameter
         and weight.device.type == "cpu"
@@ -36,12 +44,10 @@ def _is_plain(weight: object) -> bool:
     )
 
 
-def _product(layer: nn.Linear, rows: torch.Tensor) -> torch.Tensor:
-    count = rows.numel() // layer.in_features
-    if count not in _FEW_ROWS:
+def _product(layer: nn.Linear, packed: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    if not 1 < rows.numel() // layer.in_features <= _FEW_ROWS:
         return linear(rows, layer.weight, layer.bias)
-    columns = rows.reshape(count, layer.in_features).t()
-    bias: torch.Tensor | None = layer.bias
-    output = torch.mm(layer.weight, columns).t()
-    output = output.contiguous() if bias is None else output + bias
-    return output.reshape(*rows.shape[:-1], layer.out_features)
+    output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
+        rows, packed, layer.bias, "none", [], ""
+    )
+    return output
