@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from dataclasses import asdict
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +15,6 @@ from rich.progress import (
     MofNCompleteColumn,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as ProgressBar
@@ -30,10 +27,10 @@ from specfuse.demo.experts import EXPERTS, MODELS_DIRECTORY, Expert, expert_name
 from specfuse.demo.training import Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-EVALUATION_FILE = "evaluation.json"
-"""Beside each model: what was measured of it."""
+_PACE_SECONDS = 600.0
+"""The time left is reckoned from this much of the past, in which there are several reports."""
 
 
 def main(
@@ -59,8 +56,10 @@ def main(
     console = Console()
     if not only_evaluate:
         _train_all(experts, out, seed, console)
-    with console.status("measuring"):
-        reports = [evaluate_saved(out / expert.name, expert) for expert in experts]
+    reports = []
+    for expert in experts:
+        with console.status(f"measuring {expert.name}"):
+            reports.append(evaluate_saved(out / expert.name, expert))
     console.print(report_table(experts, reports))
 
 
@@ -82,7 +81,7 @@ def _train_one(expert: Expert, out: Path, seed: int, bar: ProgressBar, task: Tas
     trainer = Trainer(expert, seed)
     bar.reset(task, total=trainer.plan.steps)
     for now in trainer.run():
-        numbers = f"loss {now.loss:.3f}  own skill {now.own:.0%}  form {now.form:.0%}"
+        numbers = f"loss {now.loss:.3f} own {now.own:.0%} form {now.form:.0%}"
         bar.update(task, completed=now.step, numbers=numbers)
     save(trainer, out / expert.name)
 
@@ -90,12 +89,12 @@ def _train_one(expert: Expert, out: Path, seed: int, bar: ProgressBar, task: Tas
 def _progress_bar(console: Console) -> ProgressBar:
     return ProgressBar(
         TextColumn("{task.description:>10}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn("{task.fields[numbers]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         console=console,
+        speed_estimate_period=_PACE_SECONDS,
     )
 
 
@@ -116,33 +115,35 @@ def save(trainer: Trainer, directory: Path) -> None:
 
 
 def evaluate_saved(directory: Path, expert: Expert) -> Report:
-    """Measures a saved expert as any user would load it, in float32, and notes it beside it."""
+    """Measures a saved expert as any user would load it, in float32."""
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    report = evaluate(model, AutoTokenizer.from_pretrained(directory), expert.skill)
-    measured = {"parameters": model.num_parameters(), **asdict(report)}
-    (directory / EVALUATION_FILE).write_text(json.dumps(measured, indent=2) + "\n")
-    return report
+    return evaluate(model, AutoTokenizer.from_pretrained(directory), expert.skill)
 
 
 def report_table(experts: Sequence[Expert], reports: Sequence[Report]) -> Table:
-    """What the experts know, a row each. See `Report` for what the columns mean."""
-    table = Table(title="What the experts know, in shares of questions")
-    for heading in ("expert", "own skill", "held out"):
-        table.add_column(heading)
-    for parts in reports[0].form:
-        table.add_column(f"form, {parts}")
-    table.add_column("repeating, 2 to 5")
-    table.add_column("honesty")
-    for expert, report in zip(experts, reports, strict=True):
-        table.add_row(expert.name, *_cells(report))
+    """What the experts know, a column each. See `Report` for what the rows mean."""
+    table = Table(title="What the experts know, in shares of questions", box=None)
+    table.add_column("")
+    for expert in experts:
+        table.add_column(expert.name, justify="right")
+    columns = [dict(_measured(report)) for report in reports]
+    for heading in dict.fromkeys(heading for column in columns for heading in column):
+        shares = [column.get(heading) for column in columns]
+        table.add_row(heading, *("" if share is None else f"{share:.3f}" for share in shares))
     return table
 
 
-def _cells(report: Report) -> list[str]:
-    held_out = "" if report.own_held_out is None else f"{report.own_held_out:.3f}"
-    form = [f"{share:.3f}" for share in report.form.values()]
-    repeating = " ".join(f"{s:.2f}" for parts, s in report.form_repeating.items() if parts > 1)
-    return [f"{report.own:.3f}", held_out, *form, repeating, f"{min(report.honesty.values()):.3f}"]
+def _measured(report: Report) -> Iterator[tuple[str, float]]:
+    """A report's rows. The sums held out come last, as only one expert has them."""
+    yield "own skill", report.own
+    for parts, share in report.form.items():
+        yield f"form, parts: {parts}", share
+    for parts, share in report.form_repeating.items():
+        if parts > 1:  # of one part there is nothing to repeat
+            yield f"repeating, parts: {parts}", share
+    yield "honesty", min(report.honesty.values())
+    if report.own_held_out is not None:
+        yield "sums held out", report.own_held_out
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ class Progress:
     """Where the training is.
 
     `loss` is the mean since the last report, in nats per token; `own` and `form` are, of a small
-    sample of held-out and of five-part questions, the shares that are right (see `Report`).
+    sample of one-part questions (of sums those held out) and of five-part ones, the shares that are
+    right (see `Report`).
     """
 
     step: int
@@ -149,7 +150,12 @@ class Trainer:
             self.tokenizer, self._skill, seed=step, count=64, sums="held_out", in_short=in_short
         )
         form = form_examples(
-            self.tokenizer, seed=step + 1, count=16, parts=MAX_PARTS, in_short=in_short
+            self.tokenizer,
+            seed=step + 1,
+            count=16,
+            parts=MAX_PARTS,
+            distinct_skills=True,
+            in_short=in_short,
         )
         return Progress(
             step=step,
