@@ -195,7 +195,9 @@ class _Run:
         gathering = Gathering(calls, ended, self.clock)
         grace = self.query.timings.straggler_grace_seconds
         results = await gathering.run(Patience(required, grace, clock.deadline))
-        self.errors.update(gathering.errors)
+        # The last word of every member: what it did not repeat does not stand any more.
+        self.errors = {m: error for m, error in self.errors.items() if m not in calls}
+        self.errors |= gathering.errors
         if gathering.straggled_seconds is not None:
             self.observer.straggler_waited(gathering.straggled_seconds)
         clock.seconds[rpc] = clock.seconds.get(rpc, 0.0) + self.clock() - began
@@ -264,11 +266,15 @@ class _Run:
         if self.deadline.remaining < TIMER_SLACK_SECONDS:
             return DeadlineExceeded(f"the deadline passed after {self.commits} rounds")
         wrong = [error for error in self.errors.values() if isinstance(error, InvalidArgument)]
-        if wrong and len(wrong) == len(state.lost) and not state.misses:
+        if wrong and len(wrong) == len(state.lost) and not state.round.absent:
             return wrong[0]
-        lost = "; ".join(f"{departure.member}: {departure.detail}" for departure in state.lost)
+        details = {departure.member: departure.detail for departure in state.lost}
+        for member in state.round.absent & self.errors.keys():
+            error = self.errors[member]
+            details.setdefault(member, f"{error.reason}: {error.message}")
+        why = "; ".join(f"{member}: {detail}" for member, detail in details.items())
         return QuorumLost(
-            f"fewer than {state.rules.quorum} members answered" + (f" ({lost})" if lost else ""),
+            f"fewer than {state.rules.quorum} members answered" + (f" ({why})" if why else ""),
             committed_segments=state.committed,
             committed_tokens=state.committed_tokens,
         )

@@ -11,8 +11,14 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fuser_service.core.results import Failed, Late, Ok, Result
-from specfuse.errors import DeadlineExceeded, SpecFuseError
+from fuser_service.core.results import Busy, Failed, Late, Ok, Refused, Result
+from specfuse.errors import (
+    ContextTooLong,
+    DeadlineExceeded,
+    InvalidArgument,
+    Overloaded,
+    SpecFuseError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -41,7 +47,7 @@ class Gathering(Generic[Answer]):
     """Calls to several members, each made once.
 
     `clock` counts seconds. `ended` is told of every call when it ends: the member, how it ended and
-    how many seconds it took. After `run`, `errors` holds what failed members raised, and
+    how many seconds it took. After `run`, `errors` holds what members raised, and
     `straggled_seconds` how long late ones were waited for beyond the quorum (None if none were).
     """
 
@@ -84,11 +90,9 @@ class Gathering(Generic[Answer]):
         try:
             result: Result[Answer] = Ok(await self.calls[member]())
             outcome = "ok"
-        except DeadlineExceeded:
-            result, outcome = Late(), "late"
         except SpecFuseError as error:
             self.errors[member] = error
-            result, outcome = Failed(f"{error.reason}: {error.message}"), "failed"
+            result, outcome = _meaning(error)
         except asyncio.CancelledError:
             if self._over:
                 result, outcome = Late(), "late"
@@ -99,6 +103,20 @@ class Gathering(Generic[Answer]):
         finally:
             self.ended(member, outcome, self.clock() - began)
         return result
+
+
+def _meaning(error: SpecFuseError) -> tuple[Failed | Refused | Busy | Late, Outcome]:
+    """What a member's error means for the query, and how its call ended."""
+    detail = f"{error.reason}: {error.message}"
+    match error:
+        case DeadlineExceeded():
+            return Late(), "late"
+        case Overloaded():
+            return Busy(), "overloaded"
+        case InvalidArgument():
+            return Refused(detail, outgrown=isinstance(error, ContextTooLong)), "rejected"
+        case _:
+            return Failed(detail), "failed"
 
 
 def _being_cancelled() -> bool:

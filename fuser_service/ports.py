@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from specfuse.rpc.deadline import Deadline
 
 Rpc = Literal["propose", "score"]
-Outcome = Literal["ok", "failed", "late", "cancelled"]
+Outcome = Literal["ok", "failed", "rejected", "overloaded", "late", "cancelled"]
+"""How a call to a member ended. `rejected`: the member finds the request itself wrong."""
 Phase = Literal["propose", "score", "total"]
 AvoidedBecause = calls.AvoidedBecause
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from fuser_service.events import Finished, RoundCommitted
+from fuser_service.fusion import TIMER_SLACK_SECONDS
 from fuser_service.requests import resolve
 from specfuse.errors import (
     Cancelled,
@@ -134,13 +135,19 @@ class FuserService:
             Overloaded: as many requests as may be are in flight.
             QuorumLost, DeadlineExceeded: see `Fusion.run`.
         """
-        with _Record(self._observer, self._clock, request.team) as record, self._admitted():
+        record = _Record(self._observer, self._clock, request.team, deadline)
+        with record, self._admitted():
             query = self._resolve(request)
             limit = self._ensembles[query.ensemble].request_timeout_seconds
             async with aclosing(self._fusion.run(query, deadline.within(limit))) as events:
                 async for event in events:
                     record.saw(event, query.ensemble)
                     yield event
+
+    def refused(self) -> None:
+        """Counts a request that a door could make no sense of: an invalid argument."""
+        self._observer.request_started()
+        self._observer.request_ended("invalid_argument", 0.0)
 
     def _resolve(self, request: GenerateRequest) -> Query:
         name = request.ensemble or self._only_ensemble()
@@ -187,10 +194,17 @@ class FuserService:
 class _Record:
     """The numbers of one request, told to the observer as they come about."""
 
-    def __init__(self, observer: RequestObserver, clock: Callable[[], float], team: str) -> None:
+    def __init__(
+        self,
+        observer: RequestObserver,
+        clock: Callable[[], float],
+        team: str,
+        deadline: Deadline,
+    ) -> None:
         self._observer = observer
         self._clock = clock
         self._team = team
+        self._deadline = deadline
         self._began = clock()
         self._first_segment_at: float | None = None
         self._tokens_after_first = 0
@@ -203,6 +217,9 @@ class _Record:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
             self._outcome = next(name for cls, name in _OUTCOMES if isinstance(error, cls))
+        # A server ends a call whose deadline passed as if its caller had gone away.
+        if self._outcome == "cancelled" and self._deadline.remaining < TIMER_SLACK_SECONDS:
+            self._outcome = "deadline_exceeded"
         self._observer.request_ended(self._outcome, self._clock() - self._began)
 
     def saw(self, event: Event, ensemble: str) -> None:

@@ -1,4 +1,4 @@
-"""Who answered, who failed, who was late: results become part of the state, never exceptions."""
+"""Who answered and who did not: results become part of the state, never exceptions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from fuser_service.core.candidates import candidate_of
-from fuser_service.core.results import Failed, Late, Ok
+from fuser_service.core.results import Busy, Failed, Late, Ok, Refused
 from fuser_service.core.statistics import problem_with
 from fuser_service.core.types import Departure, DepartureReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from fuser_service.core.results import Result
     from fuser_service.core.state import QueryState
@@ -80,23 +80,40 @@ def with_scores(
 def _attended(
     state: QueryState, results: Mapping[MemberName, Result[Answer]]
 ) -> tuple[QueryState, dict[MemberName, Answer]]:
-    """The state after failures and lateness, and the answers of the others.
+    """The state after failures, refusals and absences, and the answers of the others.
 
-    A failure loses the member at once, lateness when it comes to `max_misses` rounds. What a lost
-    member proposed before stays, and may still win.
+    A failure or refusal loses the member at once, lateness when it comes to `max_misses` rounds. A
+    busy member kept nobody waiting, so that is never held against it. What a lost member proposed
+    before stays, and may still win.
     """
     late = {member for member, result in results.items() if isinstance(result, Late)}
     misses = {**state.misses, **{member: state.misses.get(member, 0) + 1 for member in late}}
-    departures = []
+    busy = {member for member, result in results.items() if isinstance(result, Busy)}
+    outgrown = {
+        m for m, result in results.items() if isinstance(result, Refused) and result.outgrown
+    }
+    state = replace(
+        state,
+        misses=misses,
+        outgrown=state.outgrown | outgrown,
+        round=replace(state.round, absent=state.round.absent | late | busy),
+    )
+    answers = {member: result.value for member, result in results.items() if isinstance(result, Ok)}
+    return state.losing(_departures(state, results)), answers
+
+
+def _departures(
+    state: QueryState, results: Mapping[MemberName, Result[Answer]]
+) -> Iterator[Departure]:
+    """The members that these results lose, once the state has counted the late ones."""
     for member, result in results.items():
         if isinstance(result, Failed):
-            departures.append(Departure(member, DepartureReason.FAILED, result.detail))
-        elif member in late and misses[member] >= state.rules.max_misses:
-            detail = f"late in {misses[member]} rounds"
-            departures.append(Departure(member, DepartureReason.STRAGGLER, detail))
-    state = replace(state, misses=misses, round=replace(state.round, late=state.round.late | late))
-    answers = {member: result.value for member, result in results.items() if isinstance(result, Ok)}
-    return state.losing(departures), answers
+            yield Departure(member, DepartureReason.FAILED, result.detail)
+        elif isinstance(result, Refused):
+            yield Departure(member, DepartureReason.REJECTED, result.detail)
+        elif isinstance(result, Late) and state.misses[member] >= state.rules.max_misses:
+            detail = f"late in {state.misses[member]} rounds"
+            yield Departure(member, DepartureReason.STRAGGLER, detail)
 
 
 def _checked(result: Result[Answer], problem: Callable[[Answer], str | None]) -> Result[Answer]:

@@ -5,8 +5,8 @@
                   │                  └──────────────────────┤
                   └──────────────── members come back ◄─────┘   (or too few answered: LoseQuorum)
 
-Whoever performs the steps hands every asked member's result to `proposed` or `scored`: an answer, a
-failure or lateness. No function here does I/O, reads a clock or draws a random number.
+Whoever performs the steps hands every asked member's result to `proposed` or `scored`: an answer,
+or why there is none. No function here does I/O, reads a clock or draws a random number.
 """
 
 from __future__ import annotations
@@ -169,7 +169,19 @@ def _finish(state: QueryState, reason: FinishReason) -> Transition:
 
 
 def _lose_quorum(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
+    if _outgrew_its_members(state):
+        return _finish(state, FinishReason.LENGTH)
     return Transition(state, LoseQuorum(present=len(members), quorum=state.rules.quorum))
+
+
+def _outgrew_its_members(state: QueryState) -> bool:
+    """Whether only context windows that became too small in this round end the answer.
+
+    Not in the first round: a prompt, or an answer to be resumed, that does not fit is a mistake.
+    """
+    now_lost = {departure.member for departure in state.departures[state.round.departures_before :]}
+    outgrown = bool(now_lost) and now_lost <= state.outgrown
+    return outgrown and state.round.number > 1 and not state.round.absent
 
 
 def _may_recall(state: QueryState) -> bool:

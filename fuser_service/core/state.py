@@ -22,8 +22,8 @@ class RoundState:
     """A round in progress.
 
     `proposals` and `scores` hold, in the ensemble's order, the members that proposed in time;
-    `asked_to_score` and `late` those that were, in any phase. `departures_before` is how many
-    departures the query had when the round began.
+    `asked_to_score` those that were, in any phase, and `absent` those that were late or busy.
+    `departures_before` is how many departures the query had when the round began.
     """
 
     number: int
@@ -31,7 +31,7 @@ class RoundState:
     proposals: Mapping[MemberName, Proposal] = field(default_factory=dict)
     scores: Mapping[MemberName, Mapping[Candidate, Score]] = field(default_factory=dict)
     asked_to_score: frozenset[MemberName] = frozenset()
-    late: frozenset[MemberName] = frozenset()
+    absent: frozenset[MemberName] = frozenset()
     recalled: tuple[MemberName, ...] = ()
 
     @property
@@ -47,7 +47,8 @@ class QueryState:
     `committed`, its `committed_bytes` of UTF-8 and `committed_tokens` include what a resumed query
     brought along. `active` members
     are asked; `dormant` ones left by the exit policy and stand by; the rest are lost. Both are in
-    the ensemble's order. `quality` is each active member's cumulative fused share over the last
+    the ensemble's order. `outgrown` are the lost ones whose window the context does not fit any
+    more. `quality` is each active member's cumulative fused share over the last
     `evidence` rounds, `confidences` the winners' confidence in every round where it is known.
     """
 
@@ -62,22 +63,23 @@ class QueryState:
     round: RoundState
     dormant: tuple[MemberName, ...] = ()
     departures: tuple[Departure, ...] = ()
+    outgrown: frozenset[MemberName] = frozenset()
     misses: Mapping[MemberName, int] = field(default_factory=dict)
     evidence: int = 0
     confidences: tuple[float, ...] = ()
 
     @property
     def present(self) -> tuple[MemberName, ...]:
-        """The members of this round: those that proposed and are neither lost nor late."""
+        """The members of this round: those that proposed and are neither lost nor absent."""
         return tuple(
             member
             for member in self.active
-            if member in self.round.proposals and member not in self.round.late
+            if member in self.round.proposals and member not in self.round.absent
         )
 
     @property
     def lost(self) -> tuple[Departure, ...]:
-        """The members lost to failure or lateness, in the order of their loss."""
+        """The members lost to failure, refusal or lateness, in the order of their loss."""
         return tuple(d for d in self.departures if d.reason is not DepartureReason.EXIT)
 
     @property
@@ -100,7 +102,7 @@ class QueryState:
         return tuple(member for member in self.rules.members if member in chosen)
 
     def losing(self, departures: Iterable[Departure]) -> QueryState:
-        """The state after members are lost to failure or lateness."""
+        """The state after members are lost to failure, refusal or lateness."""
         departures = tuple(departures)
         lost = {departure.member for departure in departures}
         return replace(

@@ -100,10 +100,14 @@ class FinishReason(Enum):
 
 
 class DepartureReason(Enum):
-    """Why a member is no longer asked: the exit policy, a failure, or lateness."""
+    """Why a member is no longer asked.
+
+    The exit policy; a failure; that it finds the request wrong, or too long; or lateness.
+    """
 
     EXIT = "exit"
     FAILED = "failed"
+    REJECTED = "rejected"
     STRAGGLER = "straggler"
 
 

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from fuser_service.doors import grpc_wire as wire
+from specfuse.errors import InvalidArgument
 from specfuse.rpc.server import RpcService, deadline_of
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import (
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
+    from fuser_service.requests import GenerateRequest
     from fuser_service.service import FuserService
 
 TEAM_HEADER: Final = "x-specfuse-team"
@@ -40,7 +42,7 @@ class FuserServicer(FuserServiceServicer):
         self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Answers one query, an event at a time."""
-        asked = wire.generate_request(request, team=_team(context))
+        asked = self._asked(request, context)
         async with aclosing(self._service.generate(asked, deadline_of(context))) as events:
             async for event in events:
                 yield wire.response(event)
@@ -51,6 +53,15 @@ class FuserServicer(FuserServiceServicer):
         """Lists the ensembles, by name."""
         del request, context
         return wire.ensembles(self._service.ensembles())
+
+    def _asked(
+        self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
+    ) -> GenerateRequest:
+        try:
+            return wire.generate_request(request, team=_team(context))
+        except InvalidArgument:
+            self._service.refused()
+            raise
 
 
 def _team(context: ServicerContext[Any, Any]) -> str:

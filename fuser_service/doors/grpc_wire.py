@@ -49,6 +49,7 @@ _EXIT_POLICIES: dict[int, ExitKind | None] = {
 _DEPARTURES = {
     DepartureReason.EXIT: pb.DEPARTURE_REASON_EXIT,
     DepartureReason.FAILED: pb.DEPARTURE_REASON_FAILED,
+    DepartureReason.REJECTED: pb.DEPARTURE_REASON_FAILED,  # its detail says what was wrong
     DepartureReason.STRAGGLER: pb.DEPARTURE_REASON_STRAGGLER,
 }
 _FINISHES = {

@@ -107,7 +107,7 @@ class _DepartureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Depar
     DEPARTURE_REASON_EXIT: _DepartureReason.ValueType  # 1
     """The exit policy: it kept losing. It may come back."""
     DEPARTURE_REASON_FAILED: _DepartureReason.ValueType  # 2
-    """It failed, or its process died."""
+    """It failed, or its process died, or it found the request wrong or the context too long."""
     DEPARTURE_REASON_STRAGGLER: _DepartureReason.ValueType  # 3
     """It was late too often."""
 
@@ -119,7 +119,7 @@ DEPARTURE_REASON_UNSPECIFIED: DepartureReason.ValueType  # 0
 DEPARTURE_REASON_EXIT: DepartureReason.ValueType  # 1
 """The exit policy: it kept losing. It may come back."""
 DEPARTURE_REASON_FAILED: DepartureReason.ValueType  # 2
-"""It failed, or its process died."""
+"""It failed, or its process died, or it found the request wrong or the context too long."""
 DEPARTURE_REASON_STRAGGLER: DepartureReason.ValueType  # 3
 """It was late too often."""
 Global___DepartureReason: _TypeAlias = DepartureReason  # noqa: Y015
@@ -135,7 +135,9 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
     """The winner held it to be complete, or a stop string was completed."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
-    """max_tokens was reached, or the most segments or bytes that an answer may have."""
+    """max_tokens was reached, or the most segments or bytes that an answer may have, or the answer
+    outgrew the context windows of its models.
+    """
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why the answer ends."""
@@ -145,7 +147,9 @@ FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
 """The winner held it to be complete, or a stop string was completed."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
-"""max_tokens was reached, or the most segments or bytes that an answer may have."""
+"""max_tokens was reached, or the most segments or bytes that an answer may have, or the answer
+outgrew the context windows of its models.
+"""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final

@@ -618,19 +618,47 @@ class TestNumbers:
             await nodes["b"].kill()
             assert (await mesh.ask()).finished.degraded
             await mesh.refusal(asking(max_tokens=0))
+            await mesh.refusal(pb.GenerateRequest())
             await mesh.refusal(asking(ensemble="x"))
 
             async def ended(outcome: str) -> float | None:
                 return await mesh.metric("specfuse_request_duration_seconds_count", outcome=outcome)
 
             assert await ended("degraded") == 1
-            assert await ended("invalid_argument") == 1
+            assert await ended("invalid_argument") == 2
             assert await ended("not_found") == 1
             assert await ended("ok") == 0
             gone = {"model_name": "b", "reason": "failed"}
             assert await mesh.metric("specfuse_member_exits_total", **gone) == 1
             failed = {"model_name": "b", "rpc": "propose", "outcome": "failed"}
             assert await mesh.metric("specfuse_member_calls_total", **failed) == 1
+
+    async def test_of_a_deadline_and_a_caller_that_goes_away(self) -> None:
+        async with open_mesh({"a": PARIS}) as (mesh, nodes):
+            nodes["a"].backend.hold_from = 0
+            with pytest.raises(grpc.aio.AioRpcError):
+                async for _ in mesh.stub.Generate(asking(), timeout=0.2):
+                    pass
+            call = mesh.stub.Generate(asking())
+            await call.read()
+            call.cancel()
+            await mesh.becomes_idle()
+
+            async def ended(outcome: str) -> float | None:
+                return await mesh.metric("specfuse_request_duration_seconds_count", outcome=outcome)
+
+            assert await ended("deadline_exceeded") == 1
+            assert await ended("cancelled") == 1
+
+    async def test_what_members_refuse_is_not_their_failure(self, nodes: Nodes) -> None:
+        node = await nodes.start("a", Line(answer=PARIS), context_window=12)
+        async with open_fuser({"a": node}, segment_tokens=8) as mesh:
+            await mesh.refusal(asking(raw_prompt="a prompt of five words"))
+            for outcome, count in (("rejected", 1), ("failed", 0)):
+                call = {"model_name": "a", "rpc": "propose", "outcome": outcome}
+                assert await mesh.metric("specfuse_member_calls_total", **call) == count
+                left = {"model_name": "a", "reason": outcome}
+                assert await mesh.metric("specfuse_member_exits_total", **left) == count
 
     async def test_tokens_are_counted_by_team_and_only_by_those_known(
         self, mesh: FuserMesh

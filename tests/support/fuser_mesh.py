@@ -168,6 +168,12 @@ class FuserMesh:
             while await self.ready_members() != list(members):  # noqa: ASYNC110 (behind a socket)
                 await asyncio.sleep(0.02)
 
+    async def becomes_idle(self) -> None:
+        """Returns when no request is in flight."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self.metric("specfuse_requests_in_flight"):  # noqa: ASYNC110 (as above)
+                await asyncio.sleep(0.02)
+
     async def metric(self, name: str, **labels: str) -> float | None:
         """The value of a sample that /metrics has now."""
         url = f"http://{self.fuser.metrics_address}/metrics"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from fuser_service.core import rounds
-from fuser_service.core.results import Failed, Late, Ok
+from fuser_service.core.results import Busy, Failed, Late, Ok, Refused
 from fuser_service.core.steps import Finish, LoseQuorum, Propose, Score
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def play(
 
 
 def _result(answer: Result[Answer] | Answer) -> Result[Answer]:
-    return answer if isinstance(answer, Ok | Failed | Late) else Ok(answer)
+    given = isinstance(answer, Ok | Failed | Refused | Busy | Late)
+    return answer if given else Ok(answer)
 
 
 def _all_or_first_trouble(results: list[Result[Answer]]) -> Result[tuple[Answer, ...]]:

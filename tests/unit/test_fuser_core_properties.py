@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fuser_service.core.results import Failed, Late, Result
+from fuser_service.core.results import Busy, Failed, Late, Refused, Result
 from fuser_service.core.rules import (
     ExitKind,
     ExitRules,
@@ -54,7 +54,8 @@ class World:
     def propose(self, member: str, committed: tuple[str, ...]) -> Result[Proposal] | Proposal:
         random = self._random("propose", member, committed)
         if random.random() < self.trouble:
-            return random.choice((Failed("UNAVAILABLE: gone"), Late()))
+            refused = Refused("CONTEXT_TOO_LONG: no", outgrown=True)
+            return random.choice((Failed("UNAVAILABLE: gone"), refused, Busy(), Late()))
         text = "".join(random.choice(PIECES) for _ in range(random.randint(1, 2)))
         finish = SegmentFinish.END if random.random() < 0.05 else SegmentFinish.LENGTH
         candidate = Candidate(text, finish is SegmentFinish.END)
@@ -66,7 +67,8 @@ class World:
     ) -> Result[CandidateScore] | CandidateScore:
         random = self._random("score", member, committed)
         if random.random() < self.trouble:
-            return random.choice((Failed("MODEL_FAILURE: nan"), Late()))
+            refused = Refused("INVALID_ARGUMENT: no")
+            return random.choice((Failed("MODEL_FAILURE: nan"), refused, Busy(), Late()))
         return self._score(member, committed, candidate)
 
     def play(self, rules: Rules, committed: tuple[str, ...] = (), tokens: int = 0) -> Played:
@@ -158,7 +160,8 @@ def test_the_answer_ends_for_the_right_reason(world: World, rules: Rules) -> Non
         or len(played.rounds) == rules.max_segments
         or len(segments.encode()) >= rules.max_bytes
     )
-    assert complete or full or nobody_proposed
+    outgrown = played.states[-1].outgrown
+    assert complete or full or nobody_proposed or outgrown
 
 
 @given(worlds, any_rules)

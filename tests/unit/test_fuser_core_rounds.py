@@ -9,7 +9,7 @@ import pytest
 
 from fuser_service.core import rounds
 from fuser_service.core.calls import AvoidedCalls
-from fuser_service.core.results import Failed, Late, Ok
+from fuser_service.core.results import Busy, Failed, Late, Ok, Refused
 from fuser_service.core.rules import (
     ExitKind,
     ExitRules,
@@ -417,6 +417,83 @@ def test_lateness_costs_no_standing() -> None:
     ).play(rules("abc", exit=LEAVE))
     assert played.states[2].quality == pytest.approx({"a": 0.5, "b": 0.5, "c": 0.5})
     assert all(committed.left == () for committed in played.rounds)
+
+
+def test_a_busy_member_sits_rounds_out_and_is_asked_again() -> None:
+    busy = {"a": " x", "b": Busy()}
+    played = Script(busy, busy, busy, {"a": done(" y"), "b": done(" y")}, opinions={}).play(
+        rules(max_misses=1)
+    )
+    assert played.asked_to_propose == [("a", "b")] * 4
+    assert [committed.active for committed in played.rounds] == [("a",)] * 3 + [("a", "b")]
+    assert played.states[-1].lost == ()
+
+
+def test_a_busy_verifier_has_no_vote_and_keeps_its_candidate() -> None:
+    played = Script(
+        {"a": done(" x"), "b": done(" y")},
+        opinions={"a": {" x": 0.1, " y": 0.9}, "b": {" x": Busy(), " y": Busy()}},
+    ).play(rules())
+    assert played.rounds[0].winner == "b"
+    assert [judge for judge, _ in played.rounds[0].candidates[0].judgements] == ["a"]
+
+
+def test_the_query_is_lost_when_too_many_are_busy() -> None:
+    played = Script({"a": " x", "b": Busy()}, opinions={}).play(rules(quorum=2))
+    assert played.end == LoseQuorum(present=1, quorum=2)
+
+
+# Context windows
+
+
+def full() -> Refused:
+    return Refused("CONTEXT_TOO_LONG: no", outgrown=True)
+
+
+def test_a_member_that_refuses_leaves_at_once() -> None:
+    line = {"a": " x", "b": Refused("INVALID_ARGUMENT: no")}
+    played = Script(line, {"a": done(" y")}, opinions={}).play(rules())
+    assert played.states[-1].lost == (
+        Departure("b", DepartureReason.REJECTED, "INVALID_ARGUMENT: no"),
+    )
+
+
+def test_an_answer_that_outgrows_every_window_ends_with_length() -> None:
+    script = Script(
+        {"a": " x #", "b": " x #"}, {"a": " x #", "b": full()}, {"a": full()}, opinions={}
+    )
+    played = script.play(rules(stop=("##",)))
+    assert played.end == Finish(FinishReason.LENGTH, "#")
+    assert played.text == " x # x #"
+
+
+def test_an_answer_may_outgrow_its_verifiers() -> None:
+    played = Script(
+        {"a": " x", "b": " x"},
+        {"a": " y", "b": " z"},
+        opinions={m: {" y": full(), " z": full()} for m in "ab"},
+    ).play(rules())
+    assert played.end == Finish(FinishReason.LENGTH, "")
+    assert played.text == " x"
+
+
+@pytest.mark.parametrize("trouble", [Late(), Busy(), Failed("UNAVAILABLE: gone")])
+def test_who_is_missing_for_another_reason_might_have_gone_on(trouble: object) -> None:
+    script = Script({"a": " x", "b": " x"}, {"a": full(), "b": trouble}, opinions={})
+    assert script.play(rules()).end == LoseQuorum(present=0, quorum=1)
+
+
+def test_a_window_outgrown_before_is_not_why_the_answer_ends_now() -> None:
+    line = {"a": " x", "b": full()}
+    script = Script({"a": " x", "b": " x"}, line, {"a": gone()}, opinions={})
+    assert script.play(rules()).end == LoseQuorum(present=0, quorum=1)
+
+
+def test_what_does_not_fit_from_the_start_is_a_mistake() -> None:
+    played = Script({}, {"a": full()}, opinions={}).play(
+        rules("a"), committed=(" x",), committed_tokens=1
+    )
+    assert played.end == LoseQuorum(present=0, quorum=1)
 
 
 # Quorum

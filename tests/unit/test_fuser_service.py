@@ -161,6 +161,22 @@ async def test_every_error_has_its_outcome(error: BaseException, outcome: str) -
     assert told.answers == []
 
 
+async def test_a_call_that_the_server_ends_at_its_deadline_is_not_the_callers_going_away() -> None:
+    told = Told()
+    service = service_over(Played([STARTED, asyncio.CancelledError()]), told)
+    for deadline in (Deadline.after(0.0), Deadline.after(60.0)):
+        with pytest.raises(asyncio.CancelledError):
+            async for _ in service.generate(GenerateRequest(prompt="?"), deadline):
+                pass
+    assert [outcome for outcome, _ in told.ended] == ["deadline_exceeded", "cancelled"]
+
+
+async def test_what_no_door_can_read_is_counted_too() -> None:
+    told = Told()
+    service_over(Played([]), told).refused()
+    assert (told.began, told.ended) == (1, [("invalid_argument", 0.0)])
+
+
 async def test_a_caller_that_stops_reading_ends_the_work() -> None:
     fusion, told = Played([STARTED, committed(4), finished(1)]), Told()
     service = service_over(fusion, told, requests_in_flight=1)

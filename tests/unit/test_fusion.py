@@ -23,6 +23,7 @@ from specfuse.errors import (
     ContextTooLong,
     DeadlineExceeded,
     InvalidArgument,
+    Overloaded,
     QuorumLost,
     Unavailable,
 )
@@ -284,6 +285,49 @@ async def test_what_only_some_find_wrong_is_not() -> None:
     b.proposes = says(" fine")
     text, finished = await ensemble.answer(ensemble.query())
     assert (text, finished.degraded) == (" fine", True)
+
+
+async def test_an_answer_that_outgrows_its_members_is_not_lost() -> None:
+    wrong = ContextTooLong(tokens=5000, window=4096)
+    ensemble = Ensemble(*(ScriptedMember(name, failing(wrong, after=2)) for name in "ab"))
+    text, finished = await ensemble.answer(ensemble.query())
+    assert (text, finished.reason) == (" so so", FinishReason.LENGTH)
+    assert {d.reason for d in finished.lost} == {DepartureReason.REJECTED}
+
+
+async def test_an_overloaded_member_is_asked_again_in_the_next_round() -> None:
+    whole = says(" eins", " zwei", " drei")
+    full = Overloaded("8 calls run and 8 wait")
+    b = ScriptedMember("b", lambda context: whole(context) if context.committed else full)
+    ensemble = Ensemble(ScriptedMember("a", says(" one", " two", " three")), b)
+    _, finished = await ensemble.answer(ensemble.query(max_misses=1))
+    assert [len(asked.context.committed) for asked in b.asked if asked.rpc == "propose"] == [
+        0,
+        1,
+        2,
+    ]
+    assert not finished.degraded
+    assert ("b", "propose", "overloaded") in ensemble.observer.calls
+
+
+async def test_if_all_are_overloaded_the_error_says_so() -> None:
+    once = ScriptedMember(
+        "a", lambda context: Unavailable("gone") if context.committed else proposal(" so")
+    )
+    full = Overloaded("8 calls run and 8 wait")
+    ensemble = Ensemble(once, ScriptedMember("b", lambda _: full))
+    with pytest.raises(QuorumLost, match="b: OVERLOADED: 8 calls run") as caught:
+        await ensemble.answer(ensemble.query())
+    assert "a: UNAVAILABLE: gone" in caught.value.message
+    assert caught.value.committed_segments == (" so",)
+
+
+async def test_who_is_only_busy_might_not_find_the_request_wrong() -> None:
+    a = ScriptedMember("a", failing(InvalidArgument("prompt", "refused by the template")))
+    b = ScriptedMember("b", lambda _: Overloaded("full"))
+    ensemble = Ensemble(a, b)
+    with pytest.raises(QuorumLost):
+        await ensemble.answer(ensemble.query())
 
 
 # Time

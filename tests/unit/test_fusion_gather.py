@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fuser_service.core.results import Failed, Late, Ok
+from fuser_service.core.results import Busy, Failed, Late, Ok, Refused
 from fuser_service.gather import Gathering, Patience
-from specfuse.errors import DeadlineExceeded, Unavailable
+from specfuse.errors import (
+    ContextTooLong,
+    DeadlineExceeded,
+    InvalidArgument,
+    Overloaded,
+    SpecFuseError,
+    Unavailable,
+)
 from specfuse.rpc.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -76,6 +83,35 @@ async def test_a_failure_is_a_value_and_disturbs_nobody() -> None:
     assert isinstance(gathering.errors["a"], Unavailable)
     assert calls.ended == [("a", "failed"), ("b", "ok")]
     assert gathering.straggled_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("error", "result", "outcome"),
+    [
+        (Overloaded("full"), Busy(), "overloaded"),
+        (InvalidArgument("stop", "no"), Refused("INVALID_ARGUMENT: stop: no"), "rejected"),
+    ],
+)
+async def test_what_a_member_says_of_the_call_is_no_failure_of_its_own(
+    error: SpecFuseError, result: Busy | Refused, outcome: str
+) -> None:
+    async def refuse() -> str:
+        raise error
+
+    calls = Calls()
+    gathering = calls.gathering(a=refuse)
+    assert await gathering.run(Patience(1, 0, NEVER)) == {"a": result}
+    assert calls.ended == [("a", outcome)]
+    assert gathering.errors == {"a": error}
+
+
+async def test_a_context_that_does_not_fit_is_told_apart() -> None:
+    async def refuse() -> str:
+        raise ContextTooLong(tokens=9, window=8)
+
+    results = await Calls().gathering(a=refuse).run(Patience(1, 0, NEVER))
+    assert isinstance(results["a"], Refused)
+    assert results["a"].outgrown
 
 
 async def test_a_passed_deadline_is_lateness() -> None:
