@@ -101,6 +101,7 @@ def _rules(request: GenerateRequest, ensemble: Ensemble, limits: Limits) -> Rule
     overrides = request.overrides
     max_tokens = _chosen(request.max_tokens, ensemble.max_tokens)
     _between("max_tokens", max_tokens, 1, ensemble.max_tokens_limit)
+    _check_committed_tokens(request.committed_tokens, max_tokens, ensemble.segment_tokens_limit)
     segment_tokens = _chosen(overrides.segment_tokens, ensemble.segment_tokens)
     _between("overrides.segment_tokens", segment_tokens, 1, ensemble.segment_tokens_limit)
     _check_stop(request.stop)
@@ -188,6 +189,13 @@ def _check_committed(request: GenerateRequest, limits: Limits) -> None:
     if request.committed_tokens and not segments:
         allowed = "must be 0 when there are no committed_segments"
         _refuse("committed_tokens", str(request.committed_tokens), allowed, 0)
+
+
+def _check_committed_tokens(committed: int, max_tokens: int, segment: int) -> None:
+    """Refuses what no answer can have spent. Its last segment may have gone over `max_tokens`."""
+    if committed > max_tokens + segment:
+        allowed = f"with max_tokens {max_tokens} at most {max_tokens + segment} can be spent"
+        _refuse("committed_tokens", str(committed), allowed, max_tokens + segment)
 
 
 def _to_be_continued(size: int, full: int, unit: str) -> None:

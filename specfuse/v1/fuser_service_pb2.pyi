@@ -241,7 +241,9 @@ class GenerateRequest(_message.Message):
     seed: _builtins.int
     """Makes a sampled answer repeatable. Absent means 0."""
     committed_tokens: _builtins.int
-    """Tokens already spent on committed_segments, counted against max_tokens. Default 0."""
+    """Tokens already spent on committed_segments, counted against max_tokens. Refused if they are more
+    than max_tokens and a segment. Default 0.
+    """
     session_id: _builtins.str
     """Keeps a conversation on the same replicas, at most 128 bytes. Default: a digest of the prompt."""
     @_builtins.property

@@ -28,9 +28,11 @@ if _version_not_supported:
 class FuserServiceStub:
     """The fuser: stateless, so any replica can begin, or resume, any query.
 
-    Errors carry a google.rpc.ErrorInfo with domain "specfuse". A member lost in mid-answer is not an
-    error: the answer goes on and says so. If all are lost the stream ends in UNAVAILABLE, whose status
-    details hold a ResumePoint.
+    Errors carry a google.rpc.ErrorInfo with domain "specfuse". The one exception is a message of more
+    than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED and no details.
+
+    A member lost in mid-answer is not an error: the answer goes on and says so. If all are lost the
+    stream ends in UNAVAILABLE, whose status details hold a ResumePoint.
     """
 
     def __init__(self, channel):
@@ -54,9 +56,11 @@ class FuserServiceStub:
 class FuserServiceServicer:
     """The fuser: stateless, so any replica can begin, or resume, any query.
 
-    Errors carry a google.rpc.ErrorInfo with domain "specfuse". A member lost in mid-answer is not an
-    error: the answer goes on and says so. If all are lost the stream ends in UNAVAILABLE, whose status
-    details hold a ResumePoint.
+    Errors carry a google.rpc.ErrorInfo with domain "specfuse". The one exception is a message of more
+    than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED and no details.
+
+    A member lost in mid-answer is not an error: the answer goes on and says so. If all are lost the
+    stream ends in UNAVAILABLE, whose status details hold a ResumePoint.
     """
 
     def Generate(self, request, context):
@@ -98,9 +102,11 @@ def add_FuserServiceServicer_to_server(servicer, server):
 class FuserService:
     """The fuser: stateless, so any replica can begin, or resume, any query.
 
-    Errors carry a google.rpc.ErrorInfo with domain "specfuse". A member lost in mid-answer is not an
-    error: the answer goes on and says so. If all are lost the stream ends in UNAVAILABLE, whose status
-    details hold a ResumePoint.
+    Errors carry a google.rpc.ErrorInfo with domain "specfuse". The one exception is a message of more
+    than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED and no details.
+
+    A member lost in mid-answer is not an error: the answer goes on and says so. If all are lost the
+    stream ends in UNAVAILABLE, whose status details hold a ResumePoint.
     """
 
     @staticmethod

@@ -29,9 +29,11 @@ GRPC_VERSION: str
 class FuserServiceStub:
     """The fuser: stateless, so any replica can begin, or resume, any query.
 
-    Errors carry a google.rpc.ErrorInfo with domain "specfuse". A member lost in mid-answer is not an
-    error: the answer goes on and says so. If all are lost the stream ends in UNAVAILABLE, whose status
-    details hold a ResumePoint.
+    Errors carry a google.rpc.ErrorInfo with domain "specfuse". The one exception is a message of more
+    than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED and no details.
+
+    A member lost in mid-answer is not an error: the answer goes on and says so. If all are lost the
+    stream ends in UNAVAILABLE, whose status details hold a ResumePoint.
     """
 
     @_typing.overload
@@ -49,9 +51,11 @@ class FuserServiceStub:
 class FuserServiceAsyncStub(FuserServiceStub):
     """The fuser: stateless, so any replica can begin, or resume, any query.
 
-    Errors carry a google.rpc.ErrorInfo with domain "specfuse". A member lost in mid-answer is not an
-    error: the answer goes on and says so. If all are lost the stream ends in UNAVAILABLE, whose status
-    details hold a ResumePoint.
+    Errors carry a google.rpc.ErrorInfo with domain "specfuse". The one exception is a message of more
+    than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED and no details.
+
+    A member lost in mid-answer is not an error: the answer goes on and says so. If all are lost the
+    stream ends in UNAVAILABLE, whose status details hold a ResumePoint.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -65,9 +69,11 @@ class FuserServiceAsyncStub(FuserServiceStub):
 class FuserServiceServicer(metaclass=_abc_1.ABCMeta):
     """The fuser: stateless, so any replica can begin, or resume, any query.
 
-    Errors carry a google.rpc.ErrorInfo with domain "specfuse". A member lost in mid-answer is not an
-    error: the answer goes on and says so. If all are lost the stream ends in UNAVAILABLE, whose status
-    details hold a ResumePoint.
+    Errors carry a google.rpc.ErrorInfo with domain "specfuse". The one exception is a message of more
+    than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED and no details.
+
+    A member lost in mid-answer is not an error: the answer goes on and says so. If all are lost the
+    stream ends in UNAVAILABLE, whose status details hold a ResumePoint.
     """
 
     @_abc_1.abstractmethod

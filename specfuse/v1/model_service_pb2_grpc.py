@@ -31,6 +31,8 @@ class ModelServiceStub:
 
     Errors carry a google.rpc.ErrorInfo with domain "specfuse". INVALID_ARGUMENT names the field and
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
+    The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
+    and no details.
     """
 
     def __init__(self, channel):
@@ -62,6 +64,8 @@ class ModelServiceServicer:
 
     Errors carry a google.rpc.ErrorInfo with domain "specfuse". INVALID_ARGUMENT names the field and
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
+    The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
+    and no details.
     """
 
     def ProposeSegment(self, request, context):
@@ -117,6 +121,8 @@ class ModelService:
 
     Errors carry a google.rpc.ErrorInfo with domain "specfuse". INVALID_ARGUMENT names the field and
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
+    The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
+    and no details.
     """
 
     @staticmethod

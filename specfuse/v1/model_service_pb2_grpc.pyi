@@ -32,6 +32,8 @@ class ModelServiceStub:
 
     Errors carry a google.rpc.ErrorInfo with domain "specfuse". INVALID_ARGUMENT names the field and
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
+    The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
+    and no details.
     """
 
     @_typing.overload
@@ -52,6 +54,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     Errors carry a google.rpc.ErrorInfo with domain "specfuse". INVALID_ARGUMENT names the field and
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
+    The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
+    and no details.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -68,6 +72,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Errors carry a google.rpc.ErrorInfo with domain "specfuse". INVALID_ARGUMENT names the field and
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
+    The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
+    and no details.
     """
 
     @_abc_1.abstractmethod

@@ -314,6 +314,11 @@ BAD_REQUESTS: dict[str, tuple[pb.GenerateRequest, str, str]] = {
         "committed_segments",
         "is 100 bytes; an answer ends at 100, so at most 99 can be continued",
     ),
+    "tokens above": (
+        asking(committed_segments=["x"], committed_tokens=4_000_000_000),
+        "committed_tokens",
+        "is 4000000000; with max_tokens 50 at most 58",
+    ),
     "tokens of nothing": (asking(committed_tokens=3), "committed_tokens", "is 3; must be 0 when"),
     "long session": (asking(session_id="é" * 65), "session_id", "is 130 bytes; at most 128"),
 }

@@ -95,6 +95,18 @@ def test_what_is_committed_already_must_leave_room_for_more(limits: Limits) -> N
     assert raised.value.metadata["limit"] == "2"
 
 
+def test_more_tokens_than_an_answer_can_have_spent_are_refused() -> None:
+    def asked(tokens: int) -> Any:
+        return resolved(committed_segments=("x",), committed_tokens=tokens, max_tokens=100)
+
+    most = 100 + ENSEMBLE.segment_tokens_limit
+    assert asked(most).committed_tokens == most
+    problem = f"committed_tokens: is {most + 1}; with max_tokens 100 at most {most} can be spent"
+    with pytest.raises(InvalidArgument, match=problem) as raised:
+        asked(most + 1)
+    assert raised.value.metadata["limit"] == str(most)
+
+
 def test_an_answer_may_grow_as_long_as_members_take_it() -> None:
     limits = Limits(committed_segments=3, committed_bytes=70)
     rules = resolve(GenerateRequest(prompt="?"), "both", ENSEMBLE, limits).rules
