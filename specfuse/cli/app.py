@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from specfuse.cli.complaints import FAILED, complaint
+from specfuse.cli.complaints import FAILED, INTERRUPTED, complaint
 from specfuse.cli.eval import evaluate
 from specfuse.errors import InvalidArgument, SpecFuseError
 from specfuse.localmesh.contract import DIE_WITH_OPTION, READY_FD_OPTION
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from specfuse.client import QueryOptions
-
-_INTERRUPTED = 130
 
 app = typer.Typer(
     help="One answer from several language models, fused segment by segment.",
@@ -46,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"specfuse: {message}\n")
         return exit_code
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 # --- options that several commands have -----------------------------------------------------------
@@ -253,7 +251,7 @@ def up(
     listen: Listen = None,
     log_dir: LogDir = None,
     ready_fd: ReadyFd = None,
-) -> None:
+) -> int:
     """Run a mesh on this machine: a process per model service, and a fuser.
 
     Ctrl-C drains it, the fuser first; a second Ctrl-C kills it.
@@ -263,7 +261,7 @@ def up(
 
     if demo_mesh == (file is not None):
         raise InvalidArgument("FILE", "give a file, or --demo, and not both")
-    run(MeshOptions(file or DEMO_MESH, listen, log_dir), ready_fd)
+    return run(MeshOptions(file or DEMO_MESH, listen, log_dir), ready_fd)
 
 
 @model_app.command("serve")

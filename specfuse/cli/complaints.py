@@ -8,6 +8,8 @@ from specfuse.errors import InvalidArgument, Misconfigured, NotFound, SpecFuseEr
 
 FAILED = 1
 MISUSED = 2
+INTERRUPTED = 130
+"""What a shell says of a command that Ctrl-C ended."""
 
 _MISUSE = (InvalidArgument, Misconfigured, NotFound)
 _TORCH_MODULES = frozenset({"numpy", "safetensors", "tokenizers", "torch", "transformers"})

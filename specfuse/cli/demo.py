@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from specfuse.cli.complaints import INTERRUPTED
 from specfuse.cli.demo_view import Outcome, coloured, is_exact, question_block, summary_table
 from specfuse.cli.mesh_run import Interrupted
 from specfuse.cli.report import Json, answer_report
@@ -35,7 +36,6 @@ QUESTIONS: tuple[Question, ...] = tuple(
 """What the demo asks: a question of every number of parts, as they are drawn."""
 
 _NAMES = tuple(expert.name for expert in EXPERTS)
-_INTERRUPTED = 130
 
 
 def run_question(question: str, *, as_json: bool, log_dir: Path | None) -> int:
@@ -48,7 +48,7 @@ def run_question(question: str, *, as_json: bool, log_dir: Path | None) -> int:
     try:
         answer = with_mesh(MeshOptions(DEMO_MESH, log_dir=log_dir), ask)
     except Interrupted:
-        return _INTERRUPTED
+        return INTERRUPTED
     if as_json:
         _print_json(answer_report(answer))
     else:
@@ -72,7 +72,7 @@ def run_demo(*, as_json: bool, log_dir: Path | None) -> int:
     try:
         outcomes = with_mesh(MeshOptions(DEMO_MESH, log_dir=log_dir), ask_all)
     except Interrupted:
-        return _INTERRUPTED
+        return INTERRUPTED
     if as_json:
         _print_json({"questions": [_outcome_report(outcome) for outcome in outcomes]})
     else:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specfuse.cli.complaints import INTERRUPTED
 from specfuse.errors import InvalidArgument, Misconfigured, SpecFuseError
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from specfuse.eval.suites import Suite
 
 _FAILED = 1
-_INTERRUPTED = 130
 _ABLATION_DIRECTORY = Path("docs/results")
 _FILE_WIDTH = 200
 """Columns where nobody watches: enough for all tables."""
@@ -324,7 +324,7 @@ def _carried_out(options: Options, run: Callable[[_Session], None]) -> int:
             run(session)
         except KeyboardInterrupt:
             console.print(session.interruption())
-            return _INTERRUPTED
+            return INTERRUPTED
         _tell(session.report(), options)
     return session.verdict()
 

@@ -89,6 +89,26 @@ class MeshFile(Section):
         """The most that any of the services needs to drain."""
         return max(self.fuser.drain_seconds, *(m.drain_seconds for m in self.models.values()))
 
+    def addresses(self, listen: str | None = None) -> dict[str, str]:
+        """Where the services are to listen, by the setting that says so.
+
+        Args:
+            listen: Where the fuser listens, if not where the file says: the option `--listen`.
+        """
+        sections: dict[str, ModelSettings | FuserSettings] = {
+            f"models.{name}": settings for name, settings in self.models.items()
+        }
+        sections["fuser"] = self.fuser
+        addresses = {
+            f"{section}.{key}": getattr(settings, key)
+            for section, settings in sections.items()
+            for key in _FREE_PORTS
+        }
+        if listen is not None:
+            del addresses["fuser.listen"]
+            addresses["--listen"] = listen
+        return addresses
+
     def plan(self, directory: Path, workspace: Path, listen: str | None = None) -> Plan:
         """How to run the mesh.
 

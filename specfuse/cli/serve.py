@@ -50,8 +50,11 @@ def serve_model(file: Path, overrides: Mapping[str, object], supervision: Superv
     supervision.begin()
     from model_service.main import serve  # noqa: PLC0415 (heavy)
     from model_service.settings import Settings  # noqa: PLC0415
+    from specfuse.rpc.listening import check_free  # noqa: PLC0415
 
     settings = Settings.read(file, overrides)
+    # Loading a model may take minutes, and only then are its ports bound.
+    check_free({"listen": settings.listen, "metrics_listen": settings.metrics_listen})
     _log_to_stderr()
     asyncio.run(serve(settings, supervision.announce))
 

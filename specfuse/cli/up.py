@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.console import Console
 from rich.text import Text
 
+from specfuse.cli.complaints import INTERRUPTED
 from specfuse.cli.mesh_file import MeshFile
 from specfuse.cli.mesh_run import Interrupted, Patience, logs_in, run_mesh, until_serving
 from specfuse.cli.mesh_view import MeshView, endpoints_table
 from specfuse.localmesh import LocalMesh
+from specfuse.rpc.listening import check_free
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,11 +43,14 @@ class MeshOptions:
     log_dir: Path | None = None
 
 
-def up(options: MeshOptions, ready_fd: int | None) -> None:
-    """Runs a mesh until a signal ends it."""
+def up(options: MeshOptions, ready_fd: int | None) -> int:
+    """Runs a mesh until a signal ends it. Returns the exit code: 0 if it had got ready by then."""
     console = Console(soft_wrap=True)
+    exit_code = INTERRUPTED
 
     async def serve(endpoints: MeshEndpoints) -> None:
+        nonlocal exit_code
+        exit_code = 0
         console.print(endpoints_table(endpoints))
         console.print(_hint(endpoints.fuser.address))
         if ready_fd is not None:
@@ -52,10 +58,9 @@ def up(options: MeshOptions, ready_fd: int | None) -> None:
                 pipe.write(json.dumps(asdict(endpoints)) + "\n")
         await asyncio.Event().wait()
 
-    try:
+    with suppress(Interrupted):
         with_mesh(options, serve)
-    except Interrupted:
-        return
+    return exit_code
 
 
 def with_mesh(options: MeshOptions, work: Callable[[MeshEndpoints], Awaitable[T]]) -> T:
@@ -65,6 +70,7 @@ def with_mesh(options: MeshOptions, work: Callable[[MeshEndpoints], Awaitable[T]
         Interrupted, Misconfigured, Unavailable, DeadlineExceeded: as `run_mesh`.
     """
     file = MeshFile.read(options.file)
+    check_free(file.addresses(options.listen))
     patience = Patience(file.start_timeout_seconds, file.drain_seconds + _EXIT_SECONDS)
     console = Console(stderr=True, soft_wrap=True)
     with logs_in(options.log_dir) as logs, MeshView(console, tuple(file.models)) as view:

@@ -84,6 +84,15 @@ def test_a_port_in_use_is_named_with_its_setting(model_file, capsys, setting):
     assert "Traceback" not in error
 
 
+def test_a_port_in_use_is_found_out_before_the_model_is_loaded(tmp_path, capsys):
+    file = tmp_path / "model.yaml"
+    file.write_text(f"name: a\nmetrics_listen: 127.0.0.1:0\ntorch: {{model: {tmp_path}/nowhere}}")
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert main(["model", "serve", str(file), "--listen", address]) == 2
+    assert f"specfuse: listen: cannot bind {address}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("service", "text", "says"),
     [

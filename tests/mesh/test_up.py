@@ -180,7 +180,7 @@ def test_a_model_that_cannot_be_loaded_is_named_and_nothing_stays_behind(tmp_pat
     assert list(tmp_path.glob("specfuse-*/beta.log"))  # kept, since somebody will want it
 
 
-def test_a_port_in_use_is_named(tmp_path):
+def test_a_port_in_use_is_named_before_anything_starts(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -188,9 +188,8 @@ def test_a_port_in_use_is_named(tmp_path):
         mesh = write_mesh(tmp_path, mesh_of("alpha"))
         done = specfuse("up", str(mesh), "--listen", address, TMPDIR=str(tmp_path))
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(
-        f"specfuse: fuser: listen: cannot bind {address}"
-    )
+    assert done.stderr.startswith(f"specfuse: --listen: cannot bind {address}")
+    assert "✓" not in done.stderr
 
 
 def test_a_wrong_file_starts_nothing(tmp_path):

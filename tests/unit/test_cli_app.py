@@ -67,6 +67,7 @@ def test_help_imports_nothing_heavy():
         (["up"], "FILE: give a file, or --demo, and not both"),
         (["up", "mesh.yaml", "--demo"], "FILE: give a file, or --demo, and not both"),
         (["up", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["up", "--demo", "--listen", "foo"], "--listen: 'foo' is not host:port"),
         (["model", "serve"], "Missing argument 'FILE'"),
         (["model", "serve", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["fuser", "serve", "nowhere.yaml"], "nowhere.yaml: cannot be read"),

@@ -128,3 +128,14 @@ def test_the_demo_mesh_runs_every_shipped_expert_alone_and_all_of_them_in_both_o
         "experts": names,
         "reversed": names[::-1],
     }
+
+
+def test_the_addresses_are_those_that_the_services_will_listen_on(tmp_path):
+    mesh = MeshFile.read(write_mesh(tmp_path, torch_mesh()))
+    addresses = mesh.addresses()
+    assert addresses["models.qwen.listen"] == "127.0.0.1:7001"
+    assert addresses["fuser.listen"] == "127.0.0.1:7000"
+    for free in ("models.llama.listen", "models.qwen.metrics_listen", "fuser.metrics_listen"):
+        assert addresses[free] == "127.0.0.1:0"
+    assert addresses.keys() - mesh.addresses("h:1").keys() == {"fuser.listen"}
+    assert mesh.addresses("h:1")["--listen"] == "h:1"
