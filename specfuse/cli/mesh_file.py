@@ -160,8 +160,13 @@ def _contradictions(document: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(("fuser", "members"), "follow from the models of this file; drop it")
     if isinstance(fuser, dict) and "tls" in fuser:
         yield Problem(("fuser", "tls"), "a local mesh speaks plain text; drop it")
-    if not isinstance(models, dict):
-        return
+    if isinstance(models, dict) and models:
+        yield from _model_contradictions(models)
+    elif "models" in document:
+        yield Problem(("models",), "must be a mapping of at least one model, by name")
+
+
+def _model_contradictions(models: dict[str, Any]) -> Iterator[Problem]:
     if FUSER in models:
         yield Problem(("models", FUSER), "is what the fuser is called; choose another name")
     for name, section in models.items():

@@ -27,6 +27,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _MOST_VALUES = 100_000
 
+_TEXT_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"})
+_READ_AS = {"int": "a whole number", "float": "a number", "bool": "a boolean", "null": "nothing"}
+"""What YAML takes a word for that is not text, by the last part of its tag."""
+
 _WORDS = (
     ("Value error, ", ""),
     ("Input should be ", "must be "),
@@ -36,7 +40,6 @@ _WORDS = (
     ("String should ", "must "),
     (" after validation", ""),
     ("valid tuple", "list"),
-    ("valid dictionary or instance of", "mapping, a"),
     ("valid dictionary", "mapping"),
     ("valid integer", "whole number"),
     ("valid number", "number"),
@@ -111,6 +114,8 @@ def _load(text: str, source: str) -> tuple[dict[str, Any], dict[Key, int], list[
     lines: dict[Key, int] = {}
     problems: list[Problem] = []
     _locate(root, (), lines, problems)
+    if unquoted := list(_keys_that_are_no_text(root, ())):
+        raise _misconfigured(source, unquoted, lines)
     return document, lines, problems
 
 
@@ -139,6 +144,16 @@ def _locate(
             _locate(value, inner, lines, problems)
 
 
+def _keys_that_are_no_text(node: yaml.Node | None, key: Key) -> Iterator[Problem]:
+    """Keys such as 1, no and null, which YAML reads as something else than what they look like."""
+    for part, position, value in _children(node):
+        if isinstance(node, yaml.MappingNode) and position.tag not in _TEXT_TAGS:
+            read_as = _READ_AS.get(position.tag.rpartition(":")[2], "something else than text")
+            remedy = f"keys are text, so put it in quotes: '{part}'"
+            yield Problem((*key, part), f"this key is read as {read_as}; {remedy}")
+        yield from _keys_that_are_no_text(value, (*key, part))
+
+
 def _children(node: yaml.Node | None) -> Iterator[tuple[str | int, yaml.Node, yaml.Node]]:
     """Per key or list position: what it is, the node it stands at, and its value."""
     if isinstance(node, yaml.MappingNode):
@@ -152,6 +167,8 @@ def _children(node: yaml.Node | None) -> Iterator[tuple[str | int, yaml.Node, ya
 def _problems(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     problems: list[Problem] = []
     for details in error.errors():
+        if _follows_from_another(details):
+            continue
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, Contradictions):
             inside = details["loc"]
@@ -159,8 +176,17 @@ def _problems(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
                 Problem((*inside, *problem.key), problem.text) for problem in cause.problems
             ]
         else:
-            problems.append(Problem(details["loc"], _said(details, model)))
+            # "[key]" is pydantic's word for what is wrong with the key itself.
+            key = tuple(part for part in details["loc"] if part != "[key]")
+            problems.append(Problem(key, _said(details, model)))
     return problems
+
+
+def _follows_from_another(details: ErrorDetails) -> bool:
+    """Whether a list is only too short because its items, each reported, are wrong."""
+    if details["type"] != "too_short":
+        return False
+    return bool(len(details["input"]) >= details["ctx"]["min_length"])
 
 
 def _said(details: ErrorDetails, model: type[BaseModel]) -> str:
@@ -170,39 +196,58 @@ def _said(details: ErrorDetails, model: type[BaseModel]) -> str:
         return _unknown_key(details["loc"], model)
     if kind == "missing":
         return "is required"
+    if kind == "model_type":
+        return f"{_shown(value)}: must be a mapping; known keys: {_listed(details['loc'], model)}"
     said = details["msg"]
     for pydantic_says, we_say in _WORDS:
         said = said.replace(pydantic_says, we_say)
-    return said if isinstance(value, dict | list | tuple) else f"{value!r}: {said}"
+    return said if kind == "too_short" else f"{_shown(value)}: {said}"
+
+
+def _shown(value: object) -> str:
+    """The value as a message names it."""
+    if isinstance(value, dict):
+        return "a mapping"
+    return "a list" if isinstance(value, list | tuple) else repr(value)
 
 
 def _unknown_key(key: Key, model: type[BaseModel]) -> str:
-    known = sorted(_keys_beside(key, model))
-    close = difflib.get_close_matches(str(key[-1]), known, n=1)
+    around = key[:-1]
+    close = difflib.get_close_matches(str(key[-1]), _keys_of(around, model), n=1)
     return (
         f"unknown key; did you mean {close[0]}?"
         if close
-        else f"unknown key; known: {', '.join(known)}"
+        else f"unknown key; known: {_listed(around, model)}"
     )
 
 
-def _keys_beside(key: Key, model: type[BaseModel]) -> set[str]:
-    """The keys that the mapping holding `key` may have."""
+def _listed(key: Key, model: type[BaseModel]) -> str:
+    return ", ".join(_keys_of(key, model))
+
+
+def _keys_of(key: Key, model: type[BaseModel]) -> list[str]:
+    """The keys that the mapping at `key` may have, sorted."""
     schema: dict[str, Any] = model.model_json_schema()
     here = schema
-    for part in key[:-1]:
+    for part in key:
         here = _inside(here, part, schema["$defs"])
-    return set(here.get("properties", ()))
+    return sorted(here.get("properties", ()))
 
 
 def _inside(schema: dict[str, Any], part: str | int, definitions: dict[str, Any]) -> dict[str, Any]:
     """The schema of what `part` leads to, references and optionals resolved."""
-    by_pattern = schema.get("patternProperties", {}).values()
-    found: dict[str, Any] = schema.get("properties", {}).get(part) or next(iter(by_pattern), {})
+    found: dict[str, Any]
+    if isinstance(part, int):
+        found = schema.get("items", {})
+    else:
+        by_pattern = schema.get("patternProperties", {}).values()
+        found = schema.get("properties", {}).get(part) or next(iter(by_pattern), {})
     for alternative in found.get("anyOf", (found,)):
         if "$ref" in alternative:
             return dict(definitions[alternative["$ref"].rpartition("/")[2]])
-    return dict(found)
+        if alternative.get("type") != "null":
+            return dict(alternative)
+    return {}
 
 
 def _misconfigured(source: str, problems: list[Problem], lines: dict[Key, int]) -> Misconfigured:

@@ -139,3 +139,13 @@ def test_the_addresses_are_those_that_the_services_will_listen_on(tmp_path):
         assert addresses[free] == "127.0.0.1:0"
     assert addresses.keys() - mesh.addresses("h:1").keys() == {"fuser.listen"}
     assert mesh.addresses("h:1")["--listen"] == "h:1"
+
+
+@pytest.mark.parametrize("models", ["models:\n", "models: {}\n", "models: 3\n"])
+def test_without_models_that_is_all_there_is_to_say(tmp_path, models):
+    file = tmp_path / "mesh.yaml"
+    file.write_text(models + "fuser: {ensembles: {all: {members: [a]}}}\n")
+    with pytest.raises(Misconfigured) as caught:
+        MeshFile.read(file)
+    (line,) = caught.value.message.splitlines()
+    assert line.endswith("models: must be a mapping of at least one model, by name")
