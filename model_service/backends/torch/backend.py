@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -14,9 +15,11 @@ from model_service.backends.torch.lane import BatchLimits, Lane
 from model_service.backends.torch.loading import load
 from model_service.backends.torch.products import speed_up_few_rows
 from model_service.core.types import Capabilities, ModelDescription
-from specfuse.errors import ContextTooLong, InvalidArgument
+from specfuse.errors import ContextTooLong, InvalidArgument, ShuttingDown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from model_service.backends.torch.engine import Engine, TokenIds
     from model_service.backends.torch.loading import LoadedModel
     from model_service.core.types import (
@@ -33,8 +36,12 @@ if TYPE_CHECKING:
     from specfuse.rpc.deadline import Deadline
 
 
+Request = TypeVar("Request")
+Call = TypeVar("Call")
+
 _CPU_BATCH_TOKENS = 256
 _BATCH_TOKENS = 2048
+_TOKENIZING_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ class TorchBackend:
         self._window = loaded.window
         self._lane = lane
         self._observer = observer
+        self._tokenizing = ThreadPoolExecutor(_TOKENIZING_THREADS, "tokenizer")
         self._model = ModelDescription(
             name=name,
             revision=loaded.revision,
@@ -82,14 +90,14 @@ class TorchBackend:
 
     async def propose(self, request: ProposeRequest, deadline: Deadline) -> Proposal:
         """Drafts the next segment."""
-        call = await asyncio.to_thread(self._propose_call, request)
+        call = await self._tokenized(self._propose_call, request)
         proposal = await asyncio.wrap_future(self._lane.submit(call, deadline))
         self._ingested(proposal.usage)
         return proposal
 
     async def score(self, request: ScoreRequest, deadline: Deadline) -> Scores:
         """Scores every candidate, teacher-forced."""
-        call = await asyncio.to_thread(self._score_call, request)
+        call = await self._tokenized(self._score_call, request)
         scores = await asyncio.wrap_future(self._lane.submit(call, deadline))
         self._ingested(scores.usage)
         return scores
@@ -97,6 +105,15 @@ class TorchBackend:
     async def close(self) -> None:
         """Stops the lane after the forward pass it is in. Idempotent."""
         await asyncio.to_thread(self._lane.close)
+        self._tokenizing.shutdown(wait=False)
+
+    async def _tokenized(self, make: Callable[[Request], Call], request: Request) -> Call:
+        """Makes a call on threads kept for that, so that long prompts hold up nothing else."""
+        try:
+            future = self._tokenizing.submit(make, request)
+        except RuntimeError as error:  # no longer takes work
+            raise ShuttingDown("the engine is closed") from error
+        return await asyncio.wrap_future(future)
 
     def _propose_call(self, request: ProposeRequest) -> ProposeCall:
         ids = self._context_ids(request.context)
