@@ -93,6 +93,7 @@ LogDir = Annotated[
 # --- asking ---------------------------------------------------------------------------------------
 
 _ANSWER, _SAMPLING, _OVERRIDES = "Answer", "Sampling", "Overrides of the ensemble"
+_CONNECTION = "Connection (plain text unless one of these is given)"
 
 
 @app.command(rich_help_panel="Ask")
@@ -105,6 +106,30 @@ def ask(  # noqa: PLR0913 (an option each)
     address: Annotated[
         str, typer.Option(metavar="HOST:PORT", envvar="SPECFUSE_ADDRESS", help="The fuser's.")
     ] = "127.0.0.1:50050",
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Speak TLS to a fuser that these authorities, in PEM, vouch for.",
+            rich_help_panel=_CONNECTION,
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Show this certificate chain, in PEM. Needs --tls-key.",
+            rich_help_panel=_CONNECTION,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The certificate's private key, in PEM.",
+            rich_help_panel=_CONNECTION,
+        ),
+    ] = None,
     ensemble: Annotated[
         str, typer.Option(help="Which ensemble answers. May be left out if there is only one.")
     ] = "",
@@ -210,7 +235,8 @@ def ask(  # noqa: PLR0913 (an option each)
         "self_judgement": self_judgement,
         "fast_finish": fast_finish,
     }
-    asking.ask(address, asking.question_from(question), options, view)
+    fuser = asking.Fuser(address, tls_ca, tls_cert, tls_key)
+    asking.ask(fuser, asking.question_from(question), options, view)
 
 
 @app.command(rich_help_panel="Ask")
