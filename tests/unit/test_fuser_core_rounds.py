@@ -477,6 +477,15 @@ def test_an_answer_may_outgrow_its_verifiers() -> None:
     assert played.text == " x"
 
 
+def test_windows_may_become_too_small_at_both_steps_of_a_round() -> None:
+    played = Script(
+        dict.fromkeys("abc", " x"),
+        {"a": full(), "b": " y", "c": " z"},
+        opinions={m: {" y": full(), " z": full()} for m in "bc"},
+    ).play(rules("abc"))
+    assert played.end == Finish(FinishReason.LENGTH, "")
+
+
 @pytest.mark.parametrize("trouble", [Late(), Busy(), Failed("UNAVAILABLE: gone")])
 def test_who_is_missing_for_another_reason_might_have_gone_on(trouble: object) -> None:
     script = Script({"a": " x", "b": " x"}, {"a": full(), "b": trouble}, opinions={})

@@ -322,6 +322,20 @@ async def test_if_all_are_overloaded_the_error_says_so() -> None:
     assert caught.value.committed_segments == (" so",)
 
 
+async def test_what_a_member_said_rounds_ago_is_not_why_the_query_is_lost() -> None:
+    a = ScriptedMember("a", failing(Unavailable("gone"), after=1))
+    b = ScriptedMember("b", lambda _: Overloaded("full"))
+    ensemble = Ensemble(a, b)
+    timings = Timings(straggler_grace_seconds=30, round_timeout_seconds=0.05)
+    stream = ensemble.run(ensemble.query(timings=timings))
+    assert isinstance(await anext(stream), Started)
+    assert isinstance(await anext(stream), RoundCommitted)
+    b.hold["propose"] = asyncio.Event()
+    with pytest.raises(QuorumLost) as caught:
+        await anext(stream)
+    assert caught.value.message == "fewer than 1 members answered (a: UNAVAILABLE: gone)"
+
+
 async def test_who_is_only_busy_might_not_find_the_request_wrong() -> None:
     a = ScriptedMember("a", failing(InvalidArgument("prompt", "refused by the template")))
     b = ScriptedMember("b", lambda _: Overloaded("full"))
