@@ -4,7 +4,8 @@ Side by side, in one run, interleaved, medians of several repeats:
 
 - a round at growing contexts, by our engine and by recomputing everything, as published;
 - a round against the decoding steps in it alone, and the time to a first segment;
-- sessions at the same time, against transformers' continuous batching drafting as many tokens;
+- sessions at the same time, against transformers' continuous batching drafting as many tokens
+  (of which, as in ours, one a round is not kept) and scoring none;
 - memory of the cache against what the model's shape says;
 - on a GPU also five models of 7 to 9 billion random parameters on one device.
 """
@@ -182,22 +183,23 @@ class Bench:
         self.result.max_score_error = worst
 
     async def _concurrency(self, sessions: tuple[int, ...]) -> None:
+        """Tokens of answers per second. Either way drafts as many tokens, and loses the same."""
         ours: dict[int, list[float]] = {count: [] for count in sessions}
         theirs: dict[int, list[float]] = {count: [] for count in sessions}
-        tokens = SESSION_ROUNDS * KEPT_TOKENS
+        kept, drafted = SESSION_ROUNDS * KEPT_TOKENS, SESSION_ROUNDS * DRAFT_TOKENS
         for repeat in range(max(1, self._repeats // 2 + 1)):
             for count in sessions:
                 name = ("sessions", repeat, count)
                 seconds = await self._ours.sessions(name, count, SESSION_TOKENS, SESSION_ROUNDS)
-                ours[count].append(count * tokens / seconds)
+                ours[count].append(count * kept / seconds)
                 prompts = [
                     self._tokenizer.context_ids(
                         Context(self._words.text((name, number), SESSION_TOKENS))
                     )
                     for number in range(count)
                 ]
-                seconds = self._batching.sessions(prompts, tokens)
-                theirs[count].append(count * tokens / seconds)
+                seconds = self._batching.sessions(prompts, drafted)
+                theirs[count].append(count * kept / seconds)
                 self._step()
         self.result.sessions = list(sessions)
         self.result.tokens_per_s = [median(ours[count]) for count in sessions]
