@@ -19,9 +19,9 @@ class Preset(StrEnum):
     DEFAULT = "default"
     """Ours: every value is the default in `fuser_service.settings`.
 
-    `statistic`, and `exit` with its recall, were chosen by measurement on compound questions and
-    are re-measured with every evaluation (docs/results). Segments of 10 tokens, uniform weights and
-    self-judgement are SpecFuse's.
+    `statistic`, and `exit` with its recall, were chosen by measurement on compound questions
+    (docs/results/exit-tuning.md) and are re-measured with every evaluation. Segments of 10 tokens,
+    uniform weights and self-judgement are SpecFuse's.
     """
     SPECFUSE_PAPER = "specfuse-paper"
     """SpecFuse, arXiv 2412.07380 v2.
@@ -29,8 +29,9 @@ class Preset(StrEnum):
     From the paper: segments of 10 tokens, scored by the mean probability of their tokens; all
     members' scores count alike, each one's of its own segment included; a member leaves for good
     when its softmax share falls below delta = 0.5 / n. Not in any text we could read: the exact
-    temperature of that softmax, so the formula and its `tau0` are ours. The end token is scored
-    like any other; the paper does not say.
+    temperature of that softmax, so the formula and its `tau0` are ours. It is not our default's, at
+    which exit without recall costs many answers, but one at which it costs few
+    (docs/results/exit-tuning.md). The end token is scored like any other; the paper does not say.
     """
     SPECEM_PAPER = "specem-paper"
     """SpecEM, the later version (arXiv 2412.07380 v3, NeurIPS 2025).
@@ -51,7 +52,7 @@ _VALUES: Final[Mapping[Preset, Mapping[str, Any]]] = {
         "statistic": "mean_probability",
         "weighting": "uniform",
         "self_judgement": "include",
-        "exit": {"policy": "entropy_softmax", "alpha": 0.5, "recall": False},
+        "exit": {"policy": "entropy_softmax", "tau0": 0.05, "alpha": 0.5, "recall": False},
     },
     Preset.SPECEM_PAPER: {
         "segment_tokens": 10,

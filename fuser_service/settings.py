@@ -108,7 +108,11 @@ class Exit(Section):
     policy: ExitKind = _EXIT.kind
     """`entropy_softmax`: members that keep losing leave. `none`: nobody leaves."""
     tau0: Positive = _EXIT.tau0
-    """Temperature of the softmax over cumulative quality. Lower makes losers leave sooner."""
+    """Temperature of the softmax over cumulative quality. Lower makes losers leave sooner.
+
+    The default was measured (docs/results/exit-tuning.md) with recall. Without, raise it: whoever
+    leaves then is gone, and 0.02 sends away whom the next part of an answer needs.
+    """
     alpha: Annotated[float, Field(strict=True, gt=0, le=1)] = _EXIT.alpha
     """A member leaves when its share is below alpha / (active members)."""
     min_rounds: Annotated[int, Field(strict=True, ge=0)] = _EXIT.min_rounds

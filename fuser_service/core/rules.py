@@ -43,7 +43,9 @@ class ExitKind(Enum):
 class ExitRules:
     """When members leave a query, and come back.
 
-    `tau0` scales the softmax's temperature (dimensionless), `alpha` the threshold alpha / |A|.
+    `tau0` scales the softmax's temperature (dimensionless), `alpha` the threshold alpha / |A|. With
+    recall, leaving too early costs little, so `tau0` is low: on the shipped experts 0.01 to 0.03
+    are alike, from 0.04 losers linger, and no answer gets better (see docs/results/exit-tuning.md).
     Nobody leaves before `min_rounds` rounds or below `min_models` members. With `recall`, members
     that left come back for a round whose winner's confidence falls below `recall_ratio` of the mean
     confidence of this query's earlier rounds. It is near 1 because one doubtful word among ten
@@ -51,7 +53,7 @@ class ExitRules:
     """
 
     kind: ExitKind = ExitKind.ENTROPY_SOFTMAX
-    tau0: float = 0.05
+    tau0: float = 0.02
     alpha: float = 0.5
     min_rounds: int = 1
     min_models: int = 1

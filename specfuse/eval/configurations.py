@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from fuser_service.core.rules import ExitRules
 from fuser_service.presets import Preset
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def _exits() -> Iterator[Configuration]:
     for tau0 in (0.02, 0.05, 0.1):
         yield Configuration(f"exit-tau{tau0}-plain", {"exit": {"tau0": tau0, "recall": False}})
         for ratio in (0.9, 0.95, 0.98):
-            settings = {"exit": {"tau0": tau0, "recall_ratio": ratio}}
-            yield Configuration(f"exit-tau{tau0}-recall{ratio}", settings)
+            if ExitRules(tau0=tau0, recall_ratio=ratio) != ExitRules():  # the default itself
+                settings = {"exit": {"tau0": tau0, "recall_ratio": ratio}}
+                yield Configuration(f"exit-tau{tau0}-recall{ratio}", settings)
     for alpha in (0.25, 0.75):
         yield Configuration(f"exit-alpha{alpha}", {"exit": {"alpha": alpha}})
