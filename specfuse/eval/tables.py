@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from specfuse.eval.report import Report, Summary
 
 _LEGEND: Final = """\
-`exact` is the share of whole answers that are exactly right, with its 95 % interval (Wilson);
-`calls` are those to models per question, proposals and scores; `avoided` is the share of the full
-two calls a member and round that was not needed; `active` the mean number of members in a round.
-Times are medians on the machine that made this.
+`asked` is how many questions the system has answered so far; `exact` the share of whole answers
+that are exactly right, with its 95 % interval (Wilson); `calls` are those to models per question,
+proposals and scores; `avoided` is the share of the full two calls a member and round that was not
+needed; `active` the mean number of members in a round. Times are medians on the machine that made
+this.
+"""
+_PARTS_LEGEND: Final = """\
+The mean number of active members, and the share of calls avoided, by a question's number of parts.
 """
 _ERRORS_LEGEND: Final = """\
 Of the fused answers, how many had a wrong answer word, ended too early, did not end, or had the
@@ -43,6 +47,7 @@ def main_rows(report: Report) -> list[list[str]]:
     rows = [
         [
             "system",
+            "asked",
             "exact",
             *by_parts,
             "calls",
@@ -59,6 +64,7 @@ def main_rows(report: Report) -> list[list[str]]:
         rows.append(
             [
                 label_of(system),
+                str(one.exact.total),
                 with_interval(one.exact),
                 *(shares if by_parts else []),
                 f"{one.calls_per_question:.1f}",
@@ -98,6 +104,26 @@ def skill_rows(report: Report) -> list[list[str]]:
             [label_of(system), *(_percent_of(one.by_skill.get(skill)) for skill in skills)]
             for system, one in report.summaries.items()
             if one.by_skill
+        ),
+    ]
+
+
+def parts_rows(report: Report) -> list[list[str]]:
+    """How many members were active, and which share of calls was avoided, by number of parts."""
+    fused = report.of_kind(SystemKind.FUSED)
+    parts = sorted({count for one in fused.values() for count in one.active_by_parts})
+    return [
+        ["system", *(f"active, {n}" for n in parts), *(f"avoided, {n}" for n in parts)],
+        *(
+            [
+                f"fused: {name}",
+                *(
+                    f"{one.active_by_parts[n]:.2f}" if n in one.active_by_parts else ""
+                    for n in parts
+                ),
+                *(_avoided_of(one.calls_by_parts.get(n)) for n in parts),
+            ]
+            for name, one in fused.items()
         ),
     ]
 
@@ -143,6 +169,7 @@ def markdown(report: Report, command: str, charts: Mapping[str, str]) -> str:
     if any(one.by_skill for one in report.summaries.values()):
         blocks += ["One-part questions, by skill.\n", markdown_table(skill_rows(report))]
     if fused:
+        blocks += [_PARTS_LEGEND, markdown_table(parts_rows(report))]
         blocks += [_ERRORS_LEGEND, markdown_table(error_rows(report))]
     for name, summary in list(fused.items())[:1]:
         blocks += [
@@ -156,6 +183,10 @@ def with_interval(share: Proportion) -> str:
     """`97.2 % (96.1-98.0)`."""
     low, high = share.interval
     return f"{_percent(share)} ({low * 100:.1f}-{high * 100:.1f})"
+
+
+def _avoided_of(calls: tuple[int, int] | None) -> str:
+    return "" if calls is None else f"{calls[1] / max(1, sum(calls)):.0%}"
 
 
 def _percent_of(share: Proportion | None) -> str:

@@ -12,7 +12,7 @@ from specfuse.eval.proportions import Proportion
 from specfuse.eval.records import BEST_RESPONSE, Record, RoundRecord, System, SystemKind
 from specfuse.eval.report import report_on, summary_of
 from specfuse.eval.suites import CompoundSuite
-from specfuse.eval.tables import main_rows, markdown
+from specfuse.eval.tables import main_rows, markdown, parts_rows
 
 SUITE = CompoundSuite(seed=0, count=10)
 ALL, ADA = System(SystemKind.FUSED, "all"), System(SystemKind.SINGLE, "ada")
@@ -105,6 +105,13 @@ def test_markdown_has_a_row_for_everyone_and_the_command() -> None:
 
 def _tables(page: str) -> list[list[str]]:
     return [block.splitlines() for block in page.split("\n\n") if block.lstrip().startswith("| ")]
+
+
+def test_members_and_calls_by_number_of_parts() -> None:
+    assert parts_rows(REPORT) == [
+        ["system", "active, 1", "active, 2", "avoided, 1", "avoided, 2"],
+        ["fused: all", "3.50", "3.50", "40%", "40%"],
+    ]
 
 
 def test_wilsons_interval() -> None:
