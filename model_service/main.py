@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,7 +130,16 @@ def _open_backend(settings: Settings, observer: BackendObserver) -> Backend:
             f"backend: torch needs what is not installed ({error.name}); "
             'pip install "specfuse[services,torch]"'
         ) from error
-    return open_backend(settings.name, settings.torch, observer)
+    return open_backend(settings.name, settings.torch, observer, on_loss=_end_at_once)
+
+
+def _end_at_once() -> None:
+    """Ends this process with an error, as a model that lost a part of it cannot be repaired.
+
+    Its calls end as if the machine had failed: callers retry them on another replica.
+    """
+    _logger.critical("ending: the model lost one of its processes, and a restart is needed")
+    os._exit(1)
 
 
 def _check_directory(model: str) -> None:

@@ -53,12 +53,16 @@ class TorchSettings(Section):
     """Numbers of weights and cache. `auto`: float32 on a CPU, the model's own elsewhere."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """`cpu`, `cuda`, `cuda:1`. `auto`: the first CUDA device if there is one."""
+    tensor_parallel: Count = 1
+    """Processes that the model's layers are split over, each on its own CUDA device (0, 1, ...) if
+    there are any. Must divide the model's heads and key-value heads."""
     quantization: dict[str, Any] | None = None
     """What transformers takes: `{quant_method: bitsandbytes, load_in_8bit: true}`, or others."""
     max_context_tokens: Count | None = None
     """Most tokens of context and segment. Absent: as many as the model was made for."""
     kv_cache_bytes: Bytes = 1 << 30
-    """Memory for keys and values of contexts, in bytes. More keeps more sessions warm."""
+    """Memory for keys and values of contexts, in bytes, in each process. More keeps more sessions
+    warm."""
     compile: Flag = False
     """Whether the model runs through `torch.compile`: minutes to start, some percent faster."""
     max_batch_tokens: Count | None = None
@@ -67,7 +71,8 @@ class TorchSettings(Section):
     max_running_calls: Count = 64
     """Most calls that share one forward pass."""
     threads: Count | None = None
-    """CPU threads that torch computes with. Absent: torch's own choice, one per core."""
+    """CPU threads that torch computes with, in each process. Absent: torch's own choice, one per
+    core, or its share of them."""
 
 
 class Line(Section):
@@ -177,3 +182,18 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
             yield Problem((kind.value,), f"is required by backend: {kind}")
         if kind is not settings.backend and section is not None:
             yield Problem((kind.value,), f"contradicts backend: {settings.backend}; drop one")
+    if settings.torch is not None and settings.torch.tensor_parallel > 1:
+        yield from _not_in_several_processes(settings.torch)
+
+
+def _not_in_several_processes(torch: TorchSettings) -> Iterator[Problem]:
+    several = f"torch.tensor_parallel: {torch.tensor_parallel}"
+    if torch.quantization is not None:
+        yield Problem(("torch", "quantization"), f"contradicts {several}; drop one")
+    if torch.compile:
+        yield Problem(("torch", "compile"), f"true: contradicts {several}; drop one")
+    if ":" in torch.device:
+        yield Problem(
+            ("torch", "device"),
+            f"{torch.device!r}: contradicts {several}, as parts take cuda:0, cuda:1, ...; drop one",
+        )

@@ -64,6 +64,19 @@ def test_overrides_replace_keys_of_the_file(tmp_path: Path) -> None:
         (TORCH + "limits: {segment_tokens: 513}\n", "limits.segment_tokens: 513: must be less"),
         (TORCH + "name: again\n", "model.yaml:1: name: given twice, on lines 1 and 4"),
         (TORCH.replace("llama\n", "a b\n", 1), "model.yaml:1: name: 'a b': must match pattern"),
+        (TORCH + "  tensor_parallel: 0\n", "torch.tensor_parallel: 0: must be greater"),
+        (
+            TORCH + "  tensor_parallel: 2\n  compile: true\n",
+            "model.yaml:5: torch.compile: true: contradicts torch.tensor_parallel: 2; drop one",
+        ),
+        (
+            TORCH + "  tensor_parallel: 2\n  quantization: {quant_method: x}\n",
+            "model.yaml:5: torch.quantization: contradicts torch.tensor_parallel: 2; drop one",
+        ),
+        (
+            TORCH + "  tensor_parallel: 2\n  device: 'cuda:1'\n",
+            "model.yaml:5: torch.device: 'cuda:1': contradicts torch.tensor_parallel: 2",
+        ),
         ("name: llama\n", "model.yaml: torch: is required by backend: torch"),
         ("name: s\nbackend: scripted\n", "scripted: is required by backend: scripted"),
         (SCRIPTED + "torch: {model: x}\n", "model.yaml:5: torch: contradicts backend: scripted"),

@@ -14,6 +14,7 @@ from model_service.backends.torch.capability import CacheBudget, engine_for
 from model_service.backends.torch.lane import BatchLimits, Lane
 from model_service.backends.torch.loading import load
 from model_service.backends.torch.products import speed_up_few_rows
+from model_service.backends.torch.ranks import open_split, threads_of
 from model_service.core.types import Capabilities, ModelDescription
 from specfuse.errors import ContextTooLong, InvalidArgument, ShuttingDown
 
@@ -64,9 +65,10 @@ class TorchBackend:
     def __init__(
         self, name: str, loaded: LoadedModel, engine: Engine, lane: Lane, observer: BackendObserver
     ) -> None:
-        """Takes over the lane: closing the backend closes it."""
+        """Takes over engine and lane: closing the backend closes them."""
         self._tokenizer = loaded.tokenizer
         self._window = loaded.window
+        self._engine = engine
         self._lane = lane
         self._observer = observer
         self._tokenizing = ThreadPoolExecutor(_TOKENIZING_THREADS, "tokenizer")
@@ -105,6 +107,7 @@ class TorchBackend:
     async def close(self) -> None:
         """Stops the lane after the forward pass it is in. Idempotent."""
         await asyncio.to_thread(self._lane.close)
+        await asyncio.to_thread(self._engine.close)
         self._tokenizing.shutdown(wait=False)
 
     async def _tokenized(self, make: Callable[[Request], Call], request: Request) -> Call:
@@ -155,21 +158,29 @@ class TorchBackend:
         )
 
 
-def open_backend(name: str, settings: TorchSettings, observer: BackendObserver) -> TorchBackend:
+def open_backend(
+    name: str,
+    settings: TorchSettings,
+    observer: BackendObserver,
+    on_loss: Callable[[], None] = lambda: None,
+) -> TorchBackend:
     """Loads the model, chooses its engine and starts the lane. Blocks while the weights are read.
+
+    `on_loss` is called if the model is split over processes and one of them ends by itself; from
+    then on every call fails.
 
     Raises:
         Misconfigured: the model cannot be loaded as the settings say.
     """
-    loaded = load(settings)
-    usual_tokens = _CPU_BATCH_TOKENS if loaded.model.device.type == "cpu" else _BATCH_TOKENS
-    limits = EngineLimits(
-        kv_cache_bytes=settings.kv_cache_bytes,
-        batch=BatchLimits(settings.max_batch_tokens or usual_tokens, settings.max_running_calls),
-        threads=settings.threads,
-        compiled=settings.compile,
-    )
-    return backend_for(name, loaded, limits, observer)
+    if settings.tensor_parallel == 1:
+        loaded = load(settings)
+        return backend_for(name, loaded, _limits(settings, loaded), observer)
+    _set_threads(threads_of(settings))
+    budget = _budget(settings.kv_cache_bytes, observer)
+    loaded, engine = open_split(settings, budget, on_loss)
+    limits = _limits(settings, loaded)
+    lane = Lane(engine, limits.batch, observer, threads=limits.threads)
+    return TorchBackend(name, loaded, engine, lane, observer)
 
 
 def backend_for(
@@ -180,15 +191,32 @@ def backend_for(
     Raises:
         Misconfigured: no engine can run the model.
     """
-
-    def report(used_bytes: int, contexts: int) -> None:
-        observer.cache(used_bytes=used_bytes, budget_bytes=limits.kv_cache_bytes, sessions=contexts)
-
-    if limits.threads is not None:
-        torch.set_num_threads(limits.threads)
+    _set_threads(limits.threads)
     if not limits.compiled:  # torch.compile cannot read the packed weights
         speed_up_few_rows(loaded.model)
-    budget = CacheBudget(limits.kv_cache_bytes, report)
+    budget = _budget(limits.kv_cache_bytes, observer)
     engine = engine_for(loaded.model, budget, compiled=limits.compiled)
     lane = Lane(engine, limits.batch, observer, threads=limits.threads)
     return TorchBackend(name, loaded, engine, lane, observer)
+
+
+def _limits(settings: TorchSettings, loaded: LoadedModel) -> EngineLimits:
+    usual_tokens = _CPU_BATCH_TOKENS if loaded.model.device.type == "cpu" else _BATCH_TOKENS
+    return EngineLimits(
+        kv_cache_bytes=settings.kv_cache_bytes,
+        batch=BatchLimits(settings.max_batch_tokens or usual_tokens, settings.max_running_calls),
+        threads=threads_of(settings),
+        compiled=settings.compile,
+    )
+
+
+def _budget(nbytes: int, observer: BackendObserver) -> CacheBudget:
+    def report(used_bytes: int, contexts: int) -> None:
+        observer.cache(used_bytes=used_bytes, budget_bytes=nbytes, sessions=contexts)
+
+    return CacheBudget(nbytes, report)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        torch.set_num_threads(threads)

@@ -97,6 +97,9 @@ class CopiesEngine:
         """Runs the steps one after the other and moves their leases on."""
         return [self._outcome(step) for step in steps]
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
     def _outcome(self, step: Step) -> Outcome:
         try:
             return checked(self._run(step))

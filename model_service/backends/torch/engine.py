@@ -140,3 +140,6 @@ class Engine(Protocol):
         Raises:
             Exception: what the forward pass raised. No lease has moved; the steps may be run again.
         """
+
+    def close(self) -> None:
+        """Ends what the engine started. Called when it runs nothing any more. Idempotent."""

@@ -12,6 +12,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.quantizers.auto import AutoQuantizationConfig
 
 from model_service.backends.tokenizer import SegmentTokenizer
@@ -40,14 +41,12 @@ class LoadedModel:
 def load(settings: TorchSettings) -> LoadedModel:
     """Loads the model and its tokenizer. Takes as long as reading the weights does.
 
+    With `tensor_parallel`, this process's part of it; `torch.distributed` must be set up.
+
     Raises:
         Misconfigured: they cannot be found or loaded as the settings say.
     """
-    source: dict[str, Any] = {
-        "revision": settings.revision,
-        "local_files_only": settings.local_files_only,
-        "trust_remote_code": settings.trust_remote_code,
-    }
+    source = _source(settings)
     device = _device(settings.device)
     with _quiet(), _as_misconfiguration(settings.model):
         config = AutoConfig.from_pretrained(settings.model, **source)
@@ -57,9 +56,10 @@ def load(settings: TorchSettings) -> LoadedModel:
             config=config,
             dtype=_dtype(settings.dtype, device),
             **_quantization(settings, device),
+            **_split(settings),
             **source,
         )
-        if settings.quantization is None:
+        if settings.quantization is None and settings.tensor_parallel == 1:
             torch.nn.Module.to(model, device)
     return LoadedModel(
         model=model,
@@ -67,6 +67,55 @@ def load(settings: TorchSettings) -> LoadedModel:
         window=_window(config, settings.max_context_tokens),
         revision=_revision(settings, config),
     )
+
+
+def check_divisible(settings: TorchSettings) -> None:
+    """Looks at a model's configuration only.
+
+    Raises:
+        Misconfigured: it cannot be split into `tensor_parallel` parts, or not on this machine.
+    """
+    with _quiet(), _as_misconfiguration(settings.model):
+        config = AutoConfig.from_pretrained(settings.model, **_source(settings)).get_text_config()
+    obstacle = _obstacle(config, settings.tensor_parallel) or _lack(settings)
+    if obstacle:
+        raise Misconfigured(f"torch.tensor_parallel: {settings.tensor_parallel}: {obstacle}")
+
+
+def _obstacle(config: PretrainedConfig, parts: int) -> str | None:
+    if not config.base_model_tp_plan:
+        return f"transformers has no plan for splitting {config.model_type} models; use 1"
+    heads = config.num_attention_heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    if heads % parts or key_heads % parts:
+        return f"must divide the model's {heads} heads and its {key_heads} key-value heads"
+    return None
+
+
+def _lack(settings: TorchSettings) -> str | None:
+    """What of the machine stands against it: transformers splits over CUDA where there is any."""
+    if not torch.cuda.is_available():
+        return None
+    if settings.device == "cpu":
+        return "with torch.device: cpu, CUDA devices must be hidden: CUDA_VISIBLE_DEVICES="
+    if torch.cuda.device_count() < settings.tensor_parallel:
+        return f"there are {torch.cuda.device_count()} CUDA devices; each part needs one"
+    return None
+
+
+def _source(settings: TorchSettings) -> dict[str, Any]:
+    return {
+        "revision": settings.revision,
+        "local_files_only": settings.local_files_only,
+        "trust_remote_code": settings.trust_remote_code,
+    }
+
+
+def _split(settings: TorchSettings) -> dict[str, Any]:
+    """Every process reads its own part, to its own device."""
+    if settings.tensor_parallel == 1:
+        return {}
+    return {"distributed_config": DistributedConfig(tp_size=settings.tensor_parallel)}
 
 
 def _device(wanted: str) -> torch.device:

@@ -36,6 +36,11 @@ class PackedEngine:
         self._model = model
         self._store = store
 
+    @property
+    def used_bytes(self) -> int:
+        """What its store takes."""
+        return self._store.used_bytes
+
     def open(self, ids: TokenIds) -> StoreLease:
         """A lease on the longest cached prefix of the context."""
         return self._store.open(ids)
@@ -54,6 +59,9 @@ class PackedEngine:
             answers = iter(_divided(self._forward(row), row.placed))
             outcomes = [next(answers) if outcome is None else outcome for outcome in outcomes]
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
     def _forward(self, row: _Row) -> Rows:
         device = self._model.device
