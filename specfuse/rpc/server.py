@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -31,10 +31,11 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 """What ends a service: the first drains it, the second stops it at once."""
 
 _STANDARD_SERVICES: Final = (health.SERVICE_NAME, reflection.SERVICE_NAME)
+_WATCH: Final = f"/{health.SERVICE_NAME}/Watch"
 _MAX_PORT: Final = 65_535
+_FLUSH_SECONDS: Final = 5.0
 _UNWIND_SECONDS: Final = 5.0
 _NO_LIMIT_SECONDS: Final = 1e9
-_FIRST: Final = asyncio.FIRST_COMPLETED
 _logger = logging.getLogger(__name__)
 
 
@@ -75,6 +76,7 @@ class RpcServer:
         self._max_message_bytes = max_message_bytes
         self._health = health.aio.HealthServicer()
         self._in_flight = _InFlight()
+        self._watchers = _Watchers()
         self._server: grpc.aio.Server | None = None
         self._address = ""
 
@@ -96,7 +98,7 @@ class RpcServer:
         """
         host, _ = host_and_port(self._listen)
         server = grpc.aio.server(
-            interceptors=(self._in_flight, ErrorInterceptor()),
+            interceptors=(self._in_flight, self._watchers, ErrorInterceptor()),
             options=_options(self._max_message_bytes),
         )
         port = self._bind(server)
@@ -121,19 +123,22 @@ class RpcServer:
         if self._server is None:
             return
         _logger.info("draining %s: %d calls in flight", self._address, self._in_flight.count)
-        # The grace is kept here. gRPC would sit it out for every health watcher, as those never
-        # end; and a grace of gRPC's that ends while another stop finishes crashes the process.
+        # The grace is kept here: one of gRPC's that ends while another stop finishes crashes the
+        # process.
         closing = asyncio.create_task(self._server.stop(_NO_LIMIT_SECONDS))
-        none_left = asyncio.create_task(self._in_flight.none_left())
         try:
-            await asyncio.wait({closing, none_left}, timeout=grace_seconds, return_when=_FIRST)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._in_flight.none_left(), grace_seconds)
+                self._watchers.end()
+                # What was answered last may still be on its way out, and stopping would drop it.
+                await asyncio.wait({closing}, timeout=_FLUSH_SECONDS)
         finally:
             if not closing.done():
                 await self._server.stop(None)
             await closing
             # What was cancelled gets the time to unwind before its backend is closed.
-            await asyncio.wait({none_left}, timeout=_UNWIND_SECONDS)
-            none_left.cancel()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._in_flight.none_left(), _UNWIND_SECONDS)
 
     async def stop(self) -> None:
         """Ends at once, cancelling what is in flight. Idempotent."""
@@ -255,6 +260,44 @@ class _InFlight(grpc.aio.ServerInterceptor):
         self.count -= 1
         if not self.count:
             self._none.set()
+
+
+class _Watchers(grpc.aio.ServerInterceptor):
+    """The health watchers' calls, which last as long as the server unless they are ended."""
+
+    def __init__(self) -> None:
+        self._calls: set[asyncio.Task[None]] = set()
+        self._ended = False
+
+    def end(self) -> None:
+        """Ends them all with UNAVAILABLE."""
+        self._ended = True
+        for call in self._calls:
+            call.cancel()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The method's handler; health's Watch can be ended."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method != _WATCH:
+            return handler
+        return wrapped(handler, self._endable)
+
+    @asynccontextmanager
+    async def _endable(self, context: Context) -> AsyncIterator[None]:
+        call: Any = asyncio.current_task()
+        self._calls.add(call)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._ended:
+                raise
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server has stopped")
+        finally:
+            self._calls.remove(call)
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:

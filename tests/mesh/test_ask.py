@@ -173,12 +173,12 @@ def test_time_that_is_up_is_said_so(ask):
 
 
 def test_an_interrupted_question_frees_its_work_and_harms_no_other(mesh, ask):
-    until_running(mesh, 0)  # what an earlier test asked may not have ended yet
+    trace = ["ask", "--address", mesh.address, "--ensemble", "all", "--trace"]
     with subprocess.Popen(
-        [*COMMAND, "ask", "--address", mesh.address, "--ensemble", "all", NEVER + QUESTION],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [*COMMAND, *trace, NEVER + QUESTION], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as asking:
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == b"all: alpha, beta\n", "it waits for the first round"
         until_running(mesh, 1)
         asking.send_signal(signal.SIGINT)
         out, err = asking.communicate(timeout=20)
