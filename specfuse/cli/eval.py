@@ -217,19 +217,25 @@ def _over_own_mesh(file: Path | None, options: Options) -> int:
     from specfuse.cli.mesh_run import Interrupted  # noqa: PLC0415
     from specfuse.cli.up import DEMO_MESH, MeshOptions, with_mesh  # noqa: PLC0415
     from specfuse.eval.configurations import PRESETS, ablations  # noqa: PLC0415
-    from specfuse.eval.meshes import mesh_for  # noqa: PLC0415
+    from specfuse.eval.meshes import fingerprints, located, mesh_for  # noqa: PLC0415
 
+    file = file or DEMO_MESH
     chosen = _chosen(ablations() if options.ablate else PRESETS, options.configurations)
-    document = mesh_for(file or DEMO_MESH, chosen)
-    members = tuple(document["models"])
-    plan = _plan(options, () if options.ablate else members, [one.name for one in chosen])
+    document = mesh_for(file, chosen)
+    plan = _plan(
+        options,
+        () if options.ablate else tuple(document["models"]),
+        [one.name for one in chosen],
+        fingerprints(document, options.max_tokens),
+    )
 
     def run(session: _Session) -> None:
         if not session.due(plan):
             return
         with tempfile.TemporaryDirectory(prefix="specfuse-eval-") as directory:
             generated = Path(directory) / "mesh.yaml"
-            generated.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+            movable = yaml.safe_dump(located(document, file.parent), sort_keys=False)
+            generated.write_text(movable, encoding="utf-8")
 
             async def work(endpoints: Any) -> None:  # noqa: ANN401 (MeshEndpoints, imported late)
                 judges = {name: at.address for name, at in endpoints.models.items()}
@@ -290,11 +296,18 @@ def running_plan(
             f"alone there are {', '.join(singles) or 'none'}",
         )
     fused = list(options.configurations) or several
-    return _plan(options, tuple(singles.values()), fused, best_response=bool(judges))
+    # A fuser does not tell by which rules its ensembles answer, only who is in them.
+    settings = {name: f"{members} {options.max_tokens}" for name, members in ensembles.items()}
+    return _plan(options, tuple(singles.values()), fused, settings, best_response=bool(judges))
 
 
 def _plan(
-    options: Options, singles: tuple[str, ...], fused: list[str], *, best_response: bool = True
+    options: Options,
+    singles: tuple[str, ...],
+    fused: list[str],
+    settings: Mapping[str, str],
+    *,
+    best_response: bool = True,
 ) -> Plan:
     from specfuse.eval.evaluation import Plan  # noqa: PLC0415
 
@@ -303,6 +316,7 @@ def _plan(
         singles=singles,
         best_response=best_response and bool(singles),
         fused=tuple(fused),
+        settings=settings,
         max_tokens=options.max_tokens,
         concurrency=options.concurrency,
     )
@@ -342,11 +356,7 @@ class _Session:
     def due(self, plan: Plan) -> int:
         """How many answers of the plan, which from now on is the session's, there are not yet."""
         self._plan = plan
-        return sum(
-            self._results.of(system, case.id) is None
-            for system in plan.systems
-            for case in plan.suite.cases
-        )
+        return plan.due(self._results)
 
     async def ask(self, fuser: str, judges: Mapping[str, str], plan: Plan) -> None:
         """Asks everything that has no answer yet."""

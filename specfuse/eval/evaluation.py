@@ -16,7 +16,7 @@ from specfuse.eval.asking import Response
 from specfuse.eval.records import BEST_RESPONSE, Record, RoundRecord, System, SystemKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from specfuse.client import Segment
     from specfuse.eval.asking import Mesh, TimedAnswer
@@ -32,13 +32,15 @@ class Plan:
     """What is asked of whom.
 
     `singles` must include all members for `best_response` to be possible. `concurrency` is how many
-    questions are under way at a time; each is answered by one system after the other.
+    questions are under way at a time; each is answered by one system after the other. `settings`
+    has for each ensemble that is asked a digest of what its answers depend on.
     """
 
     suite: Suite
     singles: tuple[str, ...]
     best_response: bool
     fused: tuple[str, ...]
+    settings: Mapping[str, str]
     max_tokens: int | None
     concurrency: int
 
@@ -50,6 +52,25 @@ class Plan:
             *((BEST_RESPONSE,) if self.best_response else ()),
             *(System(SystemKind.FUSED, name) for name in self.fused),
         )
+
+    def due(self, results: ResultsFile) -> int:
+        """How many answers the results lack.
+
+        Raises:
+            Misconfigured: some that they have were given under other settings.
+        """
+        for system in self.systems:
+            results.begin(system, self._settings_of(system))
+        return sum(
+            results.of(system, case.id) is None
+            for system in self.systems
+            for case in self.suite.cases
+        )
+
+    def _settings_of(self, system: System) -> str:
+        if system == BEST_RESPONSE:
+            return " ".join(self.settings[name] for name in self.singles)
+        return self.settings[system.name]
 
 
 class Evaluation:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from fuser_service.settings import Ensemble
 from specfuse.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from specfuse.eval.configurations import Configuration
@@ -44,9 +47,37 @@ def mesh_for(file: Path, configurations: Iterable[Configuration]) -> dict[str, A
     fuser = mesh.get("fuser") if isinstance(mesh.get("fuser"), dict) else {}
     return {
         **mesh,
-        "models": {name: _located(section, file.parent) for name, section in models.items()},
         "fuser": {**fuser, "ensembles": fused | alone},
     }
+
+
+def located(mesh: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """The mesh, whose models' paths start at `directory`, as it may lie anywhere."""
+    sections = mesh["models"].items()
+    return {**mesh, "models": {name: _located(section, directory) for name, section in sections}}
+
+
+def fingerprints(mesh: Mapping[str, Any], max_tokens: int | None) -> dict[str, str]:
+    """A digest by ensemble of all settings that its answers depend on, defaults included.
+
+    A model's files count by their path alone.
+    """
+    fuser = mesh["fuser"]
+    shared = [mesh["models"], fuser.get("limits"), max_tokens]
+    return {
+        name: _digest([*shared, section["members"], _completed(section)])
+        for name, section in fuser["ensembles"].items()
+    }
+
+
+def _completed(ensemble: Mapping[str, Any]) -> dict[str, Any]:
+    """All its settings. Whether its members' names are good is for the mesh's file to say."""
+    return Ensemble.model_validate({**ensemble, "members": ["any"]}).model_dump(mode="json")
+
+
+def _digest(settings: list[Any]) -> str:
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _located(section: Any, directory: Path) -> Any:  # noqa: ANN401 (whatever the file holds)

@@ -95,7 +95,7 @@ class Record:
         Raises:
             KeyError, TypeError, ValueError: it says none.
         """
-        system = System(SystemKind(document["system"]["kind"]), document["system"]["name"])
+        system = _system(document["system"])
         rounds = tuple(RoundRecord(**fields) for fields in document["rounds"])
         given = {"system": system, "rounds": rounds, "marks": tuple(document["marks"])}
         return cls(**(document | given))
@@ -104,8 +104,9 @@ class Record:
 class ResultsFile:
     """The records so far, appended to a file line by line, or kept in memory alone.
 
-    The first line says what the records are of. A last line that was cut off, as when the machine
-    went down, is dropped; everything before it counts.
+    The first line says what the records are of, and a line before a system's first record under
+    which settings it answers, so that records under different ones never mix. A last line that was
+    cut off, as when the machine went down, is dropped; everything before it counts.
     """
 
     def __init__(self, path: Path | None, suite: str, seed: int) -> None:
@@ -116,6 +117,7 @@ class ResultsFile:
         """
         self.path = path
         self._records: dict[tuple[System, str], Record] = {}
+        self._settings: dict[System, str] = {}
         self._file: BinaryIO | None = None
         if path is not None:
             self._open(path, {"suite": suite, "seed": seed})
@@ -129,11 +131,26 @@ class ResultsFile:
         """The record of a question as a system answered it, if it has."""
         return self._records.get((system, case))
 
+    def begin(self, system: System, settings: str) -> None:
+        """Goes on with a system, or begins with it. `settings` is a digest of what it answers by.
+
+        Raises:
+            Misconfigured: the file has records of the system under other settings.
+        """
+        begun = system in self._settings or any(system == asked for asked, _ in self._records)
+        if not begun:
+            self._settings[system] = settings
+            self._write({"system": asdict(system), "settings": settings})
+        elif self._settings.get(system) != settings:
+            raise Misconfigured(
+                f"--out {self.path}: has answers of {system.name} under other settings (its "
+                "models, its ensemble or --max-tokens were changed); name another file"
+            )
+
     def add(self, record: Record) -> None:
         """Keeps a record. It is the operating system's before this returns."""
         self._records[record.system, record.case] = record
-        if self._file is not None:
-            self._write(record.to_document())
+        self._write(record.to_document())
 
     def __enter__(self) -> Self:
         return self
@@ -172,16 +189,28 @@ class ResultsFile:
         if found != header:
             raise Misconfigured(f"--out {path}: has results of {found}, not of {header}")
         try:
-            records = [Record.of_document(_loaded(line)) for line in lines[1:]]
+            for line in lines[1:]:
+                self._take(_loaded(line))
         except (ValueError, KeyError, TypeError) as error:
             raise Misconfigured(f"--out {path}: a line is not a result: {error}") from error
-        self._records = {(record.system, record.case): record for record in records}
+
+    def _take(self, document: dict[str, Any]) -> None:
+        """What a line says: a record, or a system's settings."""
+        if document.keys() == {"system", "settings"}:
+            self._settings[_system(document["system"])] = document["settings"]
+        else:
+            record = Record.of_document(document)
+            self._records[record.system, record.case] = record
 
     def _write(self, document: dict[str, Any]) -> None:
         if self._file is None:
             return
         self._file.write(json.dumps(document, ensure_ascii=False).encode() + b"\n")
         self._file.flush()
+
+
+def _system(document: dict[str, Any]) -> System:
+    return System(SystemKind(document["kind"]), document["name"])
 
 
 def _loaded(line: str) -> Any:  # noqa: ANN401 (whatever the line holds)

@@ -53,7 +53,10 @@ def test_everybody_is_asked_everything(mesh_file: Path, tmp_path: Path) -> None:
     again = specfuse(*arguments, "--json")
     assert json.loads(again.stdout) == report
     assert "ready" not in again.stderr
-    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1 + 2 * 7
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1 + 7 + 2 * 7
+    shorter = specfuse(*arguments, "--max-tokens", "3")
+    assert (shorter.returncode, shorter.stdout) == (2, "")
+    assert f"--out {out}: has answers of alpha under other settings" in shorter.stderr
 
 
 def test_interrupted_it_says_how_to_go_on_and_does(mesh_file: Path, tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_interrupted_it_says_how_to_go_on_and_does(mesh_file: Path, tmp_path: Pa
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
-            while not out.exists() or out.read_text().count("\n") < 4:
+            while not out.exists() or out.read_text().count('"case"') < 3:
                 assert process.poll() is None
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
@@ -73,7 +76,7 @@ def test_interrupted_it_says_how_to_go_on_and_does(mesh_file: Path, tmp_path: Pa
         finally:
             process.kill()
     assert process.returncode == 130
-    kept = len(out.read_text().splitlines()) - 1
+    kept = sum('"case"' in line for line in out.read_text().splitlines())
     assert f"{kept} answers are kept in {out}" in stderr
     assert f"to go on: specfuse eval --mesh {mesh_file}" in stderr
     done = specfuse(*arguments, "--questions", "1", "--json")

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import yaml
 
-from fuser_service.core.rules import ExitKind, SelfJudgement, Statistic, Weighting
+from fuser_service.core.rules import ExitKind, ExitRules, SelfJudgement, Statistic, Weighting
 from fuser_service.presets import Preset
 from fuser_service.settings import Ensemble, Settings
 from specfuse.cli.mesh_file import MeshFile
 from specfuse.cli.up import DEMO_MESH
 from specfuse.demo.experts import EXPERTS
 from specfuse.errors import Misconfigured
-from specfuse.eval.configurations import DEFAULT, NO_EXIT, PRESETS, ablations
-from specfuse.eval.meshes import mesh_for
+from specfuse.eval.configurations import DEFAULT, NO_EXIT, PRESETS, Configuration, ablations
+from specfuse.eval.meshes import fingerprints, mesh_for
 
 MEMBERS = ("a", "b")
 
@@ -96,6 +96,24 @@ def test_ablations_have_names_of_their_own_and_all_differ() -> None:
         if settled[i] == settled[j]
     ]
     assert same == []
+
+
+def test_fingerprints_tell_settings_apart_and_nothing_else() -> None:
+    mesh = mesh_for(DEMO_MESH, PRESETS)
+    plain = fingerprints(mesh, None)
+    assert len({*plain.values()}) == len(plain) == len(PRESETS) + len(EXPERTS)
+    alone = fingerprints(mesh_for(DEMO_MESH, [DEFAULT]), None)
+    assert alone[DEFAULT.name] == plain[DEFAULT.name], "whom else it is compared with is no matter"
+    spelled_out = Configuration(DEFAULT.name, {"exit": {"tau0": ExitRules().tau0}})
+    assert (
+        fingerprints(mesh_for(DEMO_MESH, [spelled_out]), None)[DEFAULT.name]
+        == (plain[DEFAULT.name])
+    )
+    changed = Configuration(DEFAULT.name, {"exit": {"tau0": 0.5}})
+    assert fingerprints(mesh_for(DEMO_MESH, [changed]), None)[DEFAULT.name] != plain[DEFAULT.name]
+    assert not {*fingerprints(mesh, 5).values()} & {*plain.values()}
+    other = {**mesh, "models": {**mesh["models"], "sums": {"torch": {"model": "other"}}}}
+    assert not {*fingerprints(other, None).values()} & {*plain.values()}
 
 
 def test_mesh_files_that_cannot_be_used(tmp_path) -> None:

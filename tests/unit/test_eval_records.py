@@ -69,6 +69,31 @@ def test_a_line_that_was_cut_off_is_asked_again(tmp_path: Path) -> None:
     assert [record.case for record in kept(path)] == ["1-0", "4-0"]
 
 
+def test_answers_under_other_settings_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    other = System(SystemKind.FUSED, "other")
+    with results(path) as first:
+        first.begin(ALL, "tau0 0.02")
+        first.begin(ALL, "tau0 0.02")
+        first.add(RECORD)
+    with results(path) as again:
+        again.begin(ALL, "tau0 0.02")
+        again.begin(other, "tau0 0.05")
+        with pytest.raises(Misconfigured, match=r"results.jsonl: has answers of all under other"):
+            again.begin(ALL, "tau0 0.05")
+        assert again.records == (RECORD,)
+    with results(path) as last, pytest.raises(Misconfigured, match="other under other settings"):
+        last.begin(other, "tau0 0.02")
+
+
+def test_answers_under_unknown_settings_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with results(path) as first:
+        first.add(RECORD)
+    with results(path) as again, pytest.raises(Misconfigured, match="of all under other settings"):
+        again.begin(ALL, "tau0 0.02")
+
+
 def test_results_of_other_questions_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     with results(path) as first:
