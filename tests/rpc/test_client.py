@@ -252,7 +252,7 @@ async def test_team_and_timeout_reach_the_service(kind: type) -> None:
         await caller.generate()
     (headers, timed), (_, untimed) = seen
     assert headers["x-specfuse-team"] == "search"
-    assert 0 < timed <= 30
+    assert 0 < timed < 31, "gRPC rounds what it sends up"
     assert untimed is None
 
 
