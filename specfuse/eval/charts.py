@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from specfuse.eval.records import SystemKind
 from specfuse.eval.tables import label_of
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator
     from pathlib import Path
 
     from specfuse.eval.report import Report
 
-_COLOURS = {
-    SystemKind.SINGLE: "tab:gray",
-    SystemKind.BEST_RESPONSE: "tab:orange",
-    SystemKind.FUSED: "tab:blue",
-}
-_SIZE_INCHES = (8.0, 5.0)
+_MARKERS = {SystemKind.SINGLE: "s", SystemKind.BEST_RESPONSE: "D", SystemKind.FUSED: "o"}
+_SIZE_INCHES = (10.0, 5.0)
 _DOTS_PER_INCH = 120
+_PALETTE = "tab20"
+_LINES = ("-", "--", ":")
+
+Shown = TypeVar("Shown", bound="Hashable")
+Group = tuple[str, ...]
+"""Labels of systems that have the same to show."""
 
 
 def draw(report: Report, directory: Path, stem: str) -> dict[str, str]:
@@ -35,6 +40,14 @@ def draw(report: Report, directory: Path, stem: str) -> dict[str, str]:
     return {shows: name for shows, (_, name) in charts.items()}
 
 
+def grouped(shown: Iterable[tuple[str, Shown]]) -> dict[Group, Shown]:
+    """Those who have the same to show, together: drawn one upon the other all but one are lost."""
+    labels: defaultdict[Shown, list[str]] = defaultdict(list)
+    for label, value in shown:
+        labels[value].append(label)
+    return {tuple(group): value for value, group in labels.items()}
+
+
 def _save(report: Report, draw_on: Any, path: Path) -> None:  # noqa: ANN401 (matplotlib is untyped)
     from matplotlib.figure import Figure  # noqa: PLC0415 (only charts need it)
 
@@ -42,24 +55,38 @@ def _save(report: Report, draw_on: Any, path: Path) -> None:  # noqa: ANN401 (ma
     axes = figure.add_subplot()
     draw_on(report, axes)
     axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=7)
     figure.savefig(path, dpi=_DOTS_PER_INCH)
 
 
 def _quality(report: Report, axes: Any) -> None:  # noqa: ANN401
-    for system, one in report.summaries.items():
-        x, y = one.calls_per_question, one.exact.value
-        low, high = one.exact.interval
-        colour = _COLOURS[system.kind]
-        axes.errorbar(x, y, yerr=[[y - low], [high - y]], fmt="o", color=colour, capsize=2)
-        axes.annotate(label_of(system), (x, y), (5, 4), textcoords="offset points", fontsize=7)
+    points = grouped(
+        (label_of(system), (system.kind, round(one.calls_per_question), one.exact))
+        for system, one in report.summaries.items()
+    )
+    for (group, (kind, calls, exact)), (colour, _) in zip(points.items(), _styles(), strict=False):
+        low, high = exact.interval
+        errors = [[exact.value - low], [high - exact.value]]
+        style = {"fmt": _MARKERS[kind], "color": colour, "capsize": 2}
+        axes.errorbar(calls, exact.value, yerr=errors, label="\n".join(group), **style)
     axes.set(
         xlabel="calls to models per question", ylabel="exact whole answers", ylim=(-0.03, 1.05)
     )
 
 
 def _active(report: Report, axes: Any) -> None:  # noqa: ANN401
-    for name, one in report.of_kind(SystemKind.FUSED).items():
-        rounds = range(1, len(one.active_by_round) + 1)
-        axes.plot(rounds, one.active_by_round, marker=".", label=name)
+    curves = grouped(
+        (name, tuple(round(active, 1) for active in one.active_by_round))
+        for name, one in report.of_kind(SystemKind.FUSED).items()
+    )
+    for (group, curve), (colour, line) in zip(curves.items(), _styles(), strict=False):
+        style = {"marker": ".", "color": colour, "linestyle": line}
+        axes.plot(range(1, len(curve) + 1), curve, label="\n".join(group), **style)
     axes.set(xlabel="round", ylabel="mean active members", ylim=(0, None))
-    axes.legend(fontsize=7)
+
+
+def _styles() -> Iterator[tuple[Any, str]]:
+    """A colour and a kind of line for each of any number of groups."""
+    from matplotlib import color_sequences  # noqa: PLC0415
+
+    return cycle((colour, line) for line in _LINES for colour in color_sequences[_PALETTE])
