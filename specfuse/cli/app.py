@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from specfuse.cli.complaints import FAILED, INTERRUPTED, complaint
+from specfuse.cli.connection import TlsCa, TlsCert, TlsKey, tls_of
 from specfuse.cli.eval import evaluate
 from specfuse.errors import InvalidArgument, SpecFuseError
 from specfuse.localmesh.contract import DIE_WITH_OPTION, READY_FD_OPTION
@@ -93,7 +94,6 @@ LogDir = Annotated[
 # --- asking ---------------------------------------------------------------------------------------
 
 _ANSWER, _SAMPLING, _OVERRIDES = "Answer", "Sampling", "Overrides of the ensemble"
-_CONNECTION = "Connection (plain text unless one of these is given)"
 
 
 @app.command(rich_help_panel="Ask")
@@ -106,30 +106,9 @@ def ask(  # noqa: PLR0913 (an option each)
     address: Annotated[
         str, typer.Option(metavar="HOST:PORT", envvar="SPECFUSE_ADDRESS", help="The fuser's.")
     ] = "127.0.0.1:50050",
-    tls_ca: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Speak TLS to a fuser that these authorities, in PEM, vouch for.",
-            rich_help_panel=_CONNECTION,
-        ),
-    ] = None,
-    tls_cert: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Show this certificate chain, in PEM. Needs --tls-key.",
-            rich_help_panel=_CONNECTION,
-        ),
-    ] = None,
-    tls_key: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The certificate's private key, in PEM.",
-            rich_help_panel=_CONNECTION,
-        ),
-    ] = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     ensemble: Annotated[
         str, typer.Option(help="Which ensemble answers. May be left out if there is only one.")
     ] = "",
@@ -214,6 +193,7 @@ def ask(  # noqa: PLR0913 (an option each)
     Example: [bold]specfuse ask --trace "What is the capital of France, and 17 plus 25?"[/bold]
     """
     from specfuse.cli import ask as asking  # noqa: PLC0415 (heavy)
+    from specfuse.client import Client  # noqa: PLC0415
 
     if trace and as_json:
         raise InvalidArgument("--trace", "--json shows the rounds already; give one of them")
@@ -235,8 +215,8 @@ def ask(  # noqa: PLR0913 (an option each)
         "self_judgement": self_judgement,
         "fast_finish": fast_finish,
     }
-    fuser = asking.Fuser(address, tls_ca, tls_cert, tls_key)
-    asking.ask(fuser, asking.question_from(question), options, view)
+    client = Client(address, tls=tls_of(tls_ca, tls_cert, tls_key))
+    asking.ask(client, asking.question_from(question), options, view)
 
 
 @app.command(rich_help_panel="Ask")

@@ -13,13 +13,11 @@ from rich.text import Text
 
 from specfuse.cli.report import answer_report
 from specfuse.cli.trace import Palette, degradation, heading, round_block, summary
-from specfuse.client import Answer, Client, ClientTls, Finished, Segment, Started
+from specfuse.client import Answer, Finished, Segment, Started
 from specfuse.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from specfuse.client import Event, QueryOptions
+    from specfuse.client import Client, Event, QueryOptions
 
 
 class View(Protocol):
@@ -32,38 +30,12 @@ class View(Protocol):
         """The answer ends here, incomplete."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fuser:
-    """Where the fuser listens, and the PEM files for TLS. Without any of them it is plain text."""
-
-    address: str
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-    @property
-    def tls(self) -> ClientTls | None:
-        """How to trust the fuser and be known to it; None is plain text.
-
-        Raises:
-            InvalidArgument: one of certificate and key is given without the other.
-        """
-        if self.certificate and not self.key:
-            raise InvalidArgument("--tls-key", "is missing; it goes together with --tls-cert")
-        if self.key and not self.certificate:
-            raise InvalidArgument("--tls-cert", "is missing; it goes together with --tls-key")
-        if not (self.ca or self.certificate):
-            return None
-        return ClientTls(self.ca, self.certificate, self.key)
-
-
-def ask(fuser: Fuser, question: str, options: QueryOptions, view: View) -> None:
-    """Asks the fuser, and shows the answer as it comes.
+def ask(client: Client, question: str, options: QueryOptions, view: View) -> None:
+    """Asks the fuser, shows the answer as it comes, and closes the client.
 
     Raises:
         SpecFuseError: whatever goes wrong.
     """
-    client = Client(fuser.address, tls=fuser.tls)
     with client, closing(client.stream(question, **options)) as events:
         try:
             for event in events:

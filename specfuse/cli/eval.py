@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specfuse.cli.complaints import INTERRUPTED
+from specfuse.cli.connection import TlsCa, TlsCert, TlsKey, tls_of
 from specfuse.errors import InvalidArgument, Misconfigured, SpecFuseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from rich.console import Console
 
+    from specfuse.eval.asking import Mesh
     from specfuse.eval.configurations import Configuration
     from specfuse.eval.evaluation import Evaluation, Plan
     from specfuse.eval.records import ResultsFile
@@ -101,6 +103,9 @@ def evaluate(  # noqa: PLR0913 (an option each)
             rich_help_panel=_WHOM,
         ),
     ] = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     ablate: Annotated[
         bool,
         typer.Option(
@@ -138,6 +143,9 @@ def evaluate(  # noqa: PLR0913 (an option each)
         raise InvalidArgument("--address", "excludes --mesh and --ablate, which start a mesh")
     if member and not address:
         raise InvalidArgument("--member", "a started mesh knows its members; drop it")
+    tls = tls_of(tls_ca, tls_cert, tls_key)
+    if tls and not address:
+        raise InvalidArgument("--address", "is missing; a started mesh speaks no TLS")
     options = Options(
         suite=suite_of(suite, match, questions, seed),
         seed=seed,
@@ -151,7 +159,9 @@ def evaluate(  # noqa: PLR0913 (an option each)
     )
     _require_matplotlib(options.plot)
     if address:
-        return _over_running_mesh(address, addresses_of(member or ()), options)
+        from specfuse.eval.asking import Mesh  # noqa: PLC0415 (heavy)
+
+        return _over_running_mesh(Mesh(address, addresses_of(member or ()), tls), options)
     return _over_own_mesh(mesh, options)
 
 
@@ -216,6 +226,7 @@ def _over_own_mesh(file: Path | None, options: Options) -> int:
 
     from specfuse.cli.mesh_run import Interrupted  # noqa: PLC0415
     from specfuse.cli.up import DEMO_MESH, MeshOptions, with_mesh  # noqa: PLC0415
+    from specfuse.eval.asking import Mesh  # noqa: PLC0415
     from specfuse.eval.configurations import PRESETS, ablations  # noqa: PLC0415
     from specfuse.eval.meshes import fingerprints, located, mesh_for  # noqa: PLC0415
 
@@ -239,7 +250,8 @@ def _over_own_mesh(file: Path | None, options: Options) -> int:
 
             async def work(endpoints: Any) -> None:  # noqa: ANN401 (MeshEndpoints, imported late)
                 judges = {name: at.address for name, at in endpoints.models.items()}
-                await session.ask(endpoints.fuser.address, judges, plan)
+                async with Mesh(endpoints.fuser.address, judges) as mesh:
+                    await session.ask(mesh, plan)
 
             try:
                 with_mesh(MeshOptions(generated), work)
@@ -259,15 +271,12 @@ def _chosen(known: Iterable[Configuration], names: tuple[str, ...]) -> tuple[Con
     return tuple(by_name[name] for name in names or by_name)
 
 
-def _over_running_mesh(address: str, judges: Mapping[str, str], options: Options) -> int:
-    from specfuse.client import AsyncClient  # noqa: PLC0415 (heavy)
-
+def _over_running_mesh(mesh: Mesh, options: Options) -> int:
     async def ask(session: _Session) -> None:
-        async with AsyncClient(address) as client:
-            ensembles = {one.name: one.members for one in await client.ensembles()}
-        plan = running_plan(options, ensembles, judges)
-        if session.due(plan):
-            await session.ask(address, judges, plan)
+        async with mesh:
+            plan = running_plan(options, await mesh.ensembles(), mesh.judges)
+            if session.due(plan):
+                await session.ask(mesh, plan)
 
     def run(session: _Session) -> None:
         asyncio.run(ask(session))
@@ -276,7 +285,7 @@ def _over_running_mesh(address: str, judges: Mapping[str, str], options: Options
 
 
 def running_plan(
-    options: Options, ensembles: Mapping[str, tuple[str, ...]], judges: Mapping[str, str]
+    options: Options, ensembles: Mapping[str, tuple[str, ...]], judges: Collection[str]
 ) -> Plan:
     """Ensembles of one member are singles; of the others all are compared, or those chosen.
 
@@ -358,7 +367,7 @@ class _Session:
         self._plan = plan
         return plan.due(self._results)
 
-    async def ask(self, fuser: str, judges: Mapping[str, str], plan: Plan) -> None:
+    async def ask(self, mesh: Mesh, plan: Plan) -> None:
         """Asks everything that has no answer yet."""
         from rich.progress import (  # noqa: PLC0415
             BarColumn,
@@ -369,7 +378,6 @@ class _Session:
             TimeRemainingColumn,
         )
 
-        from specfuse.eval.asking import Mesh  # noqa: PLC0415
         from specfuse.eval.evaluation import Evaluation  # noqa: PLC0415
 
         columns = (
@@ -379,11 +387,10 @@ class _Session:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        async with Mesh(fuser, judges) as mesh:
-            self._evaluation = evaluation = Evaluation(plan, mesh, self._results)
-            with Progress(*columns, console=self._console) as progress:
-                bar = progress.add_task("answers", total=self.due(plan))
-                await evaluation.run(lambda: progress.advance(bar))
+        self._evaluation = evaluation = Evaluation(plan, mesh, self._results)
+        with Progress(*columns, console=self._console) as progress:
+            bar = progress.add_task("answers", total=self.due(plan))
+            await evaluation.run(lambda: progress.advance(bar))
 
     def interruption(self) -> str:
         """How far it got, and how to go on."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fuser_service.core.shares import Shares
+    from specfuse.client import ClientTls
     from specfuse.v1.model_service_pb2_grpc import ModelServiceAsyncStub
 
 
@@ -50,17 +51,18 @@ class Response:
 class Mesh:
     """A running mesh to ask. `judges` are its models' own addresses, by member; may be empty."""
 
-    def __init__(self, fuser: str, judges: Mapping[str, str]) -> None:
-        """Connects at the first call; use it as a context manager."""
-        self._client = AsyncClient(fuser)
+    def __init__(self, fuser: str, judges: Mapping[str, str], tls: ClientTls | None = None) -> None:
+        """Connects at the first call; use it as a context manager. `tls` is for all alike."""
+        self._client = AsyncClient(fuser, tls=tls)
         self._addresses = dict(judges)
+        self._tls = tls
         self._judges: dict[str, ModelServiceAsyncStub] = {}
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         await self._open.enter_async_context(self._client)
         for member, address in self._addresses.items():
-            channel = await self._open.enter_async_context(open_channel(address))
+            channel = await self._open.enter_async_context(open_channel(address, self._tls))
             self._judges[member] = ModelServiceStub(channel)
         return self
 
@@ -76,6 +78,14 @@ class Mesh:
     def judges(self) -> tuple[str, ...]:
         """The members that can be asked to score whole responses."""
         return tuple(self._addresses)
+
+    async def ensembles(self) -> dict[str, tuple[str, ...]]:
+        """The members of every ensemble, by its name.
+
+        Raises:
+            SpecFuseError: whatever goes wrong.
+        """
+        return {one.name: one.members for one in await self._client.ensembles()}
 
     async def answer(self, prompt: str, ensemble: str, max_tokens: int | None) -> TimedAnswer:
         """An ensemble's answer.

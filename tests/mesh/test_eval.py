@@ -126,6 +126,7 @@ def test_questions_that_fail_are_counted_and_asked_again(mesh_file: Path, tmp_pa
         (("--address", "127.0.0.1:1", "--ablate"), "--address: excludes --mesh and --ablate"),
         (("--member", "a=127.0.0.1:1"), "--member: a started mesh knows its members"),
         (("--address", "127.0.0.1:1", "--member", "a"), "--member: 'a' is not like"),
+        (("--tls-ca", "ca.pem"), "--address: is missing; a started mesh speaks no TLS"),
         (("--config", "best"), "--config: there is no 'best'; there are default, no-exit"),
         (("--questions", "0"), "--questions"),
     ],

@@ -1,14 +1,16 @@
-"""`specfuse ask` of a fuser behind TLS."""
+"""`specfuse ask` and `specfuse eval` of a fuser behind TLS."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from specfuse.cli.app import main
 from specfuse.rpc.tls import TlsFiles
+from specfuse.v1 import fuser_service_pb2 as pb
 from tests.support.certificates import OPENSSL, Authority
 from tests.support.fuser_door import ScriptedFuser, finished, open_door, script, segment, started
 
@@ -63,6 +65,26 @@ async def test_who_is_not_trusted_is_not_asked(
     assert await ask(one_sided, "--tls-ca", str(stranger.certificate)) == 1
     assert await ask(one_sided) == 1
     assert capsys.readouterr().out == ""
+
+
+async def test_an_evaluation_is_known_by_its_certificate_too(
+    authority: Authority, mutual: TlsFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def list_ensembles(*_: object) -> pb.ListEnsemblesResponse:
+        return pb.ListEnsemblesResponse(ensembles=[pb.Ensemble(name="duo", members=["ada", "bob"])])
+
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text('{"prompt": "?", "answer": "Yes."}\n')
+    caller = authority.issue("evaluation")
+    generate = script(started("ada", "bob"), segment(1, "Yes."), finished())
+    async with open_door(ScriptedFuser(generate, list_ensembles), tls=mutual) as door:
+        arguments = ["eval", "--address", door.address, "--suite", str(suite), "--json"]
+        trusting = ["--tls-ca", str(authority.certificate)]
+        identity = ["--tls-cert", str(caller.certificate), "--tls-key", str(caller.key)]
+        assert await asyncio.to_thread(main, [*arguments, *trusting]) == 1
+        assert capsys.readouterr().out == ""
+        assert await asyncio.to_thread(main, [*arguments, *trusting, *identity]) == 0
+    assert json.loads(capsys.readouterr().out)["fused"]["duo"]["exact"] == 1.0
 
 
 def test_files_that_are_wrong_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
