@@ -65,12 +65,12 @@ class TorchSettings(Section):
     warm."""
     compile: Flag = False
     """Whether the model runs through `torch.compile`: minutes to start, some percent faster."""
-    max_batch_tokens: Count | None = None
+    max_batch_tokens: Annotated[int, Field(strict=True, ge=16)] | None = None
     """Most tokens that one forward pass takes, over all calls. Fewer: a long prompt delays others
     less. Absent: 256 on a CPU, 2048 elsewhere."""
     max_running_calls: Count = 64
     """Most calls that share one forward pass."""
-    threads: Count | None = None
+    threads: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = None
     """CPU threads that torch computes with, in each process. Absent: torch's own choice, one per
     core, or its share of them."""
 

@@ -256,11 +256,31 @@ async def test_failing_model_fails_the_call_and_recovers(
         assert proposal.text == generated(backend, architecture, QUESTION, 8)
 
 
-async def test_context_larger_than_the_cache_is_refused_and_others_served() -> None:
+async def test_context_larger_than_the_cache_is_refused_and_others_served(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with serving("llama", kv_cache_bytes=60_000) as backend:
-        with pytest.raises(Overloaded, match="key-value cache"):
+        window = backend.model.context_window
+        assert f"torch.kv_cache_bytes holds contexts of {window} tokens" in caplog.text
+        with pytest.raises(ContextTooLong, match=f"window of {window}"):
             await backend.propose(ProposeRequest(Context("word " * 60), 8), NEVER)
         assert (await backend.propose(ProposeRequest(Context("Hello"), 4), NEVER)).text
+
+
+async def test_a_context_as_long_as_the_cache_allows_is_served_alone() -> None:
+    async with serving("llama", kv_cache_bytes=60_000) as backend:
+        window = backend.model.context_window
+        for asked in range(3):
+            text = f"{asked}" * 3 * window
+            length = len(backend._tokenizer.context_ids(Context(text)))
+            while length + 8 > window:
+                text = text[:-1]
+                length = len(backend._tokenizer.context_ids(Context(text)))
+            assert length + 8 == window
+            assert (await backend.propose(ProposeRequest(Context(text), 8), NEVER)).token_count
+            few = (Candidate(" no", finished=False), Candidate(" yes", finished=False))
+            scored = await backend.score(ScoreRequest(Context(text), few), NEVER)
+            assert len(scored.statistics) == len(few)
 
 
 async def test_calls_after_closing_are_refused() -> None:

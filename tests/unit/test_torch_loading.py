@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from model_service.backends.torch.backend import open_backend
 from model_service.backends.torch.loading import load
@@ -96,3 +97,42 @@ def test_what_cannot_be_loaded_is_named(
 ) -> None:
     with pytest.raises(Misconfigured, match=message):
         load(settings(directory, **changes))
+
+
+def test_weights_that_are_missing_are_not_made_up(directory: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(directory, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    lost = next(name for name in weights if "layers.1" in name)
+    save_file({n: w for n, w in weights.items() if n != lost}, other / "model.safetensors")
+    with pytest.raises(Misconfigured, match=rf"1 of its weights are missing, such as .*{lost}"):
+        load(settings(other))
+    deeper = shutil.copytree(directory, tmp_path / "deeper")
+    config = json.loads((deeper / "config.json").read_text())
+    (deeper / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 9}))
+    with pytest.raises(Misconfigured, match="of its weights are missing"):
+        load(settings(deeper))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("tokenizer_config.json", "[]", "cannot be loaded"),
+        ("generation_config.json", "[1]", "cannot be loaded"),
+        ("config.json", {"hidden_size": "x"}, "cannot be loaded"),
+        ("config.json", {"max_position_embeddings": -5}, "a context of -5 tokens"),
+    ],
+)
+def test_files_that_are_wrong_are_named(
+    directory: Path, tmp_path: Path, file: str, content: str | dict[str, object], message: str
+) -> None:
+    other = shutil.copytree(directory, tmp_path / "other")
+    if isinstance(content, dict):
+        content = json.dumps({**json.loads((other / file).read_text()), **content})
+    (other / file).write_text(content)
+    with pytest.raises(Misconfigured, match=message):
+        load(settings(other))
+
+
+def test_a_cache_that_holds_next_to_nothing_is_refused(directory: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"torch\.kv_cache_bytes: too little"):
+        open_backend("tiny", settings(directory, kv_cache_bytes=1000), RecordingObserver())

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from model_service.backends.torch.lane import BatchLimits
 from model_service.core.types import Candidate, Context, ProposeRequest, ScoreRequest
-from specfuse.errors import Overloaded
+from specfuse.errors import ContextTooLong, Overloaded
 from specfuse.rpc.deadline import Deadline
 from tests.support import tiny_models
 from tests.support.torch_serving import assert_same, generated, plainly_scored, serving
@@ -39,7 +39,7 @@ class Shape:
 
 PIECEMEAL = Shape(batch_tokens=8, cache_bytes=1 << 22)
 ROOMY = Shape(batch_tokens=400, cache_bytes=1 << 22)
-CRAMPED = Shape(batch_tokens=40, cache_bytes=1 << 17)
+CRAMPED = Shape(batch_tokens=40, cache_bytes=3 << 16)
 PIECES = (
     " The capital",
     " of France is Paris,",
@@ -82,7 +82,7 @@ async def _checked(
             assert proposal.text == text
             return
         scores = await backend.score(request, NEVER)
-    except Overloaded:
+    except (ContextTooLong, Overloaded):
         assert shape is CRAMPED
         return
     for found, candidate in zip(scores.statistics, request.candidates, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from model_service.settings import TorchSettings
     from specfuse.rpc.deadline import Deadline
 
+logger = logging.getLogger(__name__)
 
 Request = TypeVar("Request")
 Call = TypeVar("Call")
@@ -67,7 +69,7 @@ class TorchBackend:
     ) -> None:
         """Takes over engine and lane: closing the backend closes them."""
         self._tokenizer = loaded.tokenizer
-        self._window = loaded.window
+        self._window = _window(loaded, engine)
         self._engine = engine
         self._lane = lane
         self._observer = observer
@@ -76,7 +78,7 @@ class TorchBackend:
             name=name,
             revision=loaded.revision,
             tokenizer_fingerprint=loaded.tokenizer.fingerprint,
-            context_window=loaded.window,
+            context_window=self._window,
             backend="torch",
             capabilities=Capabilities(
                 tree_scoring=engine.scores_trees,
@@ -198,6 +200,20 @@ def backend_for(
     engine = engine_for(loaded.model, budget, compiled=limits.compiled)
     lane = Lane(engine, limits.batch, observer, threads=limits.threads)
     return TorchBackend(name, loaded, engine, lane, observer)
+
+
+def _window(loaded: LoadedModel, engine: Engine) -> int:
+    """A longer context could never be served, however idle the service is."""
+    most = engine.longest_context
+    if most is None or most >= loaded.window:
+        return loaded.window
+    logger.warning(
+        "torch.kv_cache_bytes holds contexts of %d tokens, not the model's %d: longer ones are "
+        "refused; give it more, or set torch.max_context_tokens",
+        most,
+        loaded.window,
+    )
+    return most
 
 
 def _limits(settings: TorchSettings, loaded: LoadedModel) -> EngineLimits:

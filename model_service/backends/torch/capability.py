@@ -27,7 +27,7 @@ from model_service.backends.torch.copies import CopiesEngine
 from model_service.backends.torch.engine import Rows, Step
 from model_service.backends.torch.packed import PackedEngine
 from model_service.backends.torch.store import KVStore
-from specfuse.errors import Misconfigured
+from specfuse.errors import Misconfigured, Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,16 +105,18 @@ def _compiled(
 
 
 def _copies(model: PreTrainedModel, budget: CacheBudget, trial: _Trial) -> Engine:
+    last: Unsuitable | None = None
     for caches in (True, False):
         engine = CopiesEngine(model, budget.nbytes, budget.on_change, caches_prefixes=caches)
         try:
             trial.check(engine)
             engine.clear()
         except Unsuitable as reason:
+            last = reason
             logger.warning("computing every context anew: %s", reason)
         else:
             return engine
-    raise Misconfigured("the model does not give the same numbers twice; it cannot be served")
+    raise Misconfigured(f"torch.model: no way of running the model works: {last}")
 
 
 def _layout(model: PreTrainedModel) -> KVLayout:
@@ -188,12 +190,18 @@ class _Trial:
 
         Raises:
             Unsuitable: the engine failed, or its numbers differ from the model's own.
+            Misconfigured: there is not even memory for this.
         """
         try:
             self._feed_and_branch(engine)
             self._take_up_and_draft(engine)
         except Unsuitable:
             raise
+        except Overloaded as error:
+            raise Misconfigured(
+                f"torch.kv_cache_bytes: too little for the first {len(self._context)} tokens; "
+                f"{error.message}"
+            ) from error
         except Exception as error:
             reason = str(error).partition("\n")[0]  # a compiler's goes on for pages
             raise Unsuitable(f"a trial raised {type(error).__name__}: {reason}") from error

@@ -48,6 +48,7 @@ class CopiesEngine:
     """Runs steps one at a time, on copies of caches."""
 
     scores_trees = False
+    longest_context = None
 
     def __init__(
         self,

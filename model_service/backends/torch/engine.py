@@ -131,6 +131,10 @@ class Engine(Protocol):
     def caches_prefixes(self) -> bool:
         """Whether contexts are kept between calls."""
 
+    @property
+    def longest_context(self) -> int | None:
+        """The most tokens of context and segment that it has memory for; None if any number."""
+
     def open(self, ids: TokenIds) -> Lease:
         """A lease on the longest cached prefix of the context."""
 

@@ -227,11 +227,12 @@ class Lane:
 def chosen(line: Sequence[Running], tokens: int) -> list[tuple[Running, Step]]:
     """What the next pass takes of the calls in line: their steps, or pieces of their contexts.
 
-    Steps that feed no context come first. A step is taken whole, or else a piece of its context
-    that leaves at least one token of it for the step itself. One step is always taken.
+    Steps that cannot be cut, as they feed at most the last token of a context, come first. Of the
+    others one is taken whole, or else a piece of its context that leaves that token for the step
+    itself. One step is always taken; as whoever was served goes to the back, everybody's comes.
     """
-    ready = [running for running in line if not running.step.ingest]
-    feeding = [running for running in line if running.step.ingest]
+    ready = [running for running in line if running.step.ingest <= 1]
+    feeding = [running for running in line if running.step.ingest > 1]
     batch: list[tuple[Running, Step]] = []
     kept = tokens // _PREFILL_SHARE if feeding else 0
     for running in ready:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.quantizers.auto import AutoQuantizationConfig
@@ -19,13 +18,14 @@ from model_service.backends.tokenizer import SegmentTokenizer
 from specfuse.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from model_service.settings import TorchSettings
 
 _DIGESTED_BYTES = 1 << 20
+_SHORTEST_WINDOW = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,17 @@ def load(settings: TorchSettings) -> LoadedModel:
     with _quiet(), _as_misconfiguration(settings.model):
         config = AutoConfig.from_pretrained(settings.model, **source)
         tokenizer = AutoTokenizer.from_pretrained(settings.model, **source)
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             settings.model,
             config=config,
             dtype=_dtype(settings.dtype, device),
+            output_loading_info=True,
             **_quantization(settings, device),
             **_split(settings),
             **source,
         )
+        model: PreTrainedModel = loaded[0]
+        _check_complete(loaded[1]["missing_keys"])
         if settings.quantization is None and settings.tensor_parallel == 1:
             torch.nn.Module.to(model, device)
     return LoadedModel(
@@ -67,6 +70,12 @@ def load(settings: TorchSettings) -> LoadedModel:
         window=_window(config, settings.max_context_tokens),
         revision=_revision(settings, config),
     )
+
+
+def _check_complete(missing: Collection[str]) -> None:
+    """transformers makes up the weights that it does not find, at random."""
+    if missing:
+        raise ValueError(f"{len(missing)} of its weights are missing, such as {min(missing)}")
 
 
 def check_divisible(settings: TorchSettings) -> None:
@@ -168,6 +177,11 @@ def _window(config: PretrainedConfig, limit: int | None) -> int:
         raise Misconfigured(
             "torch.max_context_tokens: the model does not say how long its context is; set this"
         )
+    if min(known) < _SHORTEST_WINDOW:
+        raise Misconfigured(
+            f"torch.max_context_tokens: a context of {min(known)} tokens, by this or by the "
+            f"model's own configuration, is of no use; {_SHORTEST_WINDOW} is the least"
+        )
     return min(known)
 
 
@@ -195,7 +209,9 @@ def _revision(settings: TorchSettings, config: PretrainedConfig) -> str:
 def _as_misconfiguration(model: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+    except Misconfigured:
+        raise
+    except Exception as error:  # files that are not what they should be make anything happen
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise Misconfigured(f"torch.model: {model!r} cannot be loaded: {reason}") from error
 

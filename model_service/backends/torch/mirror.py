@@ -214,6 +214,11 @@ class MirroredEngine:
         self._opened = 0
         self._broken = False
 
+    @property
+    def longest_context(self) -> int:
+        """What every process's store can hold."""
+        return self._engine.longest_context
+
     def open(self, ids: TokenIds) -> MirroredLease:
         """A lease on the longest cached prefix of the context.
 

@@ -37,6 +37,11 @@ class PackedEngine:
         self._store = store
 
     @property
+    def longest_context(self) -> int:
+        """What the store has room for."""
+        return self._store.longest_context
+
+    @property
     def used_bytes(self) -> int:
         """What its store takes."""
         return self._store.used_bytes

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from model_service.backends.torch.engine import Distribution, TokenIds
 
+_ROOM_FOR_BRANCHES = 256
+"""Tokens of candidates and drafts that are not context yet; a quarter of a small store."""
 _LEAST_SLACK = 64
 _MOST_SLACK = 512
 
@@ -83,11 +85,18 @@ class KVStore:
         self._by_use: OrderedDict[Node, None] = OrderedDict()
         self._used = 0
         self._leaves = 0
+        self._capacity = budget_bytes // layout.bytes_per_token
+        self._reserve = min(_ROOM_FOR_BRANCHES, self._capacity // 4)
 
     @property
     def used_bytes(self) -> int:
         """Bytes of all buffers, whether cached or held by leases, and of kept distributions."""
         return self._used
+
+    @property
+    def longest_context(self) -> int:
+        """The most tokens of a context that there is room for if nobody else has any."""
+        return self._capacity - self._reserve
 
     @property
     def contexts(self) -> int:
@@ -103,7 +112,22 @@ class KVStore:
         node = self._find(ids)
         if node.length == len(ids) and node.following is None:
             node = self._find(ids[:-1])
+        if self._crowds_out(node, len(ids) - node.length):
+            node = self._root
         return StoreLease(self, ids, node)
+
+    def _crowds_out(self, node: Node, missing: int) -> bool:
+        """Whether holding on to a prefix leaves no room for the rest of a context.
+
+        A buffer stays as long as anything in it is held, be it the greeting that begins the prompt
+        at hand and was cached as part of a very long one.
+        """
+        if not node.spans:
+            return False
+        held = sum(buffer.capacity for buffer in {span.buffer for span in node.spans})
+        last = node.spans[-1]
+        behind = last.buffer.capacity - last.stop if last.stop == last.buffer.used else 0
+        return held + max(0, missing - behind) + self._reserve > self._capacity
 
     def clear(self) -> None:
         """Forgets everything that no lease holds."""
@@ -313,6 +337,8 @@ class KVStore:
             Overloaded: what is in use leaves no room.
         """
         per_token = self._layout.bytes_per_token
+        if count + slack > self.longest_context:
+            slack = 0
         if not self._make_room((count + slack) * per_token):
             slack = 0
             if not self._make_room(count * per_token):
