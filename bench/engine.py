@@ -321,6 +321,16 @@ def _plot(result: Result, path: Path) -> None:
     figure.savefig(path)
 
 
+def _place(device: str) -> torch.device:
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise typer.BadParameter("no CUDA device here", param_hint="--device")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        problem = f"{device!r} is no device of this machine"
+        raise typer.BadParameter(problem, param_hint="--device") from error
+
+
 def main(  # noqa: PLR0913, PLR0917 - the options of a command line
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the numbers here.")
@@ -337,9 +347,10 @@ def main(  # noqa: PLR0913, PLR0917 - the options of a command line
     """Measure the torch engine against recomputing and against transformers' own batching."""
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)
     torch.set_num_threads(threads)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise typer.BadParameter("no CUDA device here", param_hint="--device")
-    place = torch.device(device)
+    place = _place(device)
+    for option, file in (("--json", json_file), ("--plot", plot)):
+        if file and not file.parent.is_dir():
+            raise typer.BadParameter(f"there is no directory {file.parent}", param_hint=option)
     dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
     shape = Shape(llama_tiny() if quick else llama_35m(), place, dtype)
     contexts = CONTEXTS[:2] if quick else CONTEXTS

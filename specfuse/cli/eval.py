@@ -157,7 +157,7 @@ def evaluate(  # noqa: PLR0913 (an option each)
         as_json=as_json,
         plot=plot or (_ABLATION_DIRECTORY if ablate else None),
     )
-    _require_matplotlib(options.plot)
+    _check_charts(options.plot)
     if address:
         from specfuse.eval.asking import Mesh  # noqa: PLC0415 (heavy)
 
@@ -212,10 +212,22 @@ def addresses_of(members: Iterable[str]) -> dict[str, str]:
     return addresses
 
 
-def _require_matplotlib(plot: Path | None) -> None:
-    """Says so before anything is measured rather than after."""
-    if plot is not None and find_spec("matplotlib") is None:
+def _check_charts(directory: Path | None) -> None:
+    """Says before anything is measured, rather than after, that charts cannot be written."""
+    if directory is None:
+        return
+    if find_spec("matplotlib") is None:
         raise Misconfigured("--plot: needs the Python package matplotlib: pip install matplotlib")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+
+
+def _unwritable(directory: Path, error: OSError) -> Misconfigured:
+    return Misconfigured(f"--plot {directory}: cannot be written: {error.strerror}")
 
 
 # --- whom to ask ----------------------------------------------------------------------------------
@@ -347,6 +359,8 @@ def _carried_out(options: Options, run: Callable[[_Session], None]) -> int:
             run(session)
         except KeyboardInterrupt:
             console.print(session.interruption())
+            if results.records:
+                _tell(session.report(), options)
             return INTERRUPTED
         _tell(session.report(), options)
     return session.verdict()
@@ -445,9 +459,8 @@ def _write(report: Report, directory: Path, stem: str) -> None:
     from specfuse.eval.tables import markdown  # noqa: PLC0415
 
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         charts = draw(report, directory, stem)
         page = markdown(report, command(), charts)
         (directory / f"{stem}.md").write_text(page, encoding="utf-8")
     except OSError as error:
-        raise Misconfigured(f"--plot {directory}: cannot be written: {error.strerror}") from error
+        raise _unwritable(directory, error) from error

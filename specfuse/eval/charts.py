@@ -61,7 +61,7 @@ def _save(report: Report, draw_on: Any, path: Path) -> None:  # noqa: ANN401 (ma
 
 def _quality(report: Report, axes: Any) -> None:  # noqa: ANN401
     points = grouped(
-        (label_of(system), (system.kind, round(one.calls_per_question), one.exact))
+        (label_of(system), (system.kind, round(one.calls_per_question, 1), one.exact))
         for system, one in report.summaries.items()
     )
     for (group, (kind, calls, exact)), (colour, _) in zip(points.items(), _styles(), strict=False):

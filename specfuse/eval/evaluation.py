@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from specfuse.client import FinishReason
-from specfuse.errors import SpecFuseError
+from specfuse.errors import DeadlineExceeded, Internal, SpecFuseError, Unavailable
 from specfuse.eval.asking import Response
 from specfuse.eval.records import BEST_RESPONSE, Record, RoundRecord, System, SystemKind
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _HOPELESS: Final = 10
 """So many failures in a row, and no success, are taken for a mesh that does not work."""
+_SIGNS_OF_DEATH: Final = (Unavailable, DeadlineExceeded, Internal)
+"""Failures that are the mesh's; a question that is refused says nothing about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +113,14 @@ class Evaluation:
             except SpecFuseError as error:
                 self._failed(error)
             else:
-                self._failed_in_a_row = 0
                 if record is not None:
+                    self._failed_in_a_row = 0
                     self._results.add(record)
             advanced()
 
     def _failed(self, error: SpecFuseError) -> None:
         self.failures.append(error)
-        self._failed_in_a_row += 1
+        self._failed_in_a_row += isinstance(error, _SIGNS_OF_DEATH)
         if self._failed_in_a_row >= _HOPELESS:
             raise error
 

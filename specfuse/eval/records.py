@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Self
+
+from pydantic import TypeAdapter
 
 from specfuse.errors import Misconfigured
 
@@ -88,18 +91,6 @@ class Record:
         """The record as its line says it."""
         return asdict(self)
 
-    @classmethod
-    def of_document(cls, document: dict[str, Any]) -> Self:
-        """The record that a line says.
-
-        Raises:
-            KeyError, TypeError, ValueError: it says none.
-        """
-        system = _system(document["system"])
-        rounds = tuple(RoundRecord(**fields) for fields in document["rounds"])
-        given = {"system": system, "rounds": rounds, "marks": tuple(document["marks"])}
-        return cls(**(document | given))
-
 
 class ResultsFile:
     """The records so far, appended to a file line by line, or kept in memory alone.
@@ -113,7 +104,8 @@ class ResultsFile:
         """Goes on with the file at `path` if there is one.
 
         Raises:
-            Misconfigured: it is not such a file, is of another suite or seed, or cannot be written.
+            Misconfigured: it is not such a file, is of another suite or seed, cannot be written, or
+                is being written by another evaluation.
         """
         self.path = path
         self._records: dict[tuple[System, str], Record] = {}
@@ -166,21 +158,33 @@ class ResultsFile:
 
     def _open(self, path: Path, header: dict[str, Any]) -> None:
         try:
-            content = path.read_bytes() if path.exists() else b""
-        except OSError as error:
-            raise Misconfigured(f"--out {path}: cannot be read: {error.strerror}") from error
-        whole = content[: content.rfind(b"\n") + 1]
-        if content:  # before anything is written: it might be another file altogether
-            self._read(path, whole.decode(errors="replace").splitlines(), header)
-        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("r+b" if content else "wb")
-            self._file.truncate(len(whole))
-            self._file.seek(len(whole))
+            self._file = path.open("a+b")
         except OSError as error:
             raise Misconfigured(f"--out {path}: cannot be written: {error.strerror}") from error
+        try:
+            self._go_on(path, self._file, header)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _go_on(self, path: Path, file: BinaryIO, header: dict[str, Any]) -> None:
+        """Takes up what the file has, which nobody else may write to meanwhile."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Misconfigured(
+                f"--out {path}: another evaluation writes to it; wait for it, or name another file"
+            ) from error
+        file.seek(0)
+        content = file.read()
         if not content:
             self._write(header)
+            return
+        whole = content[: content.rfind(b"\n") + 1]
+        # Before anything is written: it might be another file altogether.
+        self._read(path, whole.decode(errors="replace").split("\n")[:-1], header)
+        file.truncate(len(whole))
 
     def _read(self, path: Path, lines: list[str], header: dict[str, Any]) -> None:
         found = _loaded(lines[0]) if lines else None
@@ -188,18 +192,20 @@ class ResultsFile:
             raise Misconfigured(f"--out {path}: not results of an evaluation")
         if found != header:
             raise Misconfigured(f"--out {path}: has results of {found}, not of {header}")
-        try:
-            for line in lines[1:]:
-                self._take(_loaded(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise Misconfigured(f"--out {path}: a line is not a result: {error}") from error
+        for number, line in enumerate(lines[1:], 2):
+            try:
+                self._take(line)
+            except (ValueError, KeyError, TypeError) as error:
+                raise Misconfigured(f"--out {path}:{number}: the line is not a result") from error
 
-    def _take(self, document: dict[str, Any]) -> None:
+    def _take(self, line: str) -> None:
         """What a line says: a record, or a system's settings."""
-        if document.keys() == {"system", "settings"}:
-            self._settings[_system(document["system"])] = document["settings"]
+        document = _loaded(line)
+        if isinstance(document, dict) and document.keys() == {"system", "settings"}:
+            system = System(SystemKind(document["system"]["kind"]), document["system"]["name"])
+            self._settings[system] = document["settings"]
         else:
-            record = Record.of_document(document)
+            record = _RECORD.validate_json(line, strict=True)
             self._records[record.system, record.case] = record
 
     def _write(self, document: dict[str, Any]) -> None:
@@ -209,8 +215,7 @@ class ResultsFile:
         self._file.flush()
 
 
-def _system(document: dict[str, Any]) -> System:
-    return System(SystemKind(document["kind"]), document["name"])
+_RECORD: Final = TypeAdapter(Record)
 
 
 def _loaded(line: str) -> Any:  # noqa: ANN401 (whatever the line holds)

@@ -155,7 +155,7 @@ class FileSuite:
         """
         try:
             content = path.read_bytes()
-            lines = content.decode().splitlines()
+            lines = content.decode("utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise Misconfigured(f"{path}: cannot be read: {error}") from error
         digest = hashlib.sha256(content).hexdigest()[:8]
@@ -183,6 +183,14 @@ class FileSuite:
 _EXAMPLE: Final = '{"prompt": "What is 1 plus 1?", "answer": "2"}'
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _case(path: Path, number: int, line: str) -> Case:
     try:
         document = json.loads(line)
@@ -191,4 +199,6 @@ def _case(path: Path, number: int, line: str) -> Case:
         prompt = answer = None
     if not (isinstance(prompt, str) and prompt and isinstance(answer, str) and answer):
         raise Misconfigured(f"{path}:{number}: must be like {_EXAMPLE}")
+    if not _is_unicode(prompt + answer):
+        raise Misconfigured(f"{path}:{number}: has half a surrogate pair, which is no character")
     return Case(str(number), prompt, answer, parts=1)

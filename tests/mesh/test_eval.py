@@ -72,10 +72,11 @@ def test_interrupted_it_says_how_to_go_on_and_does(mesh_file: Path, tmp_path: Pa
                 assert process.poll() is None
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=60)
+            stdout, stderr = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 130
+    assert "fused: default" in stdout, "what there is so far is shown"
     kept = sum('"case"' in line for line in out.read_text().splitlines())
     assert f"{kept} answers are kept in {out}" in stderr
     assert f"to go on: specfuse eval --mesh {mesh_file}" in stderr
@@ -129,6 +130,7 @@ def test_questions_that_fail_are_counted_and_asked_again(mesh_file: Path, tmp_pa
         (("--tls-ca", "ca.pem"), "--address: is missing; a started mesh speaks no TLS"),
         (("--config", "best"), "--config: there is no 'best'; there are default, no-exit"),
         (("--questions", "0"), "--questions"),
+        (("--plot", "/proc/charts"), "--plot /proc/charts: cannot be written"),
     ],
 )
 def test_what_makes_no_sense(arguments: tuple[str, ...], problem: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     with results(path) as first:
         assert first.records == ()
         first.add(RECORD)
-        assert kept(path) == (RECORD,)  # at once, not when it is closed
+        assert '"árbol"' in path.read_text()  # at once, not when it is closed
         first.add(replace(RECORD, case="2-0"))
     with results(path) as again:
         assert again.of(ALL, "1-0") == RECORD
@@ -116,9 +117,30 @@ def test_a_broken_line_is_no_result(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     with results(path):
         pass
-    path.write_text(path.read_text() + '{"system": "all"}\n')
-    with pytest.raises(Misconfigured, match="a line is not a result"):
-        results(path)
+    begun = path.read_text()
+    wrong_type = json.dumps(RECORD.to_document() | {"calls_made": "x"})
+    for line in ('{"system": "all"}', "null", "[1]", '{"broken": ', wrong_type):
+        path.write_text(f"{begun}{line}\n")
+        with pytest.raises(Misconfigured, match=r"results.jsonl:2: the line is not a result"):
+            results(path)
+        assert path.read_text() == f"{begun}{line}\n"
+
+
+def test_any_character_may_be_in_an_answer(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    record = replace(RECORD, text="a\u2028b\u2029c\x85d\x0be\nf\rg")
+    with results(path) as first:
+        first.add(record)
+    assert kept(path) == (record,)
+
+
+def test_two_evaluations_do_not_write_to_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with results(path) as first:
+        first.add(RECORD)
+        with pytest.raises(Misconfigured, match="another evaluation writes to it"):
+            results(path)
+    assert kept(path) == (RECORD,)
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

@@ -103,6 +103,20 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
         FileSuite(file, Match.EXACT)
 
 
+def test_any_character_may_be_in_a_question(tmp_path: Path) -> None:
+    file = tmp_path / "suite.jsonl"
+    file.write_text('\ufeff{"prompt": "a\u2028b\x85", "answer": "c"}\r\n', newline="")
+    (case,) = FileSuite(file, Match.EXACT).cases
+    assert (case.prompt, case.answer) == ("a\u2028b\x85", "c")
+
+
+def test_what_is_no_character_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "suite.jsonl"
+    file.write_text(r'{"prompt": "a\ud800", "answer": "c"}')
+    with pytest.raises(Misconfigured, match=r"suite.jsonl:1: has half a surrogate pair"):
+        FileSuite(file, Match.EXACT)
+
+
 def test_files_that_are_no_suites(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
