@@ -254,3 +254,28 @@ def test_random_sessions_see_their_own_tokens_and_leave_nothing(
         session.leave()
     kept.clear()
     assert (kept.used_bytes, kept.contexts) == (0, 0)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(40, 200),
+    st.lists(
+        st.tuples(st.integers(0, 60), st.integers(1, 160), st.integers(1, 60)),
+        min_size=1,
+        max_size=5,
+    ),
+)
+def test_one_after_the_other_all_that_it_says_it_holds_are_served(
+    tokens: int, contexts: list[tuple[int, int, int]]
+) -> None:
+    kept = store(tokens)
+    for number, (common, own, branches) in enumerate(contexts, 1):
+        ids = (*range(common), *range(1000 * number, 1000 * number + own))
+        if len(ids) > kept.longest_context:
+            continue
+        lease = feed_all(kept.open(ids))
+        assert_sees_its_context(lease)
+        count = min(branches, tokens - kept.longest_context)
+        draft(lease, (7,) * count, 0)
+        lease.scratch(count)
+        lease.close()

@@ -113,6 +113,7 @@ class KVStore:
         if node.length == len(ids) and node.following is None:
             node = self._find(ids[:-1])
         if self._crowds_out(node, len(ids) - node.length):
+            self._forget_path(node)  # or the context, fed anew, would join it again
             node = self._root
         return StoreLease(self, ids, node)
 
@@ -126,8 +127,20 @@ class KVStore:
             return False
         held = sum(buffer.capacity for buffer in {span.buffer for span in node.spans})
         last = node.spans[-1]
-        behind = last.buffer.capacity - last.stop if last.stop == last.buffer.used else 0
-        return held + max(0, missing - behind) + self._reserve > self._capacity
+        if last.stop == last.buffer.used and last.stop + missing <= last.buffer.capacity:
+            missing = 0  # there is room behind it
+        return held + missing + self._reserve > self._capacity
+
+    def _forget_path(self, node: Node) -> None:
+        """Forgets a path and all that continues it, but for what leases hold."""
+        while node.parent is not None and node.parent is not self._root:
+            node = node.parent
+        tree = [node]
+        for each in tree:
+            tree += each.children.values()
+        for each in reversed(tree):
+            if each.parent is not None and each.forgettable:
+                self._forget(each.parent, each)
 
     def clear(self) -> None:
         """Forgets everything that no lease holds."""
@@ -235,7 +248,7 @@ class KVStore:
                     return False
                 self._drop_branch(node, known)
                 break
-        if not self._make_room(_nbytes(branch.following)):
+        if not self._make_room_to_spare(_nbytes(branch.following)):
             branch = replace(branch, following=None)
         node.branches.append(branch)
         branch.span.buffer.owners += 1
@@ -257,7 +270,8 @@ class KVStore:
         parent = node.parent
         if parent is not None and not parent.leases:
             self._set_following(parent, None)
-        self._set_following(node, following if self._make_room(_nbytes(following)) else None)
+        kept = following if self._make_room_to_spare(_nbytes(following)) else None
+        self._set_following(node, kept)
 
     def _set_following(self, node: Node, following: Distribution | None) -> None:
         self._used += _nbytes(following) - _nbytes(node.following)
@@ -337,9 +351,7 @@ class KVStore:
             Overloaded: what is in use leaves no room.
         """
         per_token = self._layout.bytes_per_token
-        if count + slack > self.longest_context:
-            slack = 0
-        if not self._make_room((count + slack) * per_token):
+        if not self._make_room_to_spare((count + slack) * per_token):
             slack = 0
             if not self._make_room(count * per_token):
                 raise Overloaded(
@@ -358,6 +370,10 @@ class KVStore:
         if buffer.owners == 0:
             self._used -= buffer.nbytes
             self._changed()
+
+    def _make_room_to_spare(self, nbytes: int) -> bool:
+        """Makes room for what can be done without: only if candidates and drafts still fit."""
+        return self._make_room(nbytes + self._reserve * self._layout.bytes_per_token)
 
     def _make_room(self, nbytes: int) -> bool:
         if nbytes > self._budget:
