@@ -16,10 +16,11 @@ import asyncio
 import json
 import logging
 import resource
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import torch
 import typer
@@ -41,10 +42,7 @@ from subjects import (
 )
 
 from model_service.core.types import Candidate, Context, ScoreRequest
-from specfuse.rpc.deadline import Deadline
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from specfuse.deadline import Deadline
 
 CONTEXTS = (128, 512, 1024, 2048)
 SESSIONS = (1, 2, 4, 8, 16)
@@ -174,7 +172,7 @@ class Bench:
             candidates = tuple(Candidate(text, finished=False) for text in texts)
             scores = await self._ours.backend.score(ScoreRequest(context, candidates), NEVER)
             ids = self._tokenizer.context_ids(context)
-            for text, found in zip(texts, scores.statistics, strict=True):
+            for text, found in zip(texts, scores.scores, strict=True):
                 own = self._recompute.scored_plainly(
                     ids, self._tokenizer.segment_ids(text, context)
                 )

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from string import ascii_lowercase
-from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -22,22 +22,17 @@ from transformers import (
     ContinuousBatchingConfig,
     GenerationConfig,
     LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
-from model_service.backends.tokenizer import SegmentTokenizer
-from model_service.backends.torch.backend import EngineLimits, backend_for
-from model_service.backends.torch.lane import BatchLimits
+from model_service.backends.text.tokenizer import SegmentTokenizer
+from model_service.backends.torch.backend import EngineLimits, TorchBackend, backend_for
 from model_service.backends.torch.loading import LoadedModel
+from model_service.backends.torch.scheduler import BatchLimits
 from model_service.core.types import Candidate, Context, ProposeRequest, ScoreRequest
-from specfuse.rpc.deadline import Deadline
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from transformers import PretrainedConfig, PreTrainedModel
-
-    from model_service.backends.torch.backend import TorchBackend
+from specfuse.deadline import Deadline
 
 DRAFT_TOKENS = 10
 KEPT_TOKENS = DRAFT_TOKENS - 1

@@ -2,101 +2,53 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-
-from fuser_service.doors.grpc import rpc_service
-from fuser_service.fusion import Fusion
-from fuser_service.mesh.discovery import StaticDiscovery
+from fuser_service.doors.grpc.servicer import rpc_service
+from fuser_service.fusion.runner import Fusion
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.metrics import FuserMetrics
 from fuser_service.service import FuserService
+from fuser_service.settings.settings import Member, Settings
+from specfuse.observability.metrics_endpoint import service_registry
 from specfuse.rpc.channels import open_channel
-from specfuse.rpc.metrics_http import MetricsEndpoint
-from specfuse.rpc.server import RpcServer, run_until_signalled
-from specfuse.rpc.tls import ClientTls, TlsFiles
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from fuser_service.settings import Member, Settings
-    from specfuse.rpc.settings_types import ServerTls
+from specfuse.rpc.tls import ClientTls
+from specfuse.serving import running
+from specfuse.serving.doors import grpc_door
+from specfuse.serving.running import GRPC, RunningService, open_metrics
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RunningFuserService:
-    """A fuser service that serves."""
-
-    _server: RpcServer
-    _metrics: MetricsEndpoint
-    _rest: AsyncExitStack
-    _drain_seconds: float
-
-    @property
-    def address(self) -> str:
-        """`host:port` of the gRPC service, as bound."""
-        return self._server.address
-
-    @property
-    def metrics_address(self) -> str:
-        """`host:port` of `/metrics`, as bound."""
-        return self._metrics.address
-
-    async def drain(self) -> None:
-        """Ends gracefully: health says so, answers in flight finish, then everything is closed."""
-        await self._end(self._drain_seconds)
-
-    async def stop(self) -> None:
-        """Ends at once, cancelling what is in flight. Idempotent."""
-        await self._end(0.0)
-
-    async def _end(self, grace_seconds: float) -> None:
-        try:
-            await self._server.drain(grace_seconds)
-        finally:
-            await self._rest.aclose()
-
-
 async def serve(
-    settings: Settings, announce: Callable[[RunningFuserService], None] | None = None
+    settings: Settings, announce: Callable[[RunningService], None] | None = None
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains. `announce` is told once it serves.
 
     Raises:
         Misconfigured: the settings cannot be served: a port in use, TLS files that are wrong, ...
     """
-    running = await start(settings)
-    if announce is not None:
-        announce(running)
-    await run_until_signalled(running.drain)
+    await running.serve(start(settings), announce)
 
 
-async def start(settings: Settings) -> RunningFuserService:
+async def start(settings: Settings) -> RunningService:
     """Serves. No member needs to be up.
 
     Raises:
         Misconfigured: as `serve`.
     """
     async with AsyncExitStack() as stack:
-        registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
+        registry = service_registry()
         metrics = FuserMetrics(
             registry,
             members=settings.members,
             ensembles=settings.ensembles,
             teams=settings.teams,
         )
-        endpoint = MetricsEndpoint.start(settings.metrics_listen, registry)
-        stack.push_async_callback(asyncio.to_thread, endpoint.stop)
+        endpoint = open_metrics(settings.metrics_listen, registry, stack)
         members = await _started_members(settings.members, stack)
         service = FuserService(
             Fusion(members, metrics),
@@ -105,10 +57,9 @@ async def start(settings: Settings) -> RunningFuserService:
             limits=settings.limits,
             observer=metrics,
         )
-        server = RpcServer([rpc_service(service)], settings.listen, tls=_server_tls(settings.tls))
-        await server.start()
+        doors = {GRPC: grpc_door(rpc_service(service), settings.listen, settings.tls)}
         _logger.info("fusing %s; metrics on %s", ", ".join(settings.ensembles), endpoint.address)
-        return RunningFuserService(server, endpoint, stack.pop_all(), settings.drain_seconds)
+        return await RunningService.start(doors, endpoint, settings.drain_seconds, stack)
 
 
 async def _started_members(
@@ -118,14 +69,10 @@ async def _started_members(
     members = {}
     for name, member in settings.items():
         connect = partial(open_channel, tls=_client_tls(member))
-        members[name] = GrpcMember(name, StaticDiscovery(member.endpoints), connect)
+        members[name] = GrpcMember(name, member.open(), connect)
         stack.push_async_callback(members[name].stop)
         await members[name].start()
     return members
-
-
-def _server_tls(tls: ServerTls | None) -> TlsFiles | None:
-    return None if tls is None else TlsFiles(tls.certificate, tls.key, tls.client_ca)
 
 
 def _client_tls(member: Member) -> ClientTls | None:

@@ -6,27 +6,26 @@ words. Counters exist at 0 from the start, so that rates and alerts see the firs
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
-from typing import TYPE_CHECKING, Final, get_args
+from typing import Final, get_args
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from fuser_service.core.types import DepartureReason
-from fuser_service.ports import AvoidedBecause, Outcome, Phase, Rpc
+from fuser_service.core.commit import AvoidedBecause
+from fuser_service.core.types import Departure, DepartureReason, MemberName
+from fuser_service.fusion.ports import Outcome, Phase, Rpc
 from fuser_service.service import RequestOutcome
-from specfuse.rpc.buckets import COUNTS, PER_TOKEN_SECONDS, REQUEST_SECONDS, SHORT_SECONDS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from prometheus_client import CollectorRegistry
-
-    from fuser_service.core.types import Departure, MemberName
+from specfuse.observability.buckets import (
+    COUNTS,
+    MEMBERS,
+    PER_TOKEN_SECONDS,
+    REQUEST_SECONDS,
+    SHORT_SECONDS,
+)
 
 OTHER_TEAM: Final = "other"
 """Whom tokens are counted for if the caller names no team, or one the settings do not."""
-
-_MEMBER_COUNTS: Final = (1, 2, 3, 4, 5, 6, 8, 10, 16, 32, 64)
 
 
 class FuserMetrics:
@@ -120,7 +119,7 @@ class FuserMetrics:
         self._active_members = Histogram(
             "specfuse_active_members",
             "Members that a round began with.",
-            buckets=_MEMBER_COUNTS,
+            buckets=MEMBERS,
             registry=registry,
         )
         self._rounds = Histogram(

@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Final, Literal, Protocol
 
-from fuser_service.events import Finished, RoundCommitted
-from fuser_service.fusion import TIMER_SLACK_SECONDS
-from fuser_service.requests import resolve
-from specfuse.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    InvalidArgument,
-    NotFound,
-    Overloaded,
-    Unavailable,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-
-    from fuser_service.core.types import MemberName
-    from fuser_service.events import Event
-    from fuser_service.fusion import Fusion, Query
-    from fuser_service.ports import Member
-    from fuser_service.requests import GenerateRequest
-    from fuser_service.settings import Ensemble, Limits
-    from specfuse.rpc.deadline import Deadline
+from fuser_service.core.types import MemberName
+from fuser_service.fusion.events import Event, Finished, RoundCommitted
+from fuser_service.fusion.ports import Member
+from fuser_service.fusion.query import Query
+from fuser_service.fusion.runner import TIMER_SLACK_SECONDS, Fusion
+from fuser_service.settings.settings import Ensemble, Limits
+from fuser_service.validation import GenerateRequest, resolve
+from specfuse.deadline import Deadline
+from specfuse.errors import Code, InvalidArgument, NotFound, Overloaded, SpecFuseError
 
 RequestOutcome = Literal[
     "ok",
     "degraded",
     "invalid_argument",
+    "unauthenticated",
+    "forbidden",
     "not_found",
+    "rate_limited",
     "resource_exhausted",
     "deadline_exceeded",
     "cancelled",
@@ -44,17 +35,18 @@ RequestOutcome = Literal[
 ]
 """How a request ended: an answer (`degraded` if members were lost), or the error it ended in."""
 
-_OUTCOMES: tuple[tuple[type[BaseException], RequestOutcome], ...] = (
-    (InvalidArgument, "invalid_argument"),
-    (NotFound, "not_found"),
-    (Overloaded, "resource_exhausted"),
-    (DeadlineExceeded, "deadline_exceeded"),
-    (Unavailable, "unavailable"),
-    (Cancelled, "cancelled"),
-    (asyncio.CancelledError, "cancelled"),
-    (GeneratorExit, "cancelled"),
-    (BaseException, "internal"),
-)
+_OUTCOMES: Final[Mapping[Code, RequestOutcome]] = {
+    Code.INVALID_ARGUMENT: "invalid_argument",
+    Code.UNAUTHENTICATED: "unauthenticated",
+    Code.FORBIDDEN: "forbidden",
+    Code.NOT_FOUND: "not_found",
+    Code.RATE_LIMITED: "rate_limited",
+    Code.OVERLOADED: "resource_exhausted",
+    Code.DEADLINE_EXCEEDED: "deadline_exceeded",
+    Code.CANCELLED: "cancelled",
+    Code.UNAVAILABLE: "unavailable",
+}
+"""Of errors by their code. Any other is `internal`."""
 
 _SHOWN_NAME_CHARACTERS = 64
 
@@ -216,7 +208,7 @@ class _Record:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
-            self._outcome = next(name for cls, name in _OUTCOMES if isinstance(error, cls))
+            self._outcome = _outcome_of(error)
         # A server ends a call whose deadline passed as if its caller had gone away.
         if self._outcome == "cancelled" and self._deadline.remaining < TIMER_SLACK_SECONDS:
             self._outcome = "deadline_exceeded"
@@ -239,3 +231,13 @@ class _Record:
         if self._first_segment_at is None or not self._tokens_after_first:
             return None
         return (self._clock() - self._first_segment_at) / self._tokens_after_first
+
+
+def _outcome_of(error: BaseException) -> RequestOutcome:
+    match error:
+        case SpecFuseError():
+            return _OUTCOMES.get(error.code, "internal")
+        case asyncio.CancelledError() | GeneratorExit():
+            return "cancelled"
+        case _:
+            return "internal"

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+from model_service.ports import ForwardKind, RemoteOutcome
+from specfuse.observability.buckets import PER_TOKEN_SECONDS, SEQUENCES, SHORT_SECONDS
 
-    from model_service.ports import ForwardKind
-
-# The edges that vLLM's dashboards are used to: of its time to first token, and between tokens.
-_WAIT_SECONDS: Final = (
-    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
-    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
-)
-_FORWARD_SECONDS: Final = (
-    *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75),
-    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
-)
-_SEQUENCES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _STAGES: Final = ("admission", "batch")
 _KINDS: Final[tuple[ForwardKind, ...]] = ("prefill", "draft", "score")
 _LABEL: Final = "model_name"
@@ -35,14 +23,14 @@ class ModelMetrics:
             "specfuse_model_queue_duration_seconds",
             "What calls waited: for admission to the backend, then for their first batch.",
             (_LABEL, "stage"),
-            buckets=_WAIT_SECONDS,
+            buckets=SHORT_SECONDS,
             registry=registry,
         )
         forwards = Histogram(
             "specfuse_model_forward_duration_seconds",
             "Forward passes, by what they were mostly for.",
             (_LABEL, "kind"),
-            buckets=_FORWARD_SECONDS,
+            buckets=PER_TOKEN_SECONDS,
             registry=registry,
         )
         tokens = Counter(
@@ -51,11 +39,25 @@ class ModelMetrics:
             (_LABEL, "outcome"),
             registry=registry,
         )
+        self._model_name = model_name
+        self._requests = Histogram(
+            "specfuse_model_server_request_duration_seconds",
+            "Requests to the server that runs the model, by what for and how they ended.",
+            (_LABEL, "operation", "outcome"),
+            buckets=SHORT_SECONDS,
+            registry=registry,
+        )
+        self._retries = Counter(
+            "specfuse_model_server_retries",
+            "Requests to the server that runs the model that were made once more.",
+            (_LABEL, "operation"),
+            registry=registry,
+        )
         self._batch = Histogram(
             "specfuse_model_batch_size",
             "Sequences per forward pass.",
             (_LABEL,),
-            buckets=_SEQUENCES,
+            buckets=SEQUENCES,
             registry=registry,
         ).labels(model_name)
 
@@ -85,7 +87,7 @@ class ModelMetrics:
         self._running.set(running)
 
     def queued(self, seconds: float) -> None:
-        """A call had its first forward pass."""
+        """Work on a call began."""
         self._waits["batch"].observe(seconds)
 
     def forward(self, kind: ForwardKind, seconds: float, sequences: int) -> None:
@@ -97,6 +99,14 @@ class ModelMetrics:
         """A context was taken in."""
         self._hits.inc(hit)
         self._misses.inc(miss)
+
+    def requested(self, operation: str, outcome: RemoteOutcome, seconds: float) -> None:
+        """A request to a remote server ended."""
+        self._requests.labels(self._model_name, operation, outcome).observe(seconds)
+
+    def retried(self, operation: str) -> None:
+        """A request to a remote server is made once more."""
+        self._retries.labels(self._model_name, operation).inc()
 
     def cache(self, *, used_bytes: int, budget_bytes: int, sessions: int) -> None:
         """The key-value cache changed its size."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from model_service.core.types import (
-        ModelDescription,
-        Proposal,
-        ProposeRequest,
-        ScoreRequest,
-        Scores,
-    )
-    from specfuse.rpc.deadline import Deadline
+from model_service.core.types import (
+    ModelDescription,
+    Proposal,
+    ProposeRequest,
+    ScoreRequest,
+    Scores,
+)
+from specfuse.deadline import Deadline
 
 ForwardKind = Literal["prefill", "draft", "score"]
+RemoteOutcome = Literal["ok", "refused", "overloaded", "unavailable", "failed", "cancelled"]
+"""How a request to a remote server ended. `refused`: the server found it wrong."""
 
 
 class Backend(Protocol):
@@ -48,19 +51,53 @@ class Backend(Protocol):
 
 
 class BackendObserver(Protocol):
-    """Told by a backend what it does. Called from any thread; must be fast and must not raise."""
+    """Told by any backend what it does. Called from any thread; must be fast and must not raise."""
 
     def queued(self, seconds: float) -> None:
-        """A call waited this long for its first forward pass."""
+        """A call waited this long before work on it began."""
+
+    def ingested(self, *, hit: int, miss: int) -> None:
+        """Of a context's tokens, `hit` came from a cache and `miss` were computed.
+
+        A remote server's word for it, where the model runs on one.
+        """
+
+
+class EngineObserver(BackendObserver, Protocol):
+    """Told also what an engine in this process does."""
 
     def forward(self, kind: ForwardKind, seconds: float, sequences: int) -> None:
         """A forward pass over `sequences` sequences took this long."""
 
-    def ingested(self, *, hit: int, miss: int) -> None:
-        """Of a context's tokens, `hit` came from the cache and `miss` were computed."""
-
     def cache(self, *, used_bytes: int, budget_bytes: int, sessions: int) -> None:
         """The key-value cache changed its size."""
+
+
+class RemoteObserver(BackendObserver, Protocol):
+    """Told also what a backend asks of the server that runs the model."""
+
+    def requested(self, operation: str, outcome: RemoteOutcome, seconds: float) -> None:
+        """A request to the server ended. `operation` is the backend's fixed word for its kind."""
+
+    def retried(self, operation: str) -> None:
+        """A request that computed nothing is made once more."""
+
+
+class ModelObserver(EngineObserver, RemoteObserver, Protocol):
+    """Told whatever any backend has to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendHost:
+    """The service around a backend: what its model is called, and whom to tell.
+
+    `on_loss` is called, from any thread, when the backend has lost a part of itself that only a new
+    process has again; every call fails from then on.
+    """
+
+    name: str
+    observer: ModelObserver
+    on_loss: Callable[[], None] = lambda: None
 
 
 class ServiceObserver(Protocol):

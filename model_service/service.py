@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
-from model_service.checks import check_proposal, check_scoring
+from model_service.core.types import (
+    ModelDescription,
+    Proposal,
+    ProposeRequest,
+    ScoreRequest,
+    Scores,
+)
+from model_service.ports import Backend, ServiceObserver
+from model_service.settings import Limits
+from model_service.validation import check_proposal, check_scoring
+from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, Overloaded
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from model_service.core.types import (
-        ModelDescription,
-        Proposal,
-        ProposeRequest,
-        ScoreRequest,
-        Scores,
-    )
-    from model_service.ports import Backend, ServiceObserver
-    from model_service.settings import Limits
-    from specfuse.rpc.deadline import Deadline
 
 
 class ModelService:

@@ -3,7 +3,10 @@
     SpecFuseError
     ├── InvalidArgument       a field of the request is wrong
     │   └── ContextTooLong    the context does not fit the model's window
+    ├── Unauthenticated       nobody knows who is asking
+    ├── Forbidden             whoever asks may not
     ├── NotFound              no such ensemble
+    ├── RateLimited           whoever asks has had as much as they may have
     ├── Overloaded            the queue is full, or memory is
     ├── DeadlineExceeded      the request's time is up
     ├── Cancelled             the caller went away
@@ -14,13 +17,33 @@
     └── Internal              a broken invariant
         └── ModelFailure      the model gave something that is not a probability
 
-`specfuse.rpc.errors` maps each to its canonical gRPC code.
+Each has a code, which says for every transport what kind of error it is. A transport maps the codes
+once: gRPC in `specfuse.rpc.errors`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import ClassVar
+
+
+class Code(Enum):
+    """The kinds of errors, whatever the transport. The values are good as metric labels."""
+
+    UNKNOWN = "unknown"
+    INVALID_ARGUMENT = "invalid_argument"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "resource_exhausted"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    CANCELLED = "cancelled"
+    UNAVAILABLE = "unavailable"
+    MISCONFIGURED = "misconfigured"
+    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +62,13 @@ class ResumePoint:
 class SpecFuseError(Exception):
     """Base of all errors of SpecFuse.
 
-    `reason` is the stable, machine-readable name (UPPER_SNAKE_CASE) of what went wrong; `metadata`
-    holds its particulars as strings. Neither ever holds prompt or answer text. `resume` is set by
-    the client on whatever interrupts an answer of which something stands.
+    `code` is the kind of error, `reason` the stable, machine-readable name (UPPER_SNAKE_CASE) of
+    what went wrong; `metadata` holds its particulars as strings. Neither ever holds prompt or
+    answer text. `resume` is set by the client on whatever interrupts an answer of which something
+    stands.
     """
 
+    code: ClassVar[Code] = Code.UNKNOWN
     reason: ClassVar[str] = "UNKNOWN"
     resume: ResumePoint | None = None
 
@@ -56,6 +81,7 @@ class SpecFuseError(Exception):
 class InvalidArgument(SpecFuseError):
     """A field of the request is wrong. Names the field, what it was and what it may be."""
 
+    code = Code.INVALID_ARGUMENT
     reason = "INVALID_ARGUMENT"
 
     def __init__(self, field: str, problem: str, **metadata: str) -> None:
@@ -77,33 +103,59 @@ class ContextTooLong(InvalidArgument):
         )
 
 
+class Unauthenticated(SpecFuseError):
+    """The request does not say who makes it, or not so that it can be believed."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class Forbidden(SpecFuseError):
+    """Whoever makes the request is known, and may not make it."""
+
+    code = Code.FORBIDDEN
+    reason = "FORBIDDEN"
+
+
 class NotFound(SpecFuseError):
     """The request names something that does not exist here."""
 
+    code = Code.NOT_FOUND
     reason = "NOT_FOUND"
+
+
+class RateLimited(SpecFuseError):
+    """Whoever makes the request has had as much as they may have for now."""
+
+    code = Code.RATE_LIMITED
+    reason = "RATE_LIMITED"
 
 
 class Overloaded(SpecFuseError):
     """There is no room for the call now. Retrying later, or elsewhere, may succeed."""
 
+    code = Code.OVERLOADED
     reason = "OVERLOADED"
 
 
 class DeadlineExceeded(SpecFuseError):
     """The time the caller gave is up."""
 
+    code = Code.DEADLINE_EXCEEDED
     reason = "DEADLINE_EXCEEDED"
 
 
 class Cancelled(SpecFuseError):
     """The caller went away."""
 
+    code = Code.CANCELLED
     reason = "CANCELLED"
 
 
 class Unavailable(SpecFuseError):
     """Nobody is there to answer. Safe to retry: every call is complete in itself."""
 
+    code = Code.UNAVAILABLE
     reason = "UNAVAILABLE"
 
 
@@ -132,12 +184,14 @@ class QuorumLost(Unavailable):
 class Misconfigured(SpecFuseError):
     """A settings file or an option is wrong; nothing was started."""
 
+    code = Code.MISCONFIGURED
     reason = "MISCONFIGURED"
 
 
 class Internal(SpecFuseError):
     """A broken invariant. This is a bug."""
 
+    code = Code.INTERNAL
     reason = "INTERNAL"
 
 
@@ -145,3 +199,11 @@ class ModelFailure(Internal):
     """The model produced something that is not a probability, or failed in its forward pass."""
 
     reason = "MODEL_FAILURE"
+
+
+def all_errors() -> Iterator[type[SpecFuseError]]:
+    """The classes of all errors, each before those derived from it."""
+    classes: list[type[SpecFuseError]] = [SpecFuseError]
+    for cls in classes:
+        yield cls
+        classes += cls.__subclasses__()

@@ -1,12 +1,11 @@
 """The rounds of a query as a pure state machine: no I/O, clock, randomness or framework.
 
-types, rules, results, steps   the vocabulary: what is said, set, answered and asked
-rounds                         the state machine: start, proposed, scored
-state, attendance              what is known of a query; who answered, failed or was late
-candidates                     proposals -> distinct candidates
-statistics, shares, verdict    scores -> opinions -> fused shares -> winner
-commit                         the winner joins the answer; what follows from it
-weights, exits, recall         who counts how much, who leaves, who comes back
-stops                          stop strings across segments, and what is held back
-calls                          calls avoided
+types, rules, steps   the vocabulary: what is said, set, asked and answered
+rounds                the state machine: start, proposed, scored
+state, attendance     what is known of a query; who answered, failed or was late
+candidates            proposals -> distinct candidates
+shares, verdict       scores -> opinions -> fused shares -> winner
+commit                the winner joins the answer; what follows from it, and what it saved
+weights, exits        who counts how much, who leaves, who comes back
+stops                 stop strings across segments, and what is held back
 """

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from fuser_service.core.candidates import candidate_of
-from fuser_service.core.results import Busy, Failed, Late, Ok, Refused
-from fuser_service.core.statistics import problem_with
-from fuser_service.core.types import Departure, DepartureReason
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from fuser_service.core.results import Result
-    from fuser_service.core.state import QueryState
-    from fuser_service.core.steps import Propose, Score
-    from fuser_service.core.types import MemberName, Proposal
-    from fuser_service.core.types import Score as CandidateScore
+from fuser_service.core.state import QueryState
+from fuser_service.core.steps import Busy, Failed, Late, Ok, Propose, Refused, Result, Verify
+from fuser_service.core.types import Departure, DepartureReason, MemberName, Proposal, Score
 
 Answer = TypeVar("Answer")
+
+ROUNDING = 1e-3
+"""How far above 1 half-precision arithmetic may put a probability."""
 
 
 def with_proposals(
@@ -50,8 +45,8 @@ def with_proposals(
 
 def with_scores(
     state: QueryState,
-    asked: Score,
-    results: Mapping[MemberName, Result[tuple[CandidateScore, ...]]],
+    asked: Verify,
+    results: Mapping[MemberName, Result[tuple[Score, ...]]],
 ) -> QueryState:
     """The state with these scores."""
     checked = {
@@ -131,7 +126,7 @@ def _problem_with_proposal(proposal: Proposal) -> str | None:
     return problem_with(proposal.own_score) if proposal.own_score else None
 
 
-def _problem_with_scores(scores: tuple[CandidateScore, ...], expected: int) -> str | None:
+def _problem_with_scores(scores: tuple[Score, ...], expected: int) -> str | None:
     if len(scores) != expected:
         return f"{len(scores)} scores for {expected} candidates"
     return next((problem for score in scores if (problem := problem_with(score))), None)
@@ -139,3 +134,16 @@ def _problem_with_scores(scores: tuple[CandidateScore, ...], expected: int) -> s
 
 def _ordered(state: QueryState, by_member: Mapping[MemberName, Answer]) -> dict[MemberName, Answer]:
     return {member: by_member[member] for member in state.in_order(by_member)}
+
+
+def problem_with(score: Score) -> str | None:
+    """Why these numbers cannot be a candidate's score; None if they can."""
+    if score.token_count < 1:
+        return f"token_count is {score.token_count}, must be at least 1"
+    if score.byte_count < 0:
+        return f"byte_count is {score.byte_count}, must be at least 0"
+    if not score.logprob_sum <= ROUNDING * score.token_count:  # also catches NaN
+        return f"logprob_sum is {score.logprob_sum}, must be at most 0"
+    if not 0.0 <= score.probability_mean <= 1.0 + ROUNDING:
+        return f"probability_mean is {score.probability_mean}, must be in [0, 1]"
+    return None

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from fuser_service.core.types import Candidate, SegmentFinish
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from fuser_service.core.types import MemberName, Proposal
+from fuser_service.core.types import Candidate, MemberName, Proposal, SegmentFinish
 
 
 @dataclass(frozen=True, slots=True)

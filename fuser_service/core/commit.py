@@ -1,24 +1,41 @@
-"""The end of a round: the winner joins the answer, weights and standing follow, members leave."""
+"""The end of a round: the winner joins the answer, weights and standing follow, members leave.
+
+Also counted here: the calls a round did without. In full a member is asked once to propose and once
+to score. A round that members come back for asks the others twice to score; nothing of theirs is
+avoided then. Calls that a failure or lateness prevented are not counted: nobody would call that a
+saving.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from fuser_service.core.calls import AvoidedCalls, avoided_calls
 from fuser_service.core.exits import Standing, exit_policy
 from fuser_service.core.rules import Weighting
-from fuser_service.core.types import CommittedRound, FinishReason, JudgedCandidate
-from fuser_service.core.verdict import confidence_in
+from fuser_service.core.state import QueryState
+from fuser_service.core.types import CommittedRound, FinishReason, JudgedCandidate, MemberName
+from fuser_service.core.verdict import Verdict
 from fuser_service.core.weights import learning_rate, rewards
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+AvoidedBecause = Literal["exit", "consensus", "duplicate"]
+"""Why a call was not needed.
 
-    from fuser_service.core.state import QueryState
-    from fuser_service.core.types import MemberName
-    from fuser_service.core.verdict import Verdict
+The member had left; the round needed no vote (there was a single candidate, or a finished one was
+taken without scoring); or all there was to score had come with the member's own proposal.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AvoidedCalls:
+    """Calls of one member that one round did not need."""
+
+    member: MemberName
+    because: AvoidedBecause
+    propose: int
+    score: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +58,7 @@ def committed(
     winning = verdict.winning
     proposal = state.round.proposals[winning.proposers[0]]
     scanner, shown = state.scanner.append(winning.candidate.text)
-    confidence = confidence_in(state, winning.candidate)
+    confidence = verdict.confidence
     after = replace(
         state,
         scanner=scanner,
@@ -60,7 +77,7 @@ def committed(
         winner=winning.proposers[0],
         token_count=proposal.token_count,
         candidates=_best_first(verdict),
-        active=tuple(state.round.proposals),
+        took_part=tuple(state.round.proposals),
         left=after.departures[state.round.departures_before :],
         recalled=state.round.recalled,
     )
@@ -107,7 +124,7 @@ def _best_first(verdict: Verdict) -> tuple[JudgedCandidate, ...]:
             distinct.candidate,
             distinct.proposers,
             verdict.fused[index],
-            tuple((judge, given[index]) for judge, given in verdict.judgements.items()),
+            tuple((verifier, given[index]) for verifier, given in verdict.judgements.items()),
         )
         for index, distinct in enumerate(verdict.candidates)
     ]
@@ -121,3 +138,25 @@ def _avoided(state: QueryState, verdict: Verdict) -> tuple[AvoidedCalls, ...]:
         asked_to_score=state.round.asked_to_score,
         voted=bool(verdict.judgements),
     )
+
+
+def avoided_calls(
+    *,
+    dormant: Collection[MemberName],
+    proposed: Collection[MemberName],
+    asked_to_score: Collection[MemberName],
+    voted: bool,
+) -> tuple[AvoidedCalls, ...]:
+    """The calls that a committed round did not need.
+
+    `dormant` had left and did not come back, `proposed` answered when asked to propose, `voted`
+    says whether the winner was found by scores.
+    """
+    exits = (AvoidedCalls(member, "exit", propose=1, score=1) for member in dormant)
+    because: AvoidedBecause = "duplicate" if voted else "consensus"
+    unasked = (
+        AvoidedCalls(member, because, propose=0, score=1)
+        for member in proposed
+        if member not in asked_to_score
+    )
+    return (*exits, *unasked)

@@ -1,18 +1,20 @@
-"""Exit policies: which members leave the query early, because they keep losing."""
+"""Exit and recall: which members leave a query early, and when they come back.
+
+Members leave because they keep losing. Exit alone loses the expert that the next part of an answer
+needs. What gives it away is that those who stayed are much less sure of their best candidate than
+they were of the answer so far: then those who left come back for the round before it is committed.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from fuser_service.core.rules import ExitKind
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from fuser_service.core.rules import ExitRules
-    from fuser_service.core.types import MemberName
+from fuser_service.core.rules import ExitKind, ExitRules, Statistic
+from fuser_service.core.shares import log_statistic
+from fuser_service.core.types import MemberName, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +117,25 @@ def _softmax(quality: Sequence[float], tau0: float) -> tuple[float, ...]:
         powers = [math.exp((q - best) / temperature) for q in quality]
     total = math.fsum(powers)
     return tuple(power / total for power in powers)
+
+
+def recalls(rules: ExitRules) -> bool:
+    """Whether members that left may come back."""
+    return rules.recall and rules.kind is not ExitKind.NONE
+
+
+def confidence(scores: Iterable[Score]) -> float | None:
+    """The best `geometric` statistic among the scores of one candidate, in [0, 1]; None if none."""
+    logs = [log_statistic(score, Statistic.GEOMETRIC) for score in scores]
+    return math.exp(max(logs)) if logs else None
+
+
+def falters(now: float | None, earlier: Sequence[float], ratio: float) -> bool:
+    """Whether confidence fell below `ratio` of the mean of the query's earlier rounds.
+
+    Relative, because absolute confidence differs between models and temperatures. Rounds whose
+    confidence nobody established are not among `earlier`; without any there is nothing to compare.
+    """
+    if now is None or not earlier:
+        return False
+    return now < ratio * math.fsum(earlier) / len(earlier)

@@ -1,6 +1,6 @@
 """The rounds of a query, as a pure state machine: (state, results) -> (state, next step).
 
-    start ──► Propose ──► proposed ──┬─► Score ──► scored ──┬─► Propose   the next round
+    start ──► Propose ──► proposed ──┬─► Verify ──► scored ─┬─► Propose   the next round
                   ▲                  │ consensus            ├─► Finish
                   │                  └──────────────────────┤
                   └──────────────── members come back ◄─────┘   (or too few answered: LoseQuorum)
@@ -11,27 +11,25 @@ or why there is none. No function here does I/O, reads a clock or draws a random
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from fuser_service.core.attendance import with_proposals, with_scores
 from fuser_service.core.commit import Commit, committed, finish_reason
-from fuser_service.core.recall import falters, recalls
+from fuser_service.core.exits import falters, recalls
+from fuser_service.core.rules import Rules
 from fuser_service.core.state import QueryState, RoundState
-from fuser_service.core.steps import Finish, LoseQuorum, Propose, Score, Step
+from fuser_service.core.steps import Finish, LoseQuorum, Propose, Result, Step, Verify
 from fuser_service.core.stops import StopScanner
-from fuser_service.core.types import FinishReason
-from fuser_service.core.verdict import by_vote, confidence_in, judges, missing, without_vote
+from fuser_service.core.types import FinishReason, MemberName, Proposal, Score
+from fuser_service.core.verdict import (
+    Verdict,
+    by_vote,
+    missing,
+    verifiers,
+    without_vote,
+)
 from fuser_service.core.weights import Weights
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from fuser_service.core.results import Result
-    from fuser_service.core.rules import Rules
-    from fuser_service.core.types import MemberName, Proposal
-    from fuser_service.core.types import Score as CandidateScore
-    from fuser_service.core.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +80,22 @@ def proposed(
         return _lose_quorum(state, state.present)
     if not state.round.candidates:
         return _come_back(state) if state.dormant else _finish(state, FinishReason.LENGTH)
-    return _judge(state)
+    return _vote(state)
 
 
 def scored(
     state: QueryState,
-    asked: Score,
-    results: Mapping[MemberName, Result[tuple[CandidateScore, ...]]],
+    asked: Verify,
+    results: Mapping[MemberName, Result[tuple[Score, ...]]],
 ) -> Transition:
     """Goes on from the scores of the asked members."""
     state = with_scores(state, asked, results)
     if len(state.round.candidates) == 1:
-        return _decide(state, without_vote(state.round.candidates))
-    verifiers = judges(state)
-    if _lacks_quorum(state, verifiers):
-        return _lose_quorum(state, verifiers)
-    if not verifiers:
+        return _decide(state, without_vote(state))
+    answered = verifiers(state)
+    if _lacks_quorum(state, answered):
+        return _lose_quorum(state, answered)
+    if not answered:
         return _come_back(state)
     return _decide(state, by_vote(state))
 
@@ -123,17 +121,17 @@ def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
     return Transition(state, Propose(members, max_tokens, _required(state, len(members))))
 
 
-def _judge(state: QueryState) -> Transition:
+def _vote(state: QueryState) -> Transition:
     candidates = state.round.candidates
     finished = [i for i, distinct in enumerate(candidates) if distinct.candidate.finished]
     if finished and state.rules.fast_finish:
-        return _commit(state, without_vote(candidates, winner=finished[0]))
+        return _commit(state, without_vote(state, winner=finished[0]))
     if len(candidates) == 1:
         return _agree(state)
     assignments = {m: unscored for m in state.present if (unscored := missing(state, m))}
     if not assignments:
         return _decide(state, by_vote(state))
-    return Transition(state, Score(assignments, _required(state, len(assignments))))
+    return Transition(state, Verify(assignments, _required(state, len(assignments))))
 
 
 def _agree(state: QueryState) -> Transition:
@@ -143,17 +141,17 @@ def _agree(state: QueryState) -> Transition:
     proposals, one of its proposers is asked for it: the first by name, as the order of the members
     must not matter here.
     """
-    (only,) = state.round.candidates
+    verdict = without_vote(state)
+    only = verdict.winning
     proposers = [member for member in only.proposers if member in state.present]
-    if _may_recall(state) and confidence_in(state, only.candidate) is None and proposers:
-        return Transition(state, Score({min(proposers): (only.candidate,)}, required=1))
-    return _decide(state, without_vote((only,)))
+    if _may_recall(state) and verdict.confidence is None and proposers:
+        return Transition(state, Verify({min(proposers): (only.candidate,)}, required=1))
+    return _decide(state, verdict)
 
 
 def _decide(state: QueryState, verdict: Verdict) -> Transition:
-    confidence = confidence_in(state, verdict.winning.candidate)
     ratio = state.rules.exit.recall_ratio
-    if _may_recall(state) and falters(confidence, state.confidences, ratio):
+    if _may_recall(state) and falters(verdict.confidence, state.confidences, ratio):
         return _come_back(state)
     return _commit(state, verdict)
 

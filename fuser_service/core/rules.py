@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from fuser_service.core.types import MemberName
+from fuser_service.core.types import MemberName
 
 
 class Statistic(Enum):

@@ -1,25 +1,35 @@
-"""Shares: how much of its approval a verifier gives each candidate, and what all give together."""
+"""Shares: how much of its approval a verifier gives each candidate, and what all give together.
+
+A verifier's opinion of a candidate is a statistic of its tokens' probabilities. All statistics are
+probabilities themselves, kept as natural logarithms: the likeliest of a hundred unlikely candidates
+must not underflow to the same 0 as the others.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from fuser_service.core.rules import SelfJudgement
+from fuser_service.core.candidates import DistinctCandidate
+from fuser_service.core.rules import SelfJudgement, Statistic
+from fuser_service.core.types import Judgements, MemberName, Score, Shares
+from fuser_service.core.weights import Weights
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from fuser_service.core.candidates import DistinctCandidate
-    from fuser_service.core.types import MemberName
-    from fuser_service.core.weights import Weights
+def log_statistic(score: Score, statistic: Statistic) -> float:
+    """The natural logarithm of a score's statistic: a finite number of nats, or minus infinity.
 
-Shares = tuple[float, ...]
-"""A share per candidate, in the candidates' order: in [0, 1] each, 1 together."""
-
-Judgements = Mapping["MemberName", Shares]
-"""Each verifier's own shares, in the ensemble's order."""
+    `geometric` is the tokens' geometric mean probability, 1 / perplexity; `mean_probability` their
+    arithmetic mean; `per_byte` the geometric mean over the text's UTF-8 bytes. An empty finished
+    candidate has no bytes; its end token counts as one.
+    """
+    match statistic:
+        case Statistic.GEOMETRIC:
+            return score.logprob_sum / score.token_count
+        case Statistic.MEAN_PROBABILITY:
+            return math.log(score.probability_mean) if score.probability_mean > 0 else -math.inf
+        case Statistic.PER_BYTE:
+            return score.logprob_sum / max(score.byte_count, 1)
 
 
 def normalised(log_statistics: Sequence[float]) -> Shares:
@@ -50,22 +60,23 @@ def fused(
     """
     approvals = []
     for index, candidate in enumerate(candidates):
-        judges = _judges(candidate, judgements, self_judgement)
+        verifiers = _verifiers(candidate, judgements, self_judgement)
         approvals.append(
             math.fsum(
-                weight * judgements[judge][index] for judge, weight in weights.among(judges).items()
+                weight * judgements[verifier][index]
+                for verifier, weight in weights.among(verifiers).items()
             )
         )
     return _summing_to_one(approvals)
 
 
-def _judges(
+def _verifiers(
     candidate: DistinctCandidate, judgements: Judgements, self_judgement: SelfJudgement
 ) -> tuple[MemberName, ...]:
     everyone = tuple(judgements)
     if self_judgement is SelfJudgement.INCLUDE:
         return everyone
-    return tuple(judge for judge in everyone if judge not in candidate.proposers) or everyone
+    return tuple(one for one in everyone if one not in candidate.proposers) or everyone
 
 
 def _summing_to_one(values: Sequence[float]) -> Shares:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from fuser_service.core.candidates import DistinctCandidate, distinct_candidates
-from fuser_service.core.types import Departure, DepartureReason
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from fuser_service.core.rules import Rules
-    from fuser_service.core.stops import StopScanner
-    from fuser_service.core.types import Candidate, MemberName, Proposal, Score
-    from fuser_service.core.weights import Weights
+from fuser_service.core.rules import Rules
+from fuser_service.core.stops import StopScanner
+from fuser_service.core.types import (
+    Candidate,
+    Departure,
+    DepartureReason,
+    MemberName,
+    Proposal,
+    Score,
+)
+from fuser_service.core.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
-"""The next step of a query: what to ask of whom, or how it ends."""
+"""The next step of a query (what to ask of whom, or how it ends), and what became of the asking.
+
+A result is a value: an answer, or why there is none. Never an exception.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from fuser_service.core.types import Candidate, FinishReason, MemberName
+from fuser_service.core.types import Candidate, FinishReason, MemberName
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Propose:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class Verify:
     """Ask each verifier for its scores of these candidates (at least one each), in order.
 
     Once `required` of them have answered, the others need not be waited for much longer.
@@ -50,4 +51,46 @@ class LoseQuorum:
     quorum: int
 
 
-Step = Propose | Score | Finish | LoseQuorum
+Step = Propose | Verify | Finish | LoseQuorum
+
+
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ok(Generic[Answer_co]):
+    """The member answered."""
+
+    value: Answer_co
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The member cannot be used any more in this query. `detail` holds no prompt or answer text."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The member finds the request itself wrong, and cannot be used any more in this query.
+
+    `outgrown` says that the context does not fit its window. `detail` holds no prompt or answer
+    text.
+    """
+
+    detail: str
+    outgrown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The member has no room for the call: it sits the round out. Nobody had to wait for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The member did not answer in time: it sits the round out."""
+
+
+Result = Ok[Answer_co] | Failed | Refused | Busy | Late

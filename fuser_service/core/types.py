@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -120,6 +121,13 @@ class Departure:
     detail: str = ""
 
 
+Shares = tuple[float, ...]
+"""A share per candidate, in the candidates' order: in [0, 1] each, 1 together."""
+
+Judgements = Mapping[MemberName, Shares]
+"""Each verifier's own shares, in the ensemble's order."""
+
+
 @dataclass(frozen=True, slots=True)
 class JudgedCandidate:
     """A distinct candidate of a round.
@@ -141,7 +149,8 @@ class CommittedRound:
 
     `segment` is the committed text; `text` what may be shown now (the end of `segment` is held back
     while it could still become a stop string). `number` is 1 for the first round of this call.
-    `candidates` come best first; `active` are the members that took part, in the ensemble's order.
+    `candidates` come best first; `took_part` are the members that proposed, in the ensemble's
+    order.
     """
 
     number: int
@@ -150,6 +159,6 @@ class CommittedRound:
     winner: MemberName
     token_count: int
     candidates: tuple[JudgedCandidate, ...]
-    active: tuple[MemberName, ...]
+    took_part: tuple[MemberName, ...]
     left: tuple[Departure, ...] = ()
     recalled: tuple[MemberName, ...] = ()

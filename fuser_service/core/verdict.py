@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from fuser_service.core import recall, shares
-from fuser_service.core.statistics import log_statistic
-
-if TYPE_CHECKING:
-    from fuser_service.core.candidates import DistinctCandidate
-    from fuser_service.core.shares import Judgements, Shares
-    from fuser_service.core.state import QueryState
-    from fuser_service.core.types import Candidate, MemberName
+from fuser_service.core.candidates import DistinctCandidate
+from fuser_service.core.exits import confidence as best_confidence
+from fuser_service.core.shares import fused, log_statistic, normalised
+from fuser_service.core.state import QueryState
+from fuser_service.core.types import Candidate, Judgements, MemberName, Shares
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The candidates of a round, their fused shares, and the verifiers' own; `winner` is an index.
 
-    Without a vote there are no `judgements`, and the winner has the whole share.
+    Without a vote there are no `judgements`, and the winner has the whole share. `confidence` is
+    the best `geometric` statistic that any verifier gives the winner; None if nobody scored it.
     """
 
     candidates: tuple[DistinctCandidate, ...]
     fused: Shares
     winner: int
+    confidence: float | None
     judgements: Judgements = field(default_factory=dict)
 
     @property
@@ -44,10 +42,11 @@ class Verdict:
         )
 
 
-def without_vote(candidates: tuple[DistinctCandidate, ...], winner: int = 0) -> Verdict:
+def without_vote(state: QueryState, winner: int = 0) -> Verdict:
     """The verdict where nobody needs asking: a consensus, or a finished candidate taken fast."""
-    fused = tuple(float(index == winner) for index in range(len(candidates)))
-    return Verdict(candidates, fused, winner)
+    candidates = state.round.candidates
+    whole = tuple(float(index == winner) for index in range(len(candidates)))
+    return Verdict(candidates, whole, winner, _confidence_in(state, candidates[winner].candidate))
 
 
 def by_vote(state: QueryState) -> Verdict:
@@ -56,12 +55,14 @@ def by_vote(state: QueryState) -> Verdict:
     Of equal shares, the one with the earliest proposer wins.
     """
     candidates = state.round.candidates
-    judgements = {judge: _judgement(state, judge) for judge in judges(state)}
-    fused = shares.fused(candidates, judgements, state.weights, state.rules.self_judgement)
-    return Verdict(candidates, fused, fused.index(max(fused)), judgements)
+    judgements = {verifier: _judgement(state, verifier) for verifier in verifiers(state)}
+    shares = fused(candidates, judgements, state.weights, state.rules.self_judgement)
+    winner = shares.index(max(shares))
+    confidence = _confidence_in(state, candidates[winner].candidate)
+    return Verdict(candidates, shares, winner, confidence, judgements)
 
 
-def judges(state: QueryState) -> tuple[MemberName, ...]:
+def verifiers(state: QueryState) -> tuple[MemberName, ...]:
     """The members that have scored every candidate."""
     return tuple(member for member in state.present if not missing(state, member))
 
@@ -72,15 +73,14 @@ def missing(state: QueryState, member: MemberName) -> tuple[Candidate, ...]:
     return tuple(c.candidate for c in state.round.candidates if c.candidate not in known)
 
 
-def confidence_in(state: QueryState, candidate: Candidate) -> float | None:
-    """The best `geometric` statistic that any active verifier gives the candidate, if any does."""
-    return recall.confidence(
+def _confidence_in(state: QueryState, candidate: Candidate) -> float | None:
+    return best_confidence(
         score for member in state.present if (score := state.round.scores[member].get(candidate))
     )
 
 
-def _judgement(state: QueryState, judge: MemberName) -> Shares:
-    given = state.round.scores[judge]
-    return shares.normalised(
+def _judgement(state: QueryState, verifier: MemberName) -> Shares:
+    given = state.round.scores[verifier]
+    return normalised(
         [log_statistic(given[c.candidate], state.rules.statistic) for c in state.round.candidates]
     )

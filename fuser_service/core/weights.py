@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from fuser_service.core.candidates import DistinctCandidate
-    from fuser_service.core.shares import Judgements
-    from fuser_service.core.types import MemberName
+from fuser_service.core.candidates import DistinctCandidate
+from fuser_service.core.types import Judgements, MemberName
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""How callers come in. Each door converts a request, has it answered, converts the events."""

@@ -11,12 +11,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from fuser_service.mesh.discovery import Endpoint
+from fuser_service.mesh.discovery.port import Endpoint
 
 LOAD_BOUND = 1.25
 """No endpoint gets a new session while its load is above this multiple of the mean."""

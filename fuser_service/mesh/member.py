@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+import grpc
+
+from fuser_service.core.types import Candidate, Context, MemberName, Proposal, Sampling, Score
 from fuser_service.mesh import wire
 from fuser_service.mesh.balancing import Pins
+from fuser_service.mesh.discovery.port import Discovery, Endpoint
 from fuser_service.mesh.replica import Replica
+from specfuse.deadline import Deadline
 from specfuse.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Sequence
-
-    import grpc
-
-    from fuser_service.core.types import (
-        Candidate,
-        Context,
-        MemberName,
-        Proposal,
-        Sampling,
-        Score,
-    )
-    from fuser_service.mesh.discovery import Discovery, Endpoint
-    from specfuse.rpc.deadline import Deadline
     from specfuse.v1.model_service_pb2_grpc import ModelServiceAsyncStub
 
 Request = TypeVar("Request")
@@ -39,7 +31,7 @@ RETRY_JITTER_SECONDS = 0.05
 
 
 class GrpcMember:
-    """Implements `fuser_service.ports.Member` over whatever replicas `discovery` knows.
+    """Implements `fuser_service.fusion.ports.Member` over whatever replicas `discovery` knows.
 
     A session stays with one replica while that is healthy. A call that finds its replica
     UNAVAILABLE moves to another at once; every other error is the member's answer. `connect` opens

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2
 
 from fuser_service.mesh.breaker import Breaker
+from fuser_service.mesh.discovery.port import Endpoint
+from specfuse.deadline import Deadline
 from specfuse.errors import Cancelled, DeadlineExceeded, Unavailable
 from specfuse.rpc.errors import from_rpc_error
 from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from fuser_service.mesh.discovery import Endpoint
-    from specfuse.rpc.deadline import Deadline
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

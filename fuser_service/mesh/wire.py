@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from fuser_service.core.types import Proposal, Role, Score, SegmentFinish
+from fuser_service.core.types import (
+    Candidate,
+    Context,
+    Proposal,
+    Role,
+    Sampling,
+    Score,
+    SegmentFinish,
+)
 from specfuse.errors import ModelFailure
 from specfuse.v1 import model_service_pb2 as pb
 from specfuse.v1 import prompt_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fuser_service.core.types import Candidate, Context, Sampling
 
 _ROLES = {
     Role.SYSTEM: prompt_pb2.ROLE_SYSTEM,

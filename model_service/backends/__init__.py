@@ -1,0 +1,1 @@
+"""What runs a model. Each backend is a folder and an entry in `registry`."""

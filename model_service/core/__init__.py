@@ -1,1 +1,1 @@
-"""What a model service knows without any framework: its types, text rules and statistics."""
+"""What a model service knows without any framework: its types, text rules and scores."""

@@ -18,11 +18,8 @@ characters, so a draft in them never needs to be.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _LINE_BREAKS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 _APOSTROPHES = frozenset("'’׳״")

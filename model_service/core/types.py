@@ -60,7 +60,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
+class Score:
     """How probable a model finds a candidate.
 
     `logprob_sum` is in nats; `probability_mean` the arithmetic mean of the tokens' probabilities;
@@ -74,7 +74,7 @@ class Statistics:
     token_logprobs: tuple[float, ...] = field(default=(), repr=False)
 
 
-class Finish(Enum):
+class SegmentFinish(Enum):
     """Why a segment ends: the call's token limit, the model's end token, or a stop string."""
 
     LENGTH = "length"
@@ -110,15 +110,15 @@ class Proposal:
     """
 
     text: str
-    finish: Finish
+    finish: SegmentFinish
     token_count: int
     usage: Usage
-    own_score: Statistics | None = None
+    own_score: Score | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """Asks for the statistics of every candidate given the context, in order."""
+    """Asks for the score of every candidate given the context, in order."""
 
     context: Context
     candidates: tuple[Candidate, ...]
@@ -126,9 +126,9 @@ class ScoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Statistics per candidate, in the request's order."""
+    """A score per candidate, in the request's order."""
 
-    statistics: tuple[Statistics, ...]
+    scores: tuple[Score, ...]
     usage: Usage
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,13 +12,11 @@ import typer
 
 from specfuse.cli.complaints import FAILED, INTERRUPTED, complaint
 from specfuse.cli.connection import TlsCa, TlsCert, TlsKey, tls_of
-from specfuse.cli.eval import evaluate
+from specfuse.cli.eval.command import evaluate
 from specfuse.errors import InvalidArgument, SpecFuseError
-from specfuse.localmesh.contract import DIE_WITH_OPTION, READY_FD_OPTION
+from specfuse.localmesh.handshake import DIE_WITH_OPTION, READY_FD_OPTION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from specfuse.client import QueryOptions
 
 app = typer.Typer(
@@ -121,6 +120,10 @@ def ask(  # noqa: PLR0913 (an option each)
     timeout: Annotated[
         float | None, typer.Option(min=0.001, metavar="SECONDS", help="Give up after so long.")
     ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="The models continue the text as it is: no chat template."),
+    ] = False,
     max_tokens: Annotated[
         int | None, typer.Option(help="Most tokens of answer.", rich_help_panel=_ANSWER)
     ] = None,
@@ -216,7 +219,7 @@ def ask(  # noqa: PLR0913 (an option each)
         "fast_finish": fast_finish,
     }
     client = Client(address, tls=tls_of(tls_ca, tls_cert, tls_key))
-    asking.ask(client, asking.question_from(question), options, view)
+    asking.ask(client, asking.prompt_from(question, raw=raw), options, view)
 
 
 @app.command(rich_help_panel="Ask")

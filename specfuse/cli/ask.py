@@ -6,18 +6,25 @@ import json
 import sys
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.text import Text
 
 from specfuse.cli.report import answer_report
 from specfuse.cli.trace import Palette, degradation, heading, round_block, summary
-from specfuse.client import Answer, Finished, Segment, Started
+from specfuse.client import (
+    Answer,
+    Client,
+    Event,
+    Finished,
+    Prompt,
+    QueryOptions,
+    RawPrompt,
+    Segment,
+    Started,
+)
 from specfuse.errors import InvalidArgument
-
-if TYPE_CHECKING:
-    from specfuse.client import Client, Event, QueryOptions
 
 
 class View(Protocol):
@@ -30,13 +37,13 @@ class View(Protocol):
         """The answer ends here, incomplete."""
 
 
-def ask(client: Client, question: str, options: QueryOptions, view: View) -> None:
+def ask(client: Client, prompt: Prompt, options: QueryOptions, view: View) -> None:
     """Asks the fuser, shows the answer as it comes, and closes the client.
 
     Raises:
         SpecFuseError: whatever goes wrong.
     """
-    with client, closing(client.stream(question, **options)) as events:
+    with client, closing(client.stream(prompt, **options)) as events:
         try:
             for event in events:
                 view.show(event)
@@ -57,6 +64,16 @@ def question_from(argument: str) -> str:
         return argument.encode(errors="surrogateescape").decode()
     except UnicodeDecodeError as error:
         raise InvalidArgument("QUESTION", f"not UTF-8 at byte {error.start}") from error
+
+
+def prompt_from(argument: str, *, raw: bool) -> Prompt:
+    """The question as a prompt; `raw` is text to continue, without any chat template.
+
+    Raises:
+        InvalidArgument: as `question_from`.
+    """
+    question = question_from(argument)
+    return RawPrompt(question) if raw else question
 
 
 @dataclass(slots=True)

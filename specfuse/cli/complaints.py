@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import typer
 
 from specfuse.errors import InvalidArgument, Misconfigured, NotFound, SpecFuseError
@@ -12,7 +14,6 @@ INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C ended."""
 
 _MISUSE = (InvalidArgument, Misconfigured, NotFound)
-_TORCH_MODULES = frozenset({"numpy", "safetensors", "tokenizers", "torch", "transformers"})
 
 
 def complaint(error: Exception) -> tuple[str, int]:
@@ -45,5 +46,9 @@ def _system(error: OSError) -> str:
 
 def _missing(module: str) -> str:
     """A package that only some commands need is not installed."""
-    extra = "torch" if module.partition(".")[0] in _TORCH_MODULES else "services"
+    extra = "services"
+    with suppress(ModuleNotFoundError):  # without the services' packages there are no backends
+        from model_service.backends.registry import extra_for  # noqa: PLC0415 (heavy)
+
+        extra = extra_for(module.partition(".")[0])
     return f"this command needs the Python package {module}: pip install 'specfuse[{extra}]'"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -16,16 +16,10 @@ from specfuse.cli.mesh_run import Interrupted
 from specfuse.cli.report import Json, answer_report
 from specfuse.cli.trace import summary
 from specfuse.cli.up import DEMO_MESH, MeshOptions, with_mesh
-from specfuse.client import AsyncClient
+from specfuse.client import Answer, AsyncClient
 from specfuse.demo.experts import EXPERTS
-from specfuse.demo.skills import MAX_PARTS, generate_questions
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from specfuse.client import Answer
-    from specfuse.demo.skills import Question
-    from specfuse.localmesh import MeshEndpoints
+from specfuse.demo.skills import MAX_PARTS, Question, generate_questions
+from specfuse.localmesh import MeshAddresses
 
 FUSED = "experts"
 """The demo's ensemble of all experts."""
@@ -41,7 +35,7 @@ _NAMES = tuple(expert.name for expert in EXPERTS)
 def run_question(question: str, *, as_json: bool, log_dir: Path | None) -> int:
     """Asks the fused experts one question. Returns the exit code."""
 
-    async def ask(endpoints: MeshEndpoints) -> Answer:
+    async def ask(endpoints: MeshAddresses) -> Answer:
         async with AsyncClient(endpoints.fuser.address) as client:
             return await client.generate(question, ensemble=FUSED)
 
@@ -60,7 +54,7 @@ def run_demo(*, as_json: bool, log_dir: Path | None) -> int:
     """Asks the demo's questions. Returns the exit code: 0 if every fused answer is exact."""
     console = _console()
 
-    async def ask_all(endpoints: MeshEndpoints) -> list[Outcome]:
+    async def ask_all(endpoints: MeshAddresses) -> list[Outcome]:
         outcomes = []
         async with AsyncClient(endpoints.fuser.address) as client:
             for question in QUESTIONS:

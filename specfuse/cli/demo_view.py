@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.padding import Padding
@@ -13,13 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from specfuse.cli.trace import Palette
-from specfuse.demo.skills import score
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from specfuse.client import Answer
-    from specfuse.demo.skills import Part, Question
+from specfuse.client import Answer
+from specfuse.demo.skills import Part, Question, score
 
 _RIGHT, _WRONG = "green", "red"
 

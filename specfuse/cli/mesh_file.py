@@ -19,23 +19,20 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, model_validator
 
-from fuser_service.settings import Settings as FuserSettings  # noqa: TC001 (pydantic needs them)
-from model_service.settings import Settings as ModelSettings  # noqa: TC001
-from specfuse.localmesh import Plan, Program
-from specfuse.rpc import settings_file
-from specfuse.rpc.settings_file import Contradictions, Problem
-from specfuse.rpc.settings_types import Name, Seconds, Section
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from specfuse.localmesh import Endpoint
+from fuser_service.settings.settings import Settings as FuserSettings
+from model_service.backends.registry import BACKENDS, section_type
+from model_service.settings import Settings as ModelSettings
+from specfuse.config import settings_file
+from specfuse.config.settings_file import Contradictions, Problem
+from specfuse.config.types import Name, Seconds, Section
+from specfuse.localmesh import Plan, Program, ServiceAddresses
 
 FUSER = "fuser"
 """The fuser's name in a local mesh. No model may have it."""
@@ -124,7 +121,7 @@ class MeshFile(Section):
             argv = (*_COMMAND, service, "serve", str(file))
             return Program(name, argv, directory)
 
-        def fuser(endpoints: Mapping[str, Endpoint]) -> Program:
+        def fuser(endpoints: Mapping[str, ServiceAddresses]) -> Program:
             members = {name: {"endpoints": [at.address]} for name, at in endpoints.items()}
             listening = {} if listen is None else {"listen": listen}
             return program(FUSER, "fuser", _document(self.fuser) | {"members": members} | listening)
@@ -141,15 +138,15 @@ def _document(settings: Section) -> dict[str, Any]:
 
 
 def _complete_model(name: str, models: dict[str, Any]) -> Any:  # noqa: ANN401
-    """A model's section with its name, free ports, and a fair share of the processors."""
+    """A model's section with its name, free ports, and what its backend makes of sharing."""
     section = models[name]
     if not isinstance(section, dict):
         return section
     complete: dict[str, Any] = _FREE_PORTS | section | {"name": name}
-    torch = section.get("torch")
-    if isinstance(torch, dict):
-        share = max(1, (os.cpu_count() or 1) // len(models))
-        complete["torch"] = {"threads": share} | torch
+    share = max(1, (os.cpu_count() or 1) // len(models))
+    for backend in section.keys() & BACKENDS:
+        if isinstance(section[backend], dict):
+            complete[backend] = section_type(backend).sharing(section[backend], share)
     return complete
 
 

@@ -6,22 +6,18 @@ import asyncio
 import shutil
 import signal
 import tempfile
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from specfuse.errors import Misconfigured, Unavailable
-from specfuse.localmesh import Died, LocalMesh
+from specfuse.localmesh import Died, Listener, LocalMesh, MeshAddresses, Ready, Stopped
 from specfuse.rpc.channels import open_channel
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-
-    from specfuse.localmesh import Listener, MeshEndpoints, Ready, Stopped
 
 T = TypeVar("T")
 
@@ -41,7 +37,7 @@ class Patience:
 
 
 async def run_mesh(
-    mesh: LocalMesh, patience: Patience, work: Callable[[MeshEndpoints], Awaitable[T]]
+    mesh: LocalMesh, patience: Patience, work: Callable[[MeshAddresses], Awaitable[T]]
 ) -> T:
     """Starts the mesh, does the work with it, and stops it again.
 
@@ -78,7 +74,7 @@ async def run_mesh(
 
 
 async def _work(
-    mesh: LocalMesh, patience: Patience, work: Callable[[MeshEndpoints], Awaitable[T]]
+    mesh: LocalMesh, patience: Patience, work: Callable[[MeshAddresses], Awaitable[T]]
 ) -> T:
     endpoints = await mesh.start(patience.start_seconds)
     working = asyncio.ensure_future(work(endpoints))

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from types import TracebackType
 
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from specfuse.cli.mesh_file import FUSER
-from specfuse.localmesh import Died, Ready, Stopped
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
-
-    from rich.console import Console, RenderableType
-
-    from specfuse.localmesh import MeshEndpoints
+from specfuse.localmesh import Died, MeshAddresses, Ready, Stopped
 
 
 class MeshView:
@@ -92,7 +86,7 @@ def _death(event: Died) -> Text:
     return report
 
 
-def endpoints_table(endpoints: MeshEndpoints) -> Table:
+def endpoints_table(endpoints: MeshAddresses) -> Table:
     """Where everything listens, the fuser first."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("service", "address", "metrics"):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from specfuse.client import Answer, RoundCandidate, Segment
+from specfuse.client import Answer, RoundCandidate, Segment
 
 Json = dict[str, object]
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
-from specfuse.localmesh import Endpoint
-from specfuse.localmesh.contract import announce, die_with
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+from specfuse.localmesh import ServiceAddresses
+from specfuse.localmesh.handshake import announce, die_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Supervision:
     def announce(self, running: Running) -> None:
         """Tells the supervisor where the service listens, if asked for."""
         if self.ready_fd is not None:
-            announce(Endpoint(running.address, running.metrics_address), self.ready_fd)
+            announce(ServiceAddresses(running.address, running.metrics_address), self.ready_fd)
 
 
 class Running(Protocol):
@@ -50,7 +48,7 @@ def serve_model(file: Path, overrides: Mapping[str, object], supervision: Superv
     supervision.begin()
     from model_service.main import serve  # noqa: PLC0415 (heavy)
     from model_service.settings import Settings  # noqa: PLC0415
-    from specfuse.rpc.listening import check_free  # noqa: PLC0415
+    from specfuse.serving.listening import check_free  # noqa: PLC0415
 
     settings = Settings.read(file, overrides)
     # Loading a model may take minutes, and only then are its ports bound.
@@ -63,7 +61,7 @@ def serve_fuser(file: Path, overrides: Mapping[str, object], supervision: Superv
     """Serves a fuser until SIGTERM or SIGINT."""
     supervision.begin()
     from fuser_service.main import serve  # noqa: PLC0415 (heavy)
-    from fuser_service.settings import Settings  # noqa: PLC0415
+    from fuser_service.settings.settings import Settings  # noqa: PLC0415
 
     settings = Settings.read(file, overrides)
     _log_to_stderr()

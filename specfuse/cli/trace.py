@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from rich.console import RenderableType
-
-    from specfuse.client import Departure, Finished, RoundCandidate, Segment, Started
+from specfuse.client import Departure, Finished, RoundCandidate, Segment, Started
 
 _COLOURS = (
     "cyan",

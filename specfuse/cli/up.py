@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.text import Text
@@ -17,13 +18,8 @@ from specfuse.cli.complaints import INTERRUPTED
 from specfuse.cli.mesh_file import MeshFile
 from specfuse.cli.mesh_run import Interrupted, Patience, logs_in, run_mesh, until_serving
 from specfuse.cli.mesh_view import MeshView, endpoints_table
-from specfuse.localmesh import LocalMesh
-from specfuse.rpc.listening import check_free
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from specfuse.localmesh import MeshEndpoints
+from specfuse.localmesh import LocalMesh, MeshAddresses
+from specfuse.serving.listening import check_free
 
 T = TypeVar("T")
 
@@ -48,7 +44,7 @@ def up(options: MeshOptions, ready_fd: int | None) -> int:
     console = Console(soft_wrap=True)
     exit_code = INTERRUPTED
 
-    async def serve(endpoints: MeshEndpoints) -> None:
+    async def serve(endpoints: MeshAddresses) -> None:
         nonlocal exit_code
         exit_code = 0
         console.print(endpoints_table(endpoints))
@@ -63,7 +59,7 @@ def up(options: MeshOptions, ready_fd: int | None) -> int:
     return exit_code
 
 
-def with_mesh(options: MeshOptions, work: Callable[[MeshEndpoints], Awaitable[T]]) -> T:
+def with_mesh(options: MeshOptions, work: Callable[[MeshAddresses], Awaitable[T]]) -> T:
     """What the work makes of the running mesh. Progress goes to stderr.
 
     Raises:

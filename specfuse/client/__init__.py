@@ -2,7 +2,7 @@
 
     from specfuse import Client
 
-    with Client("127.0.0.1:50051") as client:
+    with Client("127.0.0.1:50050") as client:
         answer = client.generate("What is the capital of France, and 17 plus 25?")
         print(answer.text, answer.calls_made, answer.degraded)
 

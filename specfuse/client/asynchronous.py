@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 import grpc
 import grpc.aio
 
-from specfuse.client.query import QueryOptions, headers_of, query_of
-from specfuse.client.results import Answer
+from specfuse.client.query import Prompt, Query, QueryOptions, headers_of, query_of
+from specfuse.client.results import Answer, Ensemble, Event
 from specfuse.client.transcript import Transcript
 from specfuse.client.wire import ensembles_of
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.errors import from_rpc_error
+from specfuse.rpc.tls import ClientTls
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import FuserServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-    from types import TracebackType
-
-    from specfuse.client.query import Prompt, Query
-    from specfuse.client.results import Ensemble, Event
-    from specfuse.rpc.tls import ClientTls
     from specfuse.v1.fuser_service_pb2_grpc import FuserServiceAsyncStub
 
 

@@ -5,16 +5,14 @@ Checked here is only what a message could not carry; limits are the service's, w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar
+from typing import Any, Final, Literal, TypedDict, TypeVar
 
 from specfuse.errors import InvalidArgument, ResumePoint
+from specfuse.rpc.headers import TEAM_HEADER
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1 import prompt_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 Role = Literal["system", "user", "assistant"]
 
@@ -88,9 +86,6 @@ class Query:
     timeout: float | None
     resumed: ResumePoint
 
-
-TEAM_HEADER: Final = "x-specfuse-team"
-"""Says for whom a call is made; the fuser counts tokens by it."""
 
 _UINT32: Final = 2**32 - 1
 _UINT64: Final = 2**64 - 1

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import grpc
 
-from specfuse.client.results import Finished, Segment
+from specfuse.client.results import Event, Finished, Segment
 from specfuse.client.wire import event_of
-from specfuse.errors import QuorumLost, ResumePoint, Unavailable
+from specfuse.errors import QuorumLost, ResumePoint, SpecFuseError, Unavailable
 from specfuse.rpc.errors import from_rpc_error
-
-if TYPE_CHECKING:
-    import grpc
-
-    from specfuse.client.results import Event
-    from specfuse.errors import SpecFuseError
-    from specfuse.v1 import fuser_service_pb2 as pb
+from specfuse.v1 import fuser_service_pb2 as pb
 
 
 class Transcript:

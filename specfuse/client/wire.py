@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeVar
 
 from specfuse.client.results import (
     CallCounts,
     Departure,
     DepartureReason,
     Ensemble,
+    Event,
     Finished,
     FinishReason,
     Judgement,
@@ -19,11 +21,6 @@ from specfuse.client.results import (
 )
 from specfuse.errors import Internal
 from specfuse.v1 import fuser_service_pb2 as pb
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from specfuse.client.results import Event
 
 _FINISH_REASONS: Final = {
     pb.FINISH_REASON_STOP: FinishReason.STOP,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -13,15 +14,12 @@ from transformers import (
     LlamaConfig,
     MistralConfig,
     PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
 from specfuse.demo.experts import Architecture
 from specfuse.demo.tokenizers import CONTEXT_WINDOW
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MISTRAL_WINDOW = 192
 """Tokens a Mistral layer looks back: fewer than question and answer of five parts take."""

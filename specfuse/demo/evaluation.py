@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from specfuse.demo.examples import Example, batches, form_examples, own_examples, word_examples
 from specfuse.demo.skills import MAX_PARTS, SKILLS, SkillName
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _BATCH_TOKENS = 8192
 

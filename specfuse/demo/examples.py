@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedTokenizerBase
 
 from specfuse.demo.skills import (
     MAX_PARTS,
@@ -18,11 +20,6 @@ from specfuse.demo.skills import (
     generate_questions,
 )
 from specfuse.demo.tokenizers import encode_pieces
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from transformers import PreTrainedTokenizerBase
 
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",

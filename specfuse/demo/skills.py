@@ -21,13 +21,12 @@ from __future__ import annotations
 import random
 import re
 import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     _Join = Callable[[Sequence[str]], str]
 
 MAX_PARTS = 5

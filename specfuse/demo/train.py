@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
 
 import torch
 import typer
@@ -25,9 +26,6 @@ from transformers.utils import logging
 from specfuse.demo.evaluation import Report, evaluate
 from specfuse.demo.experts import EXPERTS, MODELS_DIRECTORY, Expert, expert_named
 from specfuse.demo.training import Trainer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 _PACE_SECONDS = 600.0
 """The time left is reckoned from this much of the past, in which there are several reports."""

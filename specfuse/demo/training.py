@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from specfuse.demo.architectures import build_model
 from specfuse.demo.evaluation import exact_share, padded
@@ -21,15 +23,9 @@ from specfuse.demo.examples import (
     form_examples,
     own_examples,
 )
+from specfuse.demo.experts import Expert
 from specfuse.demo.skills import MAX_PARTS, SkillName
 from specfuse.demo.tokenizers import train_tokenizer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from specfuse.demo.experts import Expert
 
 
 @dataclass(frozen=True, slots=True)

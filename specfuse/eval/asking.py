@@ -5,30 +5,29 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import grpc
 
 from fuser_service.core.rules import Statistic
-from fuser_service.core.shares import normalised
-from fuser_service.core.statistics import log_statistic
-from fuser_service.core.types import Score
-from specfuse.client import Answer, AsyncClient, Segment
+from fuser_service.core.shares import log_statistic, normalised
+from fuser_service.core.types import Score, Shares
+from specfuse.client import Answer, AsyncClient, ClientTls, Segment
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.errors import from_rpc_error
 from specfuse.v1 import model_service_pb2 as pb
 from specfuse.v1 import prompt_pb2
 from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import TracebackType
-
-    from fuser_service.core.shares import Shares
-    from specfuse.client import ClientTls
+if TYPE_CHECKING:  # there are asynchronous stubs for the type checker only
     from specfuse.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+
+_SCORE_SECONDS = 120.0
+"""Most that scoring whole responses may take; far more than models that work ever need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +48,23 @@ class Response:
 
 
 class Mesh:
-    """A running mesh to ask. `judges` are its models' own addresses, by member; may be empty."""
+    """A running mesh to ask. `verifiers` are its models' own addresses, by member; may be empty."""
 
-    def __init__(self, fuser: str, judges: Mapping[str, str], tls: ClientTls | None = None) -> None:
+    def __init__(
+        self, fuser: str, verifiers: Mapping[str, str], tls: ClientTls | None = None
+    ) -> None:
         """Connects at the first call; use it as a context manager. `tls` is for all alike."""
         self._client = AsyncClient(fuser, tls=tls)
-        self._addresses = dict(judges)
+        self._addresses = dict(verifiers)
         self._tls = tls
-        self._judges: dict[str, ModelServiceAsyncStub] = {}
+        self._verifiers: dict[str, ModelServiceAsyncStub] = {}
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         await self._open.enter_async_context(self._client)
         for member, address in self._addresses.items():
             channel = await self._open.enter_async_context(open_channel(address, self._tls))
-            self._judges[member] = ModelServiceStub(channel)
+            self._verifiers[member] = ModelServiceStub(channel)
         return self
 
     async def __aexit__(
@@ -75,7 +76,7 @@ class Mesh:
         await self._open.aclose()
 
     @property
-    def judges(self) -> tuple[str, ...]:
+    def verifiers(self) -> tuple[str, ...]:
         """The members that can be asked to score whole responses."""
         return tuple(self._addresses)
 
@@ -106,33 +107,33 @@ class Mesh:
         return TimedAnswer(Answer.of(events), seconds if first is None else first, seconds)
 
     async def best_of(self, prompt: str, responses: Sequence[Response]) -> int:
-        """The index of the response that the judges together prefer.
+        """The index of the response that the verifiers together prefer.
 
         Raises:
             SpecFuseError: whatever goes wrong.
         """
         distinct = tuple(dict.fromkeys(responses))
         shares = await asyncio.gather(
-            *(self._judged(judge, prompt, distinct) for judge in self._judges.values())
+            *(self._judgement(verifier, prompt, distinct) for verifier in self._verifiers.values())
         )
         return responses.index(distinct[preferred(shares)])
 
-    async def _judged(
-        self, judge: ModelServiceAsyncStub, prompt: str, responses: Sequence[Response]
+    async def _judgement(
+        self, verifier: ModelServiceAsyncStub, prompt: str, responses: Sequence[Response]
     ) -> Shares:
         message = prompt_pb2.Message(role=prompt_pb2.ROLE_USER, content=prompt)
         context = pb.Context(conversation=prompt_pb2.Conversation(messages=[message]))
         candidates = [pb.Candidate(text=one.text, finished=one.finished) for one in responses]
         request = pb.ScoreSegmentsRequest(context=context, candidates=candidates)
         try:
-            response = await judge.ScoreSegments(request)
+            response = await verifier.ScoreSegments(request, timeout=_SCORE_SECONDS)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         return shares_of(response.scores)
 
 
 def shares_of(scores: Sequence[pb.Score]) -> Shares:
-    """A judge's shares of whole responses, by their geometric mean probability, ends included."""
+    """A verifier's shares of whole responses: their geometric mean probabilities, normalised."""
     return normalised(
         [
             log_statistic(

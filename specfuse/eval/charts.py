@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from specfuse.eval.records import SystemKind
+from specfuse.eval.report import Report
 from specfuse.eval.tables import label_of
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
-    from pathlib import Path
-
-    from specfuse.eval.report import Report
 
 _MARKERS = {SystemKind.SINGLE: "s", SystemKind.BEST_RESPONSE: "D", SystemKind.FUSED: "o"}
 _SIZE_INCHES = (10.0, 5.0)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fuser_service.core.rules import ExitRules
-from fuser_service.presets import Preset
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from fuser_service.settings.presets import Preset
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,22 @@ asked again when the evaluation is run again.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from specfuse.client import FinishReason
+from specfuse.client import FinishReason, Segment
 from specfuse.errors import DeadlineExceeded, Internal, SpecFuseError, Unavailable
-from specfuse.eval.asking import Response
-from specfuse.eval.records import BEST_RESPONSE, Record, RoundRecord, System, SystemKind
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from specfuse.client import Segment
-    from specfuse.eval.asking import Mesh, TimedAnswer
-    from specfuse.eval.records import ResultsFile
-    from specfuse.eval.suites import Case, Suite
+from specfuse.eval.asking import Mesh, Response, TimedAnswer
+from specfuse.eval.records import (
+    BEST_RESPONSE,
+    Record,
+    ResultsFile,
+    RoundRecord,
+    System,
+    SystemKind,
+)
+from specfuse.eval.suites import Case, Suite
 
 _HOPELESS: Final = 10
 """So many failures in a row, and no success, are taken for a mesh that does not work."""
@@ -152,7 +153,7 @@ class Evaluation:
             marks=best.marks,
             error=best.error,
             rounds=(),
-            calls_made=sum(record.calls_made for record in known) + len(self._mesh.judges),
+            calls_made=sum(record.calls_made for record in known) + len(self._mesh.verifiers),
             calls_avoided=0,
             output_tokens=best.output_tokens,
             discarded_tokens=sum(r.output_tokens for r in known) - best.output_tokens,

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import yaml
 
-from fuser_service.settings import Ensemble
+from fuser_service.settings.settings import Ensemble
+from model_service.backends.registry import BACKENDS, section_type
 from specfuse.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from specfuse.eval.configurations import Configuration
+from specfuse.eval.configurations import Configuration
 
 _PATIENCE: Final = {
     "straggler_grace_seconds": 120.0,
@@ -82,10 +80,11 @@ def _digest(settings: list[Any]) -> str:
 
 def _located(section: Any, directory: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
     """A model's section that no longer depends on where its file is."""
-    torch = section.get("torch") if isinstance(section, dict) else None
-    if not isinstance(torch, dict) or not isinstance(torch.get("model"), str):
+    if not isinstance(section, dict):
         return section
-    there = directory.absolute() / torch["model"]
-    if not there.exists():  # a model of the hub
-        return section
-    return {**section, "torch": {**torch, "model": str(there)}}
+    moved = {
+        backend: section_type(backend).located(section[backend], directory)
+        for backend in section.keys() & BACKENDS
+        if isinstance(section[backend], dict)
+    }
+    return {**section, **moved}

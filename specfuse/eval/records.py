@@ -6,16 +6,13 @@ import fcntl
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Self
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
 
 from pydantic import TypeAdapter
 
 from specfuse.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import TracebackType
-    from typing import BinaryIO
 
 
 class SystemKind(StrEnum):

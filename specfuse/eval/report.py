@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from specfuse.eval.proportions import Proportion
-from specfuse.eval.records import SystemKind
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from specfuse.eval.records import Record, RoundRecord, System
-    from specfuse.eval.suites import Suite
+from specfuse.eval.records import Record, RoundRecord, System, SystemKind
+from specfuse.eval.suites import Suite
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from pathlib import Path
+from typing import Final, Protocol
 
-from specfuse.demo.skills import MAX_PARTS, generate_questions, score
+from specfuse.demo.skills import MAX_PARTS, Part, Question, generate_questions, score
 from specfuse.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from specfuse.demo.skills import Part, Question
 
 COMPOUND: Final = "compound"
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from rich.table import Table
 
-from specfuse.eval.records import BEST_RESPONSE, SystemKind
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from specfuse.eval.proportions import Proportion
-    from specfuse.eval.records import System
-    from specfuse.eval.report import Report, Summary
+from specfuse.eval.proportions import Proportion
+from specfuse.eval.records import BEST_RESPONSE, System, SystemKind
+from specfuse.eval.report import Report, Summary
 
 _LEGEND: Final = """\
 `asked` is how many questions the system has answered so far; `exact` the share of whole answers

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from specfuse.errors import DeadlineExceeded, Misconfigured, SpecFuseError, Unavailable
+from specfuse.localmesh.handshake import ServiceAddresses
 from specfuse.localmesh.process import Program, ServiceProcess, describe_exit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from specfuse.localmesh.contract import Endpoint
 
 _CONFIGURATION_EXIT_CODE = 2
 _REPORTED_LOG_LINES = 10
@@ -26,15 +21,15 @@ class Plan:
     """What to run: the models, and the fuser once the models' endpoints are known."""
 
     models: tuple[Program, ...]
-    fuser: Callable[[Mapping[str, Endpoint]], Program]
+    fuser: Callable[[Mapping[str, ServiceAddresses]], Program]
 
 
 @dataclass(frozen=True, slots=True)
-class MeshEndpoints:
+class MeshAddresses:
     """Where a mesh listens: its fuser, and its models by name in the plan's order."""
 
-    fuser: Endpoint
-    models: Mapping[str, Endpoint]
+    fuser: ServiceAddresses
+    models: Mapping[str, ServiceAddresses]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +37,7 @@ class Ready:
     """A service answers, `seconds` after its start."""
 
     name: str
-    endpoint: Endpoint
+    endpoint: ServiceAddresses
     seconds: float
 
 
@@ -86,7 +81,7 @@ class LocalMesh:
         self._models: list[ServiceProcess] = []
         self._fuser: ServiceProcess | None = None
 
-    async def start(self, timeout_seconds: float) -> MeshEndpoints:
+    async def start(self, timeout_seconds: float) -> MeshAddresses:
         """Starts everything and waits until it is healthy.
 
         Raises:
@@ -98,7 +93,7 @@ class LocalMesh:
             async with asyncio.timeout(timeout_seconds):
                 models = await self._start_models()
                 self._fuser = await self._spawn(self._plan.fuser(models))
-                return MeshEndpoints(await self._until_ready(self._fuser), models)
+                return MeshAddresses(await self._until_ready(self._fuser), models)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"the mesh was not ready within {timeout_seconds:g} s; "
@@ -127,7 +122,7 @@ class LocalMesh:
         for process in self._processes():
             process.kill()
 
-    async def _start_models(self) -> dict[str, Endpoint]:
+    async def _start_models(self) -> dict[str, ServiceAddresses]:
         for program in self._plan.models:
             self._models.append(await self._spawn(program))
         try:
@@ -143,7 +138,7 @@ class LocalMesh:
     async def _spawn(self, program: Program) -> ServiceProcess:
         return await ServiceProcess.start(program, self._logs / f"{program.name}.log")
 
-    async def _until_ready(self, process: ServiceProcess) -> Endpoint:
+    async def _until_ready(self, process: ServiceProcess) -> ServiceAddresses:
         started = time.monotonic()
         endpoint = await process.ready()
         if endpoint is None or not await self._becomes_healthy(process, endpoint.address):

@@ -6,12 +6,9 @@ import asyncio
 import os
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from specfuse.localmesh.contract import DIE_WITH_OPTION, READY_FD_OPTION, Endpoint
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from specfuse.localmesh.handshake import DIE_WITH_OPTION, READY_FD_OPTION, ServiceAddresses
 
 _TAIL_BYTES = 16_384
 
@@ -75,11 +72,11 @@ class ServiceProcess:
         """None while it runs; negative if a signal ended it."""
         return self._process.returncode
 
-    async def ready(self) -> Endpoint | None:
+    async def ready(self) -> ServiceAddresses | None:
         """Where it listens, once it does; None if it ended instead."""
         line = await self._ready_pipe.readline()
         if line:
-            return Endpoint.from_line(line)
+            return ServiceAddresses.from_line(line)
         await self._process.wait()
         return None
 

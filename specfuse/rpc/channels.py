@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 import grpc
 import grpc.aio
 
 from specfuse.errors import Misconfigured
+from specfuse.rpc.tls import ClientTls
 
-if TYPE_CHECKING:
-    from specfuse.rpc.tls import ClientTls
+BlockingInterceptor: TypeAlias = (
+    "grpc.UnaryUnaryClientInterceptor | grpc.UnaryStreamClientInterceptor"
+)
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """Default size limit of a message, both ways. A larger one fails with RESOURCE_EXHAUSTED."""
@@ -23,27 +26,40 @@ KEEPALIVE_TIMEOUT_SECONDS: Final = 10
 
 
 def open_channel(
-    target: str, tls: ClientTls | None = None, *, max_message_bytes: int = MAX_MESSAGE_BYTES
+    target: str,
+    tls: ClientTls | None = None,
+    *,
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> grpc.aio.Channel:
     """A channel to `target` for asyncio. Connects at the first call; close it when done.
+
+    `interceptors` are code around every call, the first outermost.
 
     Raises:
         Misconfigured: an empty target, or TLS files that are not what they should be.
     """
     options = _options(target, tls, max_message_bytes)
     if tls is None:
-        return grpc.aio.insecure_channel(target, options)
-    return grpc.aio.secure_channel(target, tls.credentials(), options)
+        return grpc.aio.insecure_channel(target, options, interceptors=interceptors)
+    credentials = tls.credentials()
+    return grpc.aio.secure_channel(target, credentials, options, interceptors=interceptors)
 
 
 def open_blocking_channel(
-    target: str, tls: ClientTls | None = None, *, max_message_bytes: int = MAX_MESSAGE_BYTES
+    target: str,
+    tls: ClientTls | None = None,
+    *,
+    interceptors: Sequence[BlockingInterceptor] = (),
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> grpc.Channel:
     """As `open_channel`, for callers without an event loop. Safe to share between threads."""
     options = _options(target, tls, max_message_bytes)
     if tls is None:
-        return grpc.insecure_channel(target, options)
-    return grpc.secure_channel(target, tls.credentials(), options)
+        channel = grpc.insecure_channel(target, options)
+    else:
+        channel = grpc.secure_channel(target, tls.credentials(), options)
+    return grpc.intercept_channel(channel, *interceptors) if interceptors else channel
 
 
 def _options(

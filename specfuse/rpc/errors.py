@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import traceback
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import grpc
 import grpc.aio
@@ -20,27 +21,22 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from specfuse.errors import (
-    Cancelled,
-    ContextTooLong,
+    Code,
     DeadlineExceeded,
+    Forbidden,
     Internal,
     InvalidArgument,
     Misconfigured,
-    ModelFailure,
     NotFound,
     Overloaded,
     QuorumLost,
-    ShuttingDown,
     SpecFuseError,
+    Unauthenticated,
     Unavailable,
+    all_errors,
 )
-from specfuse.rpc.interception import wrapped
+from specfuse.rpc.interception import Context, Handler, wrapped
 from specfuse.v1 import fuser_service_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-
-    from specfuse.rpc.interception import Context, Handler
 
 DOMAIN: Final = "specfuse"
 """The domain of every ErrorInfo."""
@@ -57,26 +53,25 @@ MAX_MESSAGE_BYTES: Final = 768
 MAX_METADATA_BYTES: Final = 192
 """Longer metadata values are cut, in bytes of UTF-8."""
 
-CODES: Final[Mapping[type[SpecFuseError], grpc.StatusCode]] = MappingProxyType(
+CODES: Final[Mapping[Code, grpc.StatusCode]] = MappingProxyType(
     {
-        SpecFuseError: grpc.StatusCode.UNKNOWN,
-        InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
-        ContextTooLong: grpc.StatusCode.INVALID_ARGUMENT,
-        NotFound: grpc.StatusCode.NOT_FOUND,
-        Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-        DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-        Cancelled: grpc.StatusCode.CANCELLED,
-        Unavailable: grpc.StatusCode.UNAVAILABLE,
-        ShuttingDown: grpc.StatusCode.UNAVAILABLE,
-        QuorumLost: grpc.StatusCode.UNAVAILABLE,
-        Misconfigured: grpc.StatusCode.FAILED_PRECONDITION,
-        Internal: grpc.StatusCode.INTERNAL,
-        ModelFailure: grpc.StatusCode.INTERNAL,
+        Code.UNKNOWN: grpc.StatusCode.UNKNOWN,
+        Code.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
+        Code.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
+        Code.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+        Code.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+        Code.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Code.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Code.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
+        Code.CANCELLED: grpc.StatusCode.CANCELLED,
+        Code.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+        Code.MISCONFIGURED: grpc.StatusCode.FAILED_PRECONDITION,
+        Code.INTERNAL: grpc.StatusCode.INTERNAL,
     }
 )
-"""Every error and its canonical code. The table is total; a test enumerates the classes."""
+"""Every kind of error and its canonical code. The table is total; a test enumerates the kinds."""
 
-_REASONS: Final = {error.reason: error for error in CODES}
+_REASONS: Final = {error.reason: error for error in all_errors()}
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
 # What a status without our ErrorInfo means: gRPC itself, or a proxy, gave it.
@@ -87,8 +82,8 @@ _FOREIGN: Final[Mapping[grpc.StatusCode, type[SpecFuseError]]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: Internal,
-    grpc.StatusCode.PERMISSION_DENIED: Misconfigured,
-    grpc.StatusCode.UNAUTHENTICATED: Misconfigured,
+    grpc.StatusCode.PERMISSION_DENIED: Forbidden,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
     grpc.StatusCode.FAILED_PRECONDITION: Misconfigured,
     grpc.StatusCode.ABORTED: Unavailable,
@@ -104,7 +99,7 @@ _logger = logging.getLogger(__name__)
 
 def code_of(error: SpecFuseError) -> grpc.StatusCode:
     """The canonical code of an error."""
-    return CODES[type(error)]
+    return CODES[error.code]
 
 
 def status_of(error: SpecFuseError, **metadata: str) -> status_pb2.Status:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
+from grpc.aio import ServicerContext
 
 from specfuse.errors import InvalidArgument
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
-
-    from grpc.aio import ServicerContext
-
-    Context = ServicerContext[Any, Any]
-    Handler = grpc.RpcMethodHandler[Any, Any]
-    Around = Callable[[Context], AbstractAsyncContextManager[None]]
+Context: TypeAlias = "ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Around: TypeAlias = Callable[["Context"], AbstractAsyncContextManager[None]]
 
 
 def wrapped(handler: Handler, around: Around) -> Handler:

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from types import TracebackType
+from typing import Any, Final, Self
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from specfuse.config.addresses import host_and_port
+from specfuse.deadline import Deadline
 from specfuse.errors import Misconfigured
 from specfuse.rpc.channels import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS, MAX_MESSAGE_BYTES
-from specfuse.rpc.deadline import Deadline
 from specfuse.rpc.errors import ErrorInterceptor
-from specfuse.rpc.interception import wrapped
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-    from types import TracebackType
-
-    from specfuse.rpc.interception import Context, Handler
-    from specfuse.rpc.tls import TlsFiles
-
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-"""What ends a service: the first drains it, the second stops it at once."""
+from specfuse.rpc.interception import Context, Handler, wrapped
+from specfuse.rpc.tls import TlsFiles
 
 _STANDARD_SERVICES: Final = (health.SERVICE_NAME, reflection.SERVICE_NAME)
 _WATCH: Final = f"/{health.SERVICE_NAME}/Watch"
-_MAX_PORT: Final = 65_535
 _FLUSH_SECONDS: Final = 5.0
 _UNWIND_SECONDS: Final = 5.0
 _NO_LIMIT_SECONDS: Final = 1e9
@@ -60,6 +52,7 @@ class RpcServer:
         listen: str = "127.0.0.1:0",
         *,
         tls: TlsFiles | None = None,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         """Prepares a server; nothing is bound before `start`.
@@ -68,11 +61,13 @@ class RpcServer:
             services: What to serve.
             listen: `host:port`; port 0 takes a free one.
             tls: Certificate, key and, for mutual TLS, the callers' authority. None is plain text.
+            interceptors: Code around every call. What it raises becomes a status, as in a servicer.
             max_message_bytes: A larger message, either way, fails with RESOURCE_EXHAUSTED.
         """
         self._services = tuple(services)
         self._listen = listen
         self._tls = tls
+        self._interceptors = tuple(interceptors)
         self._max_message_bytes = max_message_bytes
         self._health = health.aio.HealthServicer()
         self._in_flight = _InFlight()
@@ -90,15 +85,20 @@ class RpcServer:
         """Calls being served, without those to health and reflection."""
         return self._in_flight.count
 
-    async def start(self) -> int:
-        """Binds and serves; returns the bound port.
+    async def start(self) -> None:
+        """Binds and serves.
 
         Raises:
             Misconfigured: the address is malformed or taken, or the TLS files are wrong.
         """
         host, _ = host_and_port(self._listen)
         server = grpc.aio.server(
-            interceptors=(self._in_flight, self._watchers, ErrorInterceptor()),
+            interceptors=(
+                self._in_flight,
+                self._watchers,
+                ErrorInterceptor(),
+                *self._interceptors,
+            ),
             options=_options(self._max_message_bytes),
         )
         port = self._bind(server)
@@ -112,7 +112,6 @@ class RpcServer:
         self._server = server
         self._address = f"{host}:{port}"
         _logger.info("serving %s on %s", ", ".join(names), self._address)
-        return port
 
     async def drain(self, grace_seconds: float) -> None:
         """Ends gracefully: NOT_SERVING first, then no new calls, then what is in flight finishes.
@@ -174,53 +173,6 @@ def deadline_of(context: grpc.aio.ServicerContext[Any, Any]) -> Deadline:
     """The deadline the caller set; never, if it set none."""
     remaining: float | None = context.time_remaining()
     return Deadline.after(remaining)
-
-
-def host_and_port(listen: str, setting: str = "listen") -> tuple[str, int]:
-    """The parts of `host:port`.
-
-    Raises:
-        Misconfigured: it is not of that form; the message names the setting.
-    """
-    host, _, port = listen.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:
-        raise Misconfigured(
-            f"{setting}: {listen!r} is not host:port with a port of 0 to {_MAX_PORT}; "
-            "127.0.0.1:0 takes a free port, [::]:50051 listens on every interface",
-            listen=listen,
-        )
-    return host, int(port)
-
-
-async def run_until_signalled(drain: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Waits for SIGTERM or SIGINT, then drains; a second signal cancels the drain.
-
-    `drain` must stop at once when cancelled, as `RpcServer.drain` does. Runs in the main thread.
-    Cancelling the wait itself drains nothing.
-    """
-    loop = asyncio.get_running_loop()
-    received: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    for number in SIGNALS:
-        loop.add_signal_handler(number, received.put_nowait, number)
-    try:
-        _logger.info("%s: draining; once more stops at once", (await received.get()).name)
-        await _unless_signalled(received, asyncio.create_task(drain()))
-    finally:
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
-
-
-async def _unless_signalled(
-    received: asyncio.Queue[signal.Signals], draining: asyncio.Task[None]
-) -> None:
-    again = asyncio.create_task(received.get())
-    again.add_done_callback(lambda _: draining.cancel())
-    try:
-        await asyncio.wait({draining})
-    finally:
-        again.cancel()
-    if not draining.cancelled():
-        draining.result()
 
 
 class _InFlight(grpc.aio.ServerInterceptor):

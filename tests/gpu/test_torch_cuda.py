@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from model_service.backends.torch.backend import EngineLimits, backend_for
-from model_service.backends.torch.lane import BatchLimits
+from model_service.backends.torch.engine.packed import PackedEngine
 from model_service.backends.torch.loading import LoadedModel
-from model_service.backends.torch.packed import PackedEngine
+from model_service.backends.torch.scheduler import BatchLimits
 from model_service.core.types import Candidate, Context, ProposeRequest, ScoreRequest
-from specfuse.rpc.deadline import Deadline
+from specfuse.deadline import Deadline
 from tests.support import tiny_models
 from tests.support.observers import RecordingObserver
 from tests.support.torch_serving import assert_same, generated, plainly_scored
@@ -53,7 +53,7 @@ async def test_answers_in_company_are_those_of_the_model_on_the_cpu(architecture
         await backend.close()
     for context, proposal, scored in zip(CONTEXTS, proposals, scores, strict=True):
         assert proposal.text == generated(backend, architecture, context, 8)
-        for found, candidate in zip(scored.statistics, CANDIDATES, strict=True):
+        for found, candidate in zip(scored.scores, CANDIDATES, strict=True):
             assert_same(found, plainly_scored(backend, architecture, context, candidate))
 
 
@@ -62,10 +62,10 @@ async def test_half_precision_runs_packed(dtype: torch.dtype) -> None:
     limits = EngineLimits(1 << 26, BatchLimits(tokens=64, calls=16))
     backend = backend_for("llama", on_cuda("llama", dtype), limits, RecordingObserver())
     try:
-        assert isinstance(backend._lane._engine, PackedEngine)
+        assert isinstance(backend._scheduler._engine, PackedEngine)
         scores = await backend.score(ScoreRequest(CONTEXTS[0], CANDIDATES), NEVER)
     finally:
         await backend.close()
-    for found, candidate in zip(scores.statistics, CANDIDATES, strict=True):
+    for found, candidate in zip(scores.scores, CANDIDATES, strict=True):
         own = plainly_scored(backend, "llama", CONTEXTS[0], candidate)
         assert found.logprob_sum == pytest.approx(own.logprob_sum, rel=0.05)

@@ -9,15 +9,12 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from specfuse.localmesh import Endpoint
+from specfuse.localmesh import ServiceAddresses
 from tests.support.processes import wait_until_gone
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 COMMAND = (sys.executable, "-m", "specfuse.cli")
 PATIENCE_SECONDS = 240
@@ -109,8 +106,8 @@ class RunningMesh:
 
     def __init__(self, up: Running) -> None:
         self.up = up
-        self.fuser = Endpoint(**up.ready["fuser"])
-        self.models = {name: Endpoint(**at) for name, at in up.ready["models"].items()}
+        self.fuser = ServiceAddresses(**up.ready["fuser"])
+        self.models = {name: ServiceAddresses(**at) for name, at in up.ready["models"].items()}
         self.pids = _services_of(up.pid)
 
     @property
@@ -139,7 +136,7 @@ def running_mesh(*arguments: str) -> Iterator[RunningMesh]:
     mesh.wait_until_gone()
 
 
-def metrics_of(endpoint: Endpoint) -> str:
+def metrics_of(endpoint: ServiceAddresses) -> str:
     """What Prometheus would be told now."""
     url = f"http://{endpoint.metrics_address}/metrics"
     with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:

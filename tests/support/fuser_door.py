@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from grpc.aio import ServicerContext
 
 from specfuse.rpc.server import RpcServer, RpcService
 from specfuse.v1 import fuser_service_pb2 as pb
@@ -14,10 +17,6 @@ from specfuse.v1.fuser_service_pb2_grpc import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from grpc.aio import ServicerContext
-
     Generate = Callable[
         [pb.GenerateRequest, ServicerContext[Any, Any]], AsyncIterator[pb.GenerateResponse]
     ]

@@ -5,39 +5,37 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from fuser_service import main as fuser_main
-from fuser_service.settings import Settings
-from model_service.backends.scripted import ScriptedBackend
+from fuser_service.settings.settings import Settings
+from model_service.backends.scripted.backend import ScriptedBackend
+from model_service.backends.scripted.settings import Line, ScriptedSection
+from model_service.core.types import (
+    Context,
+    ModelDescription,
+    Proposal,
+    ProposeRequest,
+    ScoreRequest,
+    Scores,
+)
+from model_service.doors.grpc import rpc_service
 from model_service.metrics import ModelMetrics
 from model_service.service import ModelService
-from model_service.servicer import rpc_service
-from model_service.settings import Limits, Line, ScriptedSettings
+from model_service.settings import Limits
+from specfuse.deadline import Deadline
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.server import RpcServer
+from specfuse.serving.running import RunningService
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import FuserServiceStub
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from fuser_service.main import RunningFuserService
-    from model_service.core.types import (
-        Context,
-        ModelDescription,
-        Proposal,
-        ProposeRequest,
-        ScoreRequest,
-        Scores,
-    )
-    from specfuse.rpc.deadline import Deadline
 
 PATIENCE_SECONDS = 20.0
 """How long a test waits for what must happen."""
@@ -124,7 +122,7 @@ class Nodes(AsyncExitStack):
     ) -> Node:
         """A served scripted model; `server` goes to its RpcServer."""
         metrics = ModelMetrics(name, CollectorRegistry())
-        script = ScriptedSettings(lines=lines, context_window=context_window)
+        script = ScriptedSection(lines=lines, context_window=context_window)
         backend = GatedBackend(ScriptedBackend(name, script, metrics), hold_from)
         service = ModelService(backend, Limits(), metrics)
         node = Node(backend, RpcServer([rpc_service(service)], **server))
@@ -136,7 +134,7 @@ class Nodes(AsyncExitStack):
 class FuserMesh:
     """A running fuser service, and the stub to call it by."""
 
-    fuser: RunningFuserService
+    fuser: RunningService
     stub: FuserServiceStub
 
     async def ask(

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from fuser_service.core.types import Proposal, Score, SegmentFinish
+from fuser_service.core.types import (
+    Candidate,
+    Context,
+    Departure,
+    MemberName,
+    Proposal,
+    Sampling,
+    Score,
+    SegmentFinish,
+)
+from fuser_service.fusion.ports import AvoidedBecause, Outcome, Phase, Rpc
+from specfuse.deadline import Deadline
 from specfuse.errors import SpecFuseError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from fuser_service.core.types import Candidate, Context, Departure, MemberName, Sampling
-    from fuser_service.ports import AvoidedBecause, Outcome, Phase, Rpc
-    from specfuse.rpc.deadline import Deadline
 
 Answer = TypeVar("Answer")
 

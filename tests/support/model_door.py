@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from model_service.core.statistics import statistics_of
+from model_service.core.scores import score_of
 from model_service.core.types import (
     Capabilities,
-    Finish,
     ModelDescription,
     Proposal,
     ProposeRequest,
     ScoreRequest,
     Scores,
+    SegmentFinish,
     Usage,
 )
+from model_service.doors.grpc import rpc_service
 from model_service.metrics import ModelMetrics
 from model_service.service import ModelService
-from model_service.servicer import rpc_service
 from model_service.settings import Limits
+from specfuse.deadline import Deadline
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.server import RpcServer
 from specfuse.v1 import model_service_pb2 as pb
 from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from specfuse.rpc.deadline import Deadline
 
 MODEL = ModelDescription(
     name="held",
@@ -59,11 +55,11 @@ class HeldBackend:
 
     async def propose(self, request: ProposeRequest, deadline: Deadline) -> Proposal:
         await self._held(request, deadline)
-        return Proposal(" so", Finish.END, 1, Usage(3, 2))
+        return Proposal(" so", SegmentFinish.END, 1, Usage(3, 2))
 
     async def score(self, request: ScoreRequest, deadline: Deadline) -> Scores:
         await self._held(request, deadline)
-        rows = tuple(statistics_of([-0.5, -0.25], each.text) for each in request.candidates)
+        rows = tuple(score_of([-0.5, -0.25], each.text) for each in request.candidates)
         return Scores(rows, Usage(3, 2))
 
     async def close(self) -> None:

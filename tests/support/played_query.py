@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from fuser_service.core import rounds
-from fuser_service.core.results import Busy, Failed, Late, Ok, Refused
-from fuser_service.core.steps import Finish, LoseQuorum, Propose, Score
+from fuser_service.core.commit import Commit
+from fuser_service.core.rules import Rules
+from fuser_service.core.state import QueryState
+from fuser_service.core.steps import (
+    Busy,
+    Failed,
+    Finish,
+    Late,
+    LoseQuorum,
+    Ok,
+    Propose,
+    Refused,
+    Result,
+    Step,
+    Verify,
+)
+from fuser_service.core.types import Candidate, CommittedRound, MemberName, Proposal, Score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fuser_service.core.commit import Commit
-    from fuser_service.core.results import Result
-    from fuser_service.core.rules import Rules
-    from fuser_service.core.state import QueryState
-    from fuser_service.core.steps import Step
-    from fuser_service.core.types import Candidate, CommittedRound, MemberName, Proposal
-    from fuser_service.core.types import Score as CandidateScore
-
     Proposer = Callable[[MemberName, tuple[str, ...]], Result[Proposal] | Proposal]
-    Verifier = Callable[
-        [MemberName, tuple[str, ...], Candidate], Result[CandidateScore] | CandidateScore
-    ]
+    Verifier = Callable[[MemberName, tuple[str, ...], Candidate], Result[Score] | Score]
 
 Answer = TypeVar("Answer")
 
@@ -58,7 +62,7 @@ class Played:
         return [
             {member: tuple(c.text for c in cs) for member, cs in step.assignments.items()}
             for step in self.steps
-            if isinstance(step, Score)
+            if isinstance(step, Verify)
         ]
 
     @property
@@ -89,7 +93,7 @@ def play(
         if isinstance(step, Propose):
             proposals = {m: _result(proposer(m, state.committed)) for m in step.members}
             transition = rounds.proposed(state, step, proposals)
-        elif isinstance(step, Score):
+        elif isinstance(step, Verify):
             scores = {
                 m: _all_or_first_trouble([_result(verifier(m, state.committed, c)) for c in cs])
                 for m, cs in step.assignments.items()

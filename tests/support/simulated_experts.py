@@ -10,22 +10,17 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fuser_service.core.rules import Rules
-from fuser_service.core.types import Proposal, Score, SegmentFinish
-from fuser_service.events import Finished, RoundCommitted
-from fuser_service.fusion import Fusion, Query
+from fuser_service.core.types import Candidate, Context, Departure, Proposal, Score, SegmentFinish
+from fuser_service.fusion.events import Event, Finished, RoundCommitted
+from fuser_service.fusion.query import Query
+from fuser_service.fusion.runner import Fusion
+from specfuse.deadline import Deadline
 from specfuse.demo.skills import SKILLS, Part, Question, SkillName, score
-from specfuse.rpc.deadline import Deadline
 from tests.support.members import RecordingObserver, ScriptedMember
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from fuser_service.core.types import Candidate, Context, Departure
-    from fuser_service.events import Event
 
 SURE, UNSURE = 0.995, 1e-4
 """What a member that knows what comes next gives it, and any other word."""
@@ -234,7 +229,7 @@ def _outcome(question: Question, events: list[Event]) -> Outcome:
         tuple(one.winner for one in rounds),
         tuple(one.left for one in rounds),
         (made, finished.propose_avoided + finished.score_avoided),
-        tuple(len(one.active) for one in rounds),
+        tuple(len(one.took_part) for one in rounds),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,17 +16,16 @@ from transformers import (
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
+    PreTrainedModel,
     Qwen2Config,
 )
 
-from model_service.backends.tokenizer import SegmentTokenizer
+from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.backends.torch.loading import LoadedModel
 from tests.support.tokenizers import kind
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
 WINDOW = 256
 """Tokens of every tiny model's context."""

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from model_service.backends.torch.backend import EngineLimits, TorchBackend, backend_for
-from model_service.backends.torch.lane import BatchLimits
-from model_service.core.statistics import statistics_of
+from model_service.backends.torch.scheduler import BatchLimits
+from model_service.core.scores import score_of
+from model_service.core.types import Candidate, Context, Score
 from tests.support import tiny_models
 from tests.support.observers import RecordingObserver
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from model_service.core.types import Candidate, Context, Statistics
 
 
 @asynccontextmanager
@@ -40,7 +36,7 @@ async def serving(
 
 def generated(backend: TorchBackend, architecture: str, context: Context, tokens: int) -> str:
     """What `generate` says, as the text of a whole segment."""
-    ids = backend._tokenizer.context_ids(context)
+    ids = backend._encoder.tokenizer.context_ids(context)
     output = tiny_models.reference(architecture).generate(
         torch.tensor([ids]),
         attention_mask=torch.ones(1, len(ids), dtype=torch.long),
@@ -48,9 +44,9 @@ def generated(backend: TorchBackend, architecture: str, context: Context, tokens
         do_sample=False,
         pad_token_id=0,
     )
-    draft = backend._tokenizer.draft(context)
+    draft = backend._encoder.tokenizer.draft(context)
     for token in output[0, len(ids) :].tolist():
-        if token in backend._tokenizer.end_ids:
+        if token in backend._encoder.tokenizer.end_ids:
             return draft.whole().text
         draft.append(token)
     return draft.cut().text
@@ -58,9 +54,9 @@ def generated(backend: TorchBackend, architecture: str, context: Context, tokens
 
 def plainly_scored(
     backend: TorchBackend, architecture: str, context: Context, candidate: Candidate
-) -> Statistics:
+) -> Score:
     """One candidate scored in one forward pass of the model as it is."""
-    tokenizer = backend._tokenizer
+    tokenizer = backend._encoder.tokenizer
     ids = tokenizer.context_ids(context)
     own = tokenizer.segment_ids(candidate.text, context)
     own += tokenizer.end_ids[:1] if candidate.finished else ()
@@ -68,10 +64,10 @@ def plainly_scored(
         logits = tiny_models.reference(architecture)(torch.tensor([ids + own])).logits[0]
     logprobs = torch.log_softmax(logits.float(), -1)
     scored = [float(logprobs[len(ids) - 1 + i, token]) for i, token in enumerate(own)]
-    return statistics_of(scored, candidate.text)
+    return score_of(scored, candidate.text)
 
 
-def assert_same(found: Statistics, expected: Statistics) -> None:
+def assert_same(found: Score, expected: Score) -> None:
     """Equal within 1e-4, token by token."""
     assert found.token_logprobs == pytest.approx(expected.token_logprobs, abs=1e-4)
     assert found.logprob_sum == pytest.approx(expected.logprob_sum, abs=1e-4)

@@ -14,7 +14,7 @@ import argparse
 import signal
 import sys
 
-from specfuse.localmesh.contract import Endpoint, announce, die_with
+from specfuse.localmesh.handshake import ServiceAddresses, announce, die_with
 
 
 def main() -> int:
@@ -34,14 +34,14 @@ def say(text: str) -> None:
 
 
 def serve(ready_fd: int) -> int:
-    announce(Endpoint("127.0.0.1:1", "127.0.0.1:2"), ready_fd)
+    announce(ServiceAddresses("127.0.0.1:1", "127.0.0.1:2"), ready_fd)
     number = signal.sigwait({signal.SIGTERM, signal.SIGINT})
     say(f"ended by {signal.Signals(number).name}")
     return 0
 
 
 def stubborn(ready_fd: int) -> int:
-    announce(Endpoint("127.0.0.1:1", "127.0.0.1:2"), ready_fd)
+    announce(ServiceAddresses("127.0.0.1:1", "127.0.0.1:2"), ready_fd)
     while True:
         signal.sigwait({signal.SIGTERM})
 
@@ -62,7 +62,7 @@ def crash(ready_fd: int) -> int:
 
 
 def short_lived(ready_fd: int) -> int:
-    announce(Endpoint("127.0.0.1:1", "127.0.0.1:2"), ready_fd)
+    announce(ServiceAddresses("127.0.0.1:1", "127.0.0.1:2"), ready_fd)
     say("out of luck")
     return 4
 

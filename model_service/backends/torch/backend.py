@@ -1,41 +1,37 @@
-"""The torch backend: the port `model_service.ports.Backend`, on an engine and its lane."""
+"""The torch backend: the port `model_service.ports.Backend`, on an engine and its scheduler."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 
+from model_service.backends.text.contexts import ContextEncoder
 from model_service.backends.torch.calls import ProposeCall, ScoreCall
 from model_service.backends.torch.capability import CacheBudget, engine_for
-from model_service.backends.torch.lane import BatchLimits, Lane
-from model_service.backends.torch.loading import load
-from model_service.backends.torch.products import speed_up_few_rows
-from model_service.backends.torch.ranks import open_split, threads_of
-from model_service.core.types import Capabilities, ModelDescription
-from specfuse.errors import ContextTooLong, InvalidArgument, ShuttingDown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from model_service.backends.torch.engine import Engine, TokenIds
-    from model_service.backends.torch.loading import LoadedModel
-    from model_service.core.types import (
-        Candidate,
-        Context,
-        Proposal,
-        ProposeRequest,
-        ScoreRequest,
-        Scores,
-        Usage,
-    )
-    from model_service.ports import BackendObserver
-    from model_service.settings import TorchSettings
-    from specfuse.rpc.deadline import Deadline
+from model_service.backends.torch.engine.engine import Engine
+from model_service.backends.torch.engine.linear import speed_up_few_rows
+from model_service.backends.torch.loading import LoadedModel, check_directory, load
+from model_service.backends.torch.scheduler import BatchLimits, Scheduler
+from model_service.backends.torch.settings import TorchSection
+from model_service.backends.torch.tensor_parallel.ranks import open_split, threads_of
+from model_service.core.types import (
+    Capabilities,
+    ModelDescription,
+    Proposal,
+    ProposeRequest,
+    ScoreRequest,
+    Scores,
+    Usage,
+)
+from model_service.ports import BackendHost, EngineObserver
+from specfuse.deadline import Deadline
+from specfuse.errors import ShuttingDown
 
 logger = logging.getLogger(__name__)
 
@@ -62,23 +58,27 @@ class EngineLimits:
 
 
 class TorchBackend:
-    """Serves one model. Calls are tokenized on worker threads and run by the lane."""
+    """Serves one model. Calls are tokenized on worker threads and run by the scheduler."""
 
     def __init__(
-        self, name: str, loaded: LoadedModel, engine: Engine, lane: Lane, observer: BackendObserver
+        self,
+        name: str,
+        loaded: LoadedModel,
+        engine: Engine,
+        scheduler: Scheduler,
+        observer: EngineObserver,
     ) -> None:
-        """Takes over engine and lane: closing the backend closes them."""
-        self._tokenizer = loaded.tokenizer
-        self._window = _window(loaded, engine)
+        """Takes over engine and scheduler: closing the backend closes them."""
+        self._encoder = ContextEncoder(loaded.tokenizer, _window(loaded, engine))
         self._engine = engine
-        self._lane = lane
+        self._scheduler = scheduler
         self._observer = observer
         self._tokenizing = ThreadPoolExecutor(_TOKENIZING_THREADS, "tokenizer")
         self._model = ModelDescription(
             name=name,
             revision=loaded.revision,
             tokenizer_fingerprint=loaded.tokenizer.fingerprint,
-            context_window=self._window,
+            context_window=self._encoder.window,
             backend="torch",
             capabilities=Capabilities(
                 tree_scoring=engine.scores_trees,
@@ -95,20 +95,20 @@ class TorchBackend:
     async def propose(self, request: ProposeRequest, deadline: Deadline) -> Proposal:
         """Drafts the next segment."""
         call = await self._tokenized(self._propose_call, request)
-        proposal = await asyncio.wrap_future(self._lane.submit(call, deadline))
+        proposal = await asyncio.wrap_future(self._scheduler.submit(call, deadline))
         self._ingested(proposal.usage)
         return proposal
 
     async def score(self, request: ScoreRequest, deadline: Deadline) -> Scores:
         """Scores every candidate, teacher-forced."""
         call = await self._tokenized(self._score_call, request)
-        scores = await asyncio.wrap_future(self._lane.submit(call, deadline))
+        scores = await asyncio.wrap_future(self._scheduler.submit(call, deadline))
         self._ingested(scores.usage)
         return scores
 
     async def close(self) -> None:
-        """Stops the lane after the forward pass it is in. Idempotent."""
-        await asyncio.to_thread(self._lane.close)
+        """Stops the scheduler after the forward pass it is in. Idempotent."""
+        await asyncio.to_thread(self._scheduler.close)
         await asyncio.to_thread(self._engine.close)
         self._tokenizing.shutdown(wait=False)
 
@@ -121,38 +121,12 @@ class TorchBackend:
         return await asyncio.wrap_future(future)
 
     def _propose_call(self, request: ProposeRequest) -> ProposeCall:
-        ids = self._context_ids(request.context)
-        self._check_window(len(ids) + request.max_tokens)
-        return ProposeCall(request, ids, self._tokenizer)
+        ids = self._encoder.context_ids(request.context, request.max_tokens)
+        return ProposeCall(request, ids, self._encoder.tokenizer)
 
     def _score_call(self, request: ScoreRequest) -> ScoreCall:
-        if not request.candidates:
-            raise InvalidArgument("candidates", "there are none; at least 1 is needed")
-        ids = self._context_ids(request.context)
-        branches = tuple(
-            self._candidate_ids(index, candidate, request.context)
-            for index, candidate in enumerate(request.candidates)
-        )
-        self._check_window(len(ids) + max(map(len, branches)))
+        ids, branches = self._encoder.branches(request.context, request.candidates)
         return ScoreCall(request.candidates, ids, branches)
-
-    def _context_ids(self, context: Context) -> TokenIds:
-        ids = self._tokenizer.context_ids(context)
-        if not ids:
-            raise InvalidArgument("context", "it encodes to no tokens for this model; 1 is needed")
-        return ids
-
-    def _candidate_ids(self, index: int, candidate: Candidate, context: Context) -> TokenIds:
-        ids = self._tokenizer.segment_ids(candidate.text, context)
-        if not ids and (candidate.text or not candidate.finished):
-            raise InvalidArgument(
-                f"candidates[{index}].text", "it encodes to no tokens for this model; 1 is needed"
-            )
-        return (*ids, self._tokenizer.end_ids[0]) if candidate.finished else ids
-
-    def _check_window(self, tokens: int) -> None:
-        if tokens > self._window:
-            raise ContextTooLong(tokens=tokens, window=self._window)
 
     def _ingested(self, usage: Usage) -> None:
         self._observer.ingested(
@@ -160,35 +134,34 @@ class TorchBackend:
         )
 
 
-def open_backend(
-    name: str,
-    settings: TorchSettings,
-    observer: BackendObserver,
-    on_loss: Callable[[], None] = lambda: None,
-) -> TorchBackend:
-    """Loads the model, chooses its engine and starts the lane. Blocks while the weights are read.
+async def open_backend(section: TorchSection, host: BackendHost) -> TorchBackend:
+    """Loads the model, chooses its engine and starts the scheduler.
 
-    `on_loss` is called if the model is split over processes and one of them ends by itself; from
-    then on every call fails.
+    `host.on_loss` is called if the model is split over processes and one of them ends by itself.
 
     Raises:
         Misconfigured: the model cannot be loaded as the settings say.
     """
-    if settings.tensor_parallel == 1:
-        loaded = load(settings)
-        return backend_for(name, loaded, _limits(settings, loaded), observer)
-    _set_threads(threads_of(settings))
-    budget = _budget(settings.kv_cache_bytes, observer)
-    loaded, engine = open_split(settings, budget, on_loss)
-    limits = _limits(settings, loaded)
-    lane = Lane(engine, limits.batch, observer, threads=limits.threads)
-    return TorchBackend(name, loaded, engine, lane, observer)
+    check_directory(section.model)
+    return await asyncio.to_thread(_opened, section, host)
+
+
+def _opened(section: TorchSection, host: BackendHost) -> TorchBackend:
+    if section.tensor_parallel == 1:
+        loaded = load(section)
+        return backend_for(host.name, loaded, _limits(section, loaded), host.observer)
+    _set_threads(threads_of(section))
+    budget = _budget(section.kv_cache_bytes, host.observer)
+    loaded, engine = open_split(section, budget, host.on_loss)
+    limits = _limits(section, loaded)
+    scheduler = Scheduler(engine, limits.batch, host.observer, threads=limits.threads)
+    return TorchBackend(host.name, loaded, engine, scheduler, host.observer)
 
 
 def backend_for(
-    name: str, loaded: LoadedModel, limits: EngineLimits, observer: BackendObserver
+    name: str, loaded: LoadedModel, limits: EngineLimits, observer: EngineObserver
 ) -> TorchBackend:
-    """Chooses the engine of a loaded model and starts the lane.
+    """Chooses the engine of a loaded model and starts the scheduler.
 
     Raises:
         Misconfigured: no engine can run the model.
@@ -198,8 +171,8 @@ def backend_for(
         speed_up_few_rows(loaded.model)
     budget = _budget(limits.kv_cache_bytes, observer)
     engine = engine_for(loaded.model, budget, compiled=limits.compiled)
-    lane = Lane(engine, limits.batch, observer, threads=limits.threads)
-    return TorchBackend(name, loaded, engine, lane, observer)
+    scheduler = Scheduler(engine, limits.batch, observer, threads=limits.threads)
+    return TorchBackend(name, loaded, engine, scheduler, observer)
 
 
 def _window(loaded: LoadedModel, engine: Engine) -> int:
@@ -216,7 +189,7 @@ def _window(loaded: LoadedModel, engine: Engine) -> int:
     return most
 
 
-def _limits(settings: TorchSettings, loaded: LoadedModel) -> EngineLimits:
+def _limits(settings: TorchSection, loaded: LoadedModel) -> EngineLimits:
     usual_tokens = _CPU_BATCH_TOKENS if loaded.model.device.type == "cpu" else _BATCH_TOKENS
     return EngineLimits(
         kv_cache_bytes=settings.kv_cache_bytes,
@@ -226,7 +199,7 @@ def _limits(settings: TorchSettings, loaded: LoadedModel) -> EngineLimits:
     )
 
 
-def _budget(nbytes: int, observer: BackendObserver) -> CacheBudget:
+def _budget(nbytes: int, observer: EngineObserver) -> CacheBudget:
     def report(used_bytes: int, contexts: int) -> None:
         observer.cache(used_bytes=used_bytes, budget_bytes=nbytes, sessions=contexts)
 

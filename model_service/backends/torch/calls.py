@@ -1,29 +1,39 @@
 """What a call asks of the engine, written as if it ran alone.
 
 A call is a generator: it yields a step, and is sent the rows that came of it. What else runs, and
-in which forward pass, is the lane's concern. Closing a call's generator frees what it holds.
+in which forward pass, is the scheduler's concern. Closing a call's generator frees what it holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-from model_service.backends.torch.engine import Rows, Step
-from model_service.backends.torch.sampling import choose
-from model_service.core.statistics import NotAProbability, statistics_of
+from model_service.backends.text.drafts import DraftedText
+from model_service.backends.text.tokenizer import SegmentTokenizer
+from model_service.backends.torch.engine.engine import (
+    Distribution,
+    Engine,
+    Lease,
+    Rows,
+    Step,
+    TokenIds,
+)
+from model_service.backends.torch.engine.sampling import choose
+from model_service.core.scores import NotAProbability, score_of
 from model_service.core.text import stop_end
-from model_service.core.types import Finish, Proposal, Scores, Usage
+from model_service.core.types import (
+    Candidate,
+    Proposal,
+    ProposeRequest,
+    Score,
+    Scores,
+    SegmentFinish,
+    Usage,
+)
 from specfuse.errors import ModelFailure
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from model_service.backends.tokenizer import Segment, SegmentTokenizer
-    from model_service.backends.torch.engine import Distribution, Engine, Lease, TokenIds
-    from model_service.core.types import Candidate, ProposeRequest, Statistics
 
 _TREE_TOKENS = 256
 """Most candidate tokens in one step; it keeps a call with many candidates from stalling others."""
@@ -54,19 +64,19 @@ class ProposeCall:
         while True:
             token = choose(following, self.request.sampling, len(self.ids) + len(draft))
             if token in self.tokenizer.end_ids:
-                return self._proposal(lease, draft.whole(), Finish.END, trail)
+                return self._proposal(lease, draft.whole(), SegmentFinish.END, trail)
             draft.append(token)
             stop = stop_end(draft.text, self.request.stop, preceding)
             if stop is not None:
-                return self._proposal(lease, draft.until(stop), Finish.STOP, trail)
+                return self._proposal(lease, draft.until(stop), SegmentFinish.STOP, trail)
             if len(draft) == self.request.max_tokens:
-                return self._proposal(lease, draft.cut(), Finish.LENGTH, trail)
+                return self._proposal(lease, draft.cut(), SegmentFinish.LENGTH, trail)
             rows = yield Step(lease, draft=(token,))
             following = rows[0]
             trail.append(following)
 
     def _proposal(
-        self, lease: Lease, segment: Segment, finish: Finish, trail: list[Distribution]
+        self, lease: Lease, segment: DraftedText, finish: SegmentFinish, trail: list[Distribution]
     ) -> Proposal:
         count = len(segment.ids)
         if segment.drafted:
@@ -81,16 +91,16 @@ class ProposeCall:
         )
 
     def _own_score(
-        self, segment: Segment, finish: Finish, trail: list[Distribution]
-    ) -> Statistics | None:
+        self, segment: DraftedText, finish: SegmentFinish, trail: list[Distribution]
+    ) -> Score | None:
         """What scoring the segment would say, if the draft was the segment's own encoding."""
-        ids = segment.ids + (self.tokenizer.end_ids[:1] if finish is Finish.END else ())
+        ids = segment.ids + (self.tokenizer.end_ids[:1] if finish is SegmentFinish.END else ())
         if not segment.drafted or not ids:
             return None
         logprobs = [
             _logprob(distribution, token) for distribution, token in zip(trail, ids, strict=False)
         ]
-        return _statistics(logprobs, segment.text)
+        return _score(logprobs, segment.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,7 @@ class ScoreCall:
             lease.close()
         return Scores(
             tuple(
-                _statistics(scored, candidate.text)
+                _score(scored, candidate.text)
                 for scored, candidate in zip(logprobs, self.candidates, strict=True)
             ),
             Usage(len(self.ids), lease.cached),
@@ -194,8 +204,8 @@ def _chosen(rows: Rows, ids: TokenIds) -> list[float]:
     return chosen
 
 
-def _statistics(logprobs: list[float], text: str) -> Statistics:
+def _score(logprobs: list[float], text: str) -> Score:
     try:
-        return statistics_of(logprobs, text)
+        return score_of(logprobs, text)
     except NotAProbability as error:
         raise ModelFailure(str(error)) from error

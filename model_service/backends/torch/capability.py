@@ -10,31 +10,25 @@ fallback has to pass the same test with caches, and else without.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from transformers import PretrainedConfig, PreTrainedModel
 
-from model_service.backends.torch.attention import (
+from model_service.backends.torch.engine.attention import (
     COMPILED_IMPLEMENTATION,
     IMPLEMENTATION,
     Inspection,
     attention_by,
 )
-from model_service.backends.torch.buffers import KVLayout, LayerShape
-from model_service.backends.torch.copies import CopiesEngine
-from model_service.backends.torch.engine import Rows, Step
-from model_service.backends.torch.packed import PackedEngine
-from model_service.backends.torch.store import KVStore
+from model_service.backends.torch.engine.buffers import KVLayout, LayerShape
+from model_service.backends.torch.engine.copies import CopiesEngine
+from model_service.backends.torch.engine.engine import Engine, Rows, Step, TokenIds
+from model_service.backends.torch.engine.packed import PackedEngine
+from model_service.backends.torch.engine.store import KVStore
 from specfuse.errors import Misconfigured, Overloaded
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from transformers import PretrainedConfig, PreTrainedModel
-
-    from model_service.backends.torch.engine import Engine, TokenIds
 
 logger = logging.getLogger(__name__)
 

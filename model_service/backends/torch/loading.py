@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +11,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.quantizers.auto import AutoQuantizationConfig
 
-from model_service.backends.tokenizer import SegmentTokenizer
+from model_service.backends.text.tokenizer import SegmentTokenizer
+from model_service.backends.torch.settings import TorchSection
 from specfuse.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
-
-    from model_service.settings import TorchSettings
+    from transformers import PreTrainedTokenizerFast
 
 _DIGESTED_BYTES = 1 << 20
 _SHORTEST_WINDOW = 2
@@ -38,7 +42,7 @@ class LoadedModel:
     revision: str
 
 
-def load(settings: TorchSettings) -> LoadedModel:
+def load(settings: TorchSection) -> LoadedModel:
     """Loads the model and its tokenizer. Takes as long as reading the weights does.
 
     With `tensor_parallel`, this process's part of it; `torch.distributed` must be set up.
@@ -72,13 +76,28 @@ def load(settings: TorchSettings) -> LoadedModel:
     )
 
 
+def check_directory(model: str) -> None:
+    """Looks only whether the model's directory is there, before anyone looks for it on the hub.
+
+    Raises:
+        Misconfigured: `model` can only be a directory and is none.
+    """
+    is_path = model.startswith(("/", ".", "~")) or model.count("/") > 1
+    if is_path and not Path(model).is_dir():
+        raise Misconfigured(
+            f"torch.model: there is no directory {model}; give one that holds a model "
+            "(config.json, weights, tokenizer.json), or the model's hub id, owner/name",
+            model=model,
+        )
+
+
 def _check_complete(missing: Collection[str]) -> None:
     """transformers makes up the weights that it does not find, at random."""
     if missing:
         raise ValueError(f"{len(missing)} of its weights are missing, such as {min(missing)}")
 
 
-def check_divisible(settings: TorchSettings) -> None:
+def check_divisible(settings: TorchSection) -> None:
     """Looks at a model's configuration only.
 
     Raises:
@@ -101,7 +120,7 @@ def _obstacle(config: PretrainedConfig, parts: int) -> str | None:
     return None
 
 
-def _lack(settings: TorchSettings) -> str | None:
+def _lack(settings: TorchSection) -> str | None:
     """What of the machine stands against it: transformers splits over CUDA where there is any."""
     if not torch.cuda.is_available():
         return None
@@ -112,7 +131,7 @@ def _lack(settings: TorchSettings) -> str | None:
     return None
 
 
-def _source(settings: TorchSettings) -> dict[str, Any]:
+def _source(settings: TorchSection) -> dict[str, Any]:
     return {
         "revision": settings.revision,
         "local_files_only": settings.local_files_only,
@@ -120,7 +139,7 @@ def _source(settings: TorchSettings) -> dict[str, Any]:
     }
 
 
-def _split(settings: TorchSettings) -> dict[str, Any]:
+def _split(settings: TorchSection) -> dict[str, Any]:
     """Every process reads its own part, to its own device."""
     if settings.tensor_parallel == 1:
         return {}
@@ -145,7 +164,7 @@ def _dtype(wanted: str, device: torch.device) -> torch.dtype | str:
     return wanted
 
 
-def _quantization(settings: TorchSettings, device: torch.device) -> dict[str, Any]:
+def _quantization(settings: TorchSection, device: torch.device) -> dict[str, Any]:
     """Quantized weights are placed while they are loaded: some kinds exist on one device only."""
     if settings.quantization is None:
         return {}
@@ -192,7 +211,7 @@ def _rotary_limits(config: PretrainedConfig) -> Iterator[int | None]:
             yield rope.get("original_max_position_embeddings")
 
 
-def _revision(settings: TorchSettings, config: PretrainedConfig) -> str:
+def _revision(settings: TorchSection, config: PretrainedConfig) -> str:
     """The commit, or a digest of local files: their names, sizes and beginnings."""
     directory = Path(settings.model)
     if not directory.is_dir():

@@ -1,0 +1,65 @@
+"""The gRPC door: converts a request, has it answered, converts the events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from grpc.aio import ServicerContext
+
+from fuser_service.doors.grpc import wire
+from fuser_service.service import FuserService
+from fuser_service.validation import GenerateRequest
+from specfuse.errors import InvalidArgument
+from specfuse.rpc.headers import TEAM_HEADER
+from specfuse.rpc.server import RpcService, deadline_of
+from specfuse.v1 import fuser_service_pb2 as pb
+from specfuse.v1.fuser_service_pb2_grpc import (
+    FuserServiceServicer,
+    add_FuserServiceServicer_to_server,
+)
+
+
+def rpc_service(service: FuserService) -> RpcService:
+    """The door as a server takes it."""
+    name = pb.DESCRIPTOR.services_by_name["FuserService"].full_name
+    return RpcService(name, FuserServicer(service), add_FuserServiceServicer_to_server)
+
+
+class FuserServicer(FuserServiceServicer):
+    """`specfuse.v1.FuserService`. Errors pass through: an interceptor turns them into statuses."""
+
+    def __init__(self, service: FuserService) -> None:
+        self._service = service
+
+    async def Generate(  # noqa: N802 (the contract's name)
+        self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Answers one query, an event at a time."""
+        asked = self._asked(request, context)
+        async with aclosing(self._service.generate(asked, deadline_of(context))) as events:
+            async for event in events:
+                yield wire.response(event)
+
+    async def ListEnsembles(  # noqa: N802 (the contract's name)
+        self, request: pb.ListEnsemblesRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ListEnsemblesResponse:
+        """Lists the ensembles, by name."""
+        del request, context
+        return wire.ensembles(self._service.ensembles())
+
+    def _asked(
+        self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
+    ) -> GenerateRequest:
+        try:
+            return wire.generate_request(request, team=_team(context))
+        except InvalidArgument:
+            self._service.refused()
+            raise
+
+
+def _team(context: ServicerContext[Any, Any]) -> str:
+    """The caller's word for its team; empty if it gave none."""
+    metadata = context.invocation_metadata() or ()
+    return next((str(value) for key, value in metadata if key == TEAM_HEADER), "")

@@ -1,0 +1,121 @@
+"""Asks members at the same time and waits as long as is worth it.
+
+What comes of a call is a value: a member that fails or is late never disturbs the others. Once as
+many as required have answered, the rest have a grace period; who is not done by then is late, and
+its call is cancelled. Cancelling the caller cancels every call at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from fuser_service.core.steps import Busy, Failed, Late, Ok, Refused, Result
+from fuser_service.core.types import MemberName
+from fuser_service.fusion.ports import Outcome
+from specfuse.deadline import Deadline
+from specfuse.errors import (
+    ContextTooLong,
+    DeadlineExceeded,
+    InvalidArgument,
+    Overloaded,
+    SpecFuseError,
+)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long calls are waited for.
+
+    Until `deadline`, but for `grace_seconds` at most once `required` of them were answered.
+    """
+
+    required: int
+    grace_seconds: float
+    deadline: Deadline
+
+
+@dataclass(slots=True)
+class Gathering(Generic[Answer]):
+    """Calls to several members, each made once.
+
+    `clock` counts seconds. `ended` is told of every call when it ends: the member, how it ended and
+    how many seconds it took. After `run`, `errors` holds what members raised, and
+    `straggled_seconds` how long late ones were waited for beyond the quorum (None if none were).
+    """
+
+    calls: Mapping[MemberName, Callable[[], Awaitable[Answer]]]
+    ended: Callable[[MemberName, Outcome, float], None]
+    clock: Callable[[], float]
+    errors: dict[MemberName, SpecFuseError] = field(default_factory=dict)
+    straggled_seconds: float | None = None
+    _over: bool = False
+
+    async def run(self, patience: Patience) -> dict[MemberName, Result[Answer]]:
+        """Makes the calls; returns when all have ended, or patience has."""
+        async with asyncio.TaskGroup() as group:
+            tasks = {m: group.create_task(self._call(m), name=f"call {m}") for m in self.calls}
+            await self._wait(set(tasks.values()), patience)
+            self._over = True
+            for task in tasks.values():
+                task.cancel()
+        # A call cancelled before its first step never ran, and has no result of its own.
+        return {m: Late() if task.cancelled() else task.result() for m, task in tasks.items()}
+
+    async def _wait(self, pending: set[asyncio.Task[Result[Answer]]], patience: Patience) -> None:
+        deadline = patience.deadline
+        answered = 0
+        quorum_at: float | None = None
+        while pending and not deadline.passed:
+            done, pending = await asyncio.wait(
+                pending, timeout=deadline.timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            answered += sum(isinstance(task.result(), Ok) for task in done)
+            if quorum_at is None and pending and answered >= patience.required:
+                quorum_at = self.clock()
+                deadline = deadline.within(patience.grace_seconds)
+        if quorum_at is not None:
+            self.straggled_seconds = self.clock() - quorum_at
+
+    async def _call(self, member: MemberName) -> Result[Answer]:
+        began = self.clock()
+        outcome: Outcome = "cancelled"
+        try:
+            result: Result[Answer] = Ok(await self.calls[member]())
+            outcome = "ok"
+        except SpecFuseError as error:
+            self.errors[member] = error
+            result, outcome = _meaning(error)
+        except asyncio.CancelledError:
+            if self._over:
+                result, outcome = Late(), "late"
+            elif _being_cancelled():
+                raise
+            else:  # nobody here asked for it: a transport that closes under a call does this
+                result, outcome = Failed("CANCELLED: the member gave the call up"), "failed"
+        finally:
+            self.ended(member, outcome, self.clock() - began)
+        return result
+
+
+def _meaning(error: SpecFuseError) -> tuple[Failed | Refused | Busy | Late, Outcome]:
+    """What a member's error means for the query, and how its call ended."""
+    detail = f"{error.reason}: {error.message}"
+    match error:
+        case DeadlineExceeded():
+            return Late(), "late"
+        case Overloaded():
+            return Busy(), "overloaded"
+        case InvalidArgument():
+            return Refused(detail, outgrown=isinstance(error, ContextTooLong)), "rejected"
+        case _:
+            return Failed(detail), "failed"
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

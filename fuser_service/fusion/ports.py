@@ -1,0 +1,82 @@
+"""What the fusion needs of the world: members to ask, and an observer to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from fuser_service.core.commit import AvoidedBecause
+from fuser_service.core.types import (
+    Candidate,
+    Context,
+    Departure,
+    MemberName,
+    Proposal,
+    Sampling,
+    Score,
+)
+from specfuse.deadline import Deadline
+
+Rpc = Literal["propose", "score"]
+Outcome = Literal["ok", "failed", "rejected", "overloaded", "late", "cancelled"]
+"""How a call to a member ended. `rejected`: the member finds the request itself wrong."""
+Phase = Literal["propose", "score", "total"]
+
+
+class Member(Protocol):
+    """One model of an ensemble, wherever and in however many replicas it runs.
+
+    Both calls raise only `specfuse.errors.SpecFuseError`s (and let cancellation through).
+    """
+
+    @property
+    def name(self) -> MemberName:
+        """Its name in the ensemble."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether some replica is thought to be able to answer."""
+
+    async def propose(
+        self,
+        context: Context,
+        *,
+        max_tokens: int,
+        sampling: Sampling,
+        stop: Sequence[str],
+        deadline: Deadline,
+    ) -> Proposal:
+        """The member's next segment, at most `max_tokens` of its own tokens."""
+
+    async def score(
+        self, context: Context, candidates: Sequence[Candidate], *, deadline: Deadline
+    ) -> tuple[Score, ...]:
+        """The member's score of each candidate, in order."""
+
+
+class FusionObserver(Protocol):
+    """Told what happens in a query. Called on the event loop; must be fast and must not raise."""
+
+    def call_ended(self, member: MemberName, rpc: Rpc, outcome: Outcome, seconds: float) -> None:
+        """A call to a member ended."""
+
+    def calls_avoided(self, member: MemberName, because: AvoidedBecause, calls: int) -> None:
+        """A round needed `calls` calls fewer of a member than the full two."""
+
+    def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
+        """A phase of a round, or the whole round, ended."""
+
+    def straggler_waited(self, seconds: float) -> None:
+        """Beyond the quorum's answer, a round waited this long for late members."""
+
+    def segment_won(self, member: MemberName) -> None:
+        """A member's proposal was committed."""
+
+    def tokens_discarded(self, member: MemberName, tokens: int) -> None:
+        """A member drafted tokens that were not committed."""
+
+    def member_left(self, departure: Departure) -> None:
+        """A member left a query."""
+
+    def active_members(self, ensemble: str, members: int) -> None:
+        """A round began with so many members."""

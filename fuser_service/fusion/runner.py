@@ -1,0 +1,242 @@
+"""Performs what the core decides: asks members, in time and at the same time, and reports."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
+
+from fuser_service.core import rounds
+from fuser_service.core.commit import Commit
+from fuser_service.core.rounds import Transition
+from fuser_service.core.state import QueryState
+from fuser_service.core.steps import Finish, LoseQuorum, Propose, Result, Verify
+from fuser_service.core.types import Context, MemberName, Proposal, Sampling, Score
+from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
+from fuser_service.fusion.gather import Gathering, Patience
+from fuser_service.fusion.ports import FusionObserver, Member, Outcome, Phase, Rpc
+from fuser_service.fusion.query import Query
+from specfuse.deadline import Deadline
+from specfuse.errors import DeadlineExceeded, InvalidArgument, QuorumLost, SpecFuseError
+
+Answer = TypeVar("Answer")
+
+SEED_STRIDE = 0x9E3779B97F4A7C15
+"""From one round's seed to the next: odd and large, so that neighbouring queries share none."""
+
+TIMER_SLACK_SECONDS = 0.02
+"""A member's timer may run out this much before the deadline that it was set for."""
+
+
+class Fusion:
+    """Runs queries over members. One object serves any number of queries at a time."""
+
+    def __init__(
+        self,
+        members: Mapping[MemberName, Member],
+        observer: FusionObserver,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._members = members
+        self._observer = observer
+        self._clock = clock
+
+    def run(self, query: Query, deadline: Deadline) -> AsyncGenerator[Event, None]:
+        """Answers the query, an event at a time.
+
+        Every member of `query.rules.members` must be among the fusion's members. Cancelling the
+        task that iterates cancels the calls in flight at once; between events there are none.
+
+        Raises:
+            QuorumLost: fewer members than the quorum are left; carries what was committed.
+            InvalidArgument: so few are left only because they find the request itself wrong.
+            DeadlineExceeded: the deadline passed before the answer was complete.
+        """
+        return _Run(self._members, self._observer, self._clock, query, deadline).events()
+
+
+@dataclass(slots=True)
+class _RoundClock:
+    """Times a round: when it began, by when its calls must end, and the seconds its phases took."""
+
+    number: int
+    began: float
+    deadline: Deadline
+    seconds: dict[Phase, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One query being answered. Whatever is counted is counted here, once."""
+
+    members: Mapping[MemberName, Member]
+    observer: FusionObserver
+    clock: Callable[[], float]
+    query: Query
+    deadline: Deadline
+    current: _RoundClock | None = None
+    commits: int = 0
+    discarded: int = 0
+    made: Counter[Rpc] = field(default_factory=Counter)
+    avoided: Counter[Rpc] = field(default_factory=Counter)
+    errors: dict[MemberName, SpecFuseError] = field(default_factory=dict)
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """The query's events. No call is in flight while one is handed over."""
+        query = self.query
+        began = self.clock()
+        yield Started(query.ensemble, query.rules.members, query.session_id)
+        transition = rounds.start(query.rules, query.committed_segments, query.committed_tokens)
+        while not isinstance(step := transition.step, Finish):
+            if isinstance(step, LoseQuorum) or self.deadline.passed:
+                raise self._giving_up(transition.state)
+            clock = self._round_clock(transition.state)
+            transition = await self._perform(transition.state, step, clock)
+            if transition.commit:
+                yield self._committed(transition.commit, clock)
+        yield self._finished(transition.state, step, self.clock() - began)
+
+    async def _perform(
+        self, state: QueryState, step: Propose | Verify, clock: _RoundClock
+    ) -> Transition:
+        if isinstance(step, Propose):
+            proposals = await self._proposals(state, step, clock)
+            after = rounds.proposed(state, step, proposals)
+        else:
+            scores = await self._scores(state, step, clock)
+            after = rounds.scored(state, step, scores)
+        for departure in after.state.departures[len(state.departures) :]:
+            self.observer.member_left(departure)
+        return after
+
+    async def _proposals(
+        self, state: QueryState, step: Propose, clock: _RoundClock
+    ) -> dict[MemberName, Result[Proposal]]:
+        calls = {
+            member: partial(
+                self.members[member].propose,
+                self._context(state),
+                max_tokens=step.max_tokens,
+                sampling=self._sampling(state),
+                stop=self.query.rules.stop,
+                deadline=clock.deadline,
+            )
+            for member in step.members
+        }
+        return await self._gather("propose", calls, step.required, clock)
+
+    async def _scores(
+        self, state: QueryState, step: Verify, clock: _RoundClock
+    ) -> dict[MemberName, Result[tuple[Score, ...]]]:
+        calls = {
+            member: partial(
+                self.members[member].score,
+                self._context(state),
+                candidates,
+                deadline=clock.deadline,
+            )
+            for member, candidates in step.assignments.items()
+        }
+        return await self._gather("score", calls, step.required, clock)
+
+    async def _gather(
+        self,
+        rpc: Rpc,
+        calls: Mapping[MemberName, Callable[[], Awaitable[Answer]]],
+        required: int,
+        clock: _RoundClock,
+    ) -> dict[MemberName, Result[Answer]]:
+        def ended(member: MemberName, outcome: Outcome, seconds: float) -> None:
+            self.observer.call_ended(member, rpc, outcome, seconds)
+
+        began = self.clock()
+        self.made[rpc] += len(calls)
+        gathering = Gathering(calls, ended, self.clock)
+        grace = self.query.timings.straggler_grace_seconds
+        results = await gathering.run(Patience(required, grace, clock.deadline))
+        # The last word of every member: what it did not repeat does not stand any more.
+        self.errors = {m: error for m, error in self.errors.items() if m not in calls}
+        self.errors |= gathering.errors
+        if gathering.straggled_seconds is not None:
+            self.observer.straggler_waited(gathering.straggled_seconds)
+        clock.seconds[rpc] = clock.seconds.get(rpc, 0.0) + self.clock() - began
+        return results
+
+    def _context(self, state: QueryState) -> Context:
+        return Context(self.query.prompt, state.committed, self.query.session_id)
+
+    def _sampling(self, state: QueryState) -> Sampling:
+        """The query's sampling, with a seed of the round's own.
+
+        Every call is complete in itself, so the same seed would make the same draws for every
+        segment. It follows from the committed segments: a resumed answer goes on as it would have.
+        """
+        sampling = self.query.sampling
+        seed = sampling.seed + SEED_STRIDE * len(state.committed)
+        return replace(sampling, seed=seed % 2**64)
+
+    def _round_clock(self, state: QueryState) -> _RoundClock:
+        number = state.round.number
+        if self.current is None or self.current.number != number:
+            timeout = self.query.timings.round_timeout_seconds
+            self.current = _RoundClock(number, self.clock(), self.deadline.within(timeout))
+            self.observer.active_members(self.query.ensemble, len(state.active))
+        return self.current
+
+    def _committed(self, commit: Commit, clock: _RoundClock) -> RoundCommitted:
+        """Tells the observer of a committed round, and is what the caller is told."""
+        seconds = clock.seconds | {"total": self.clock() - clock.began}
+        for phase, duration in seconds.items():
+            self.observer.phase_ended(self.query.ensemble, phase, duration)
+        for avoided in commit.avoided:
+            self.avoided["propose"] += avoided.propose
+            self.avoided["score"] += avoided.score
+            calls = avoided.propose + avoided.score
+            self.observer.calls_avoided(avoided.member, avoided.because, calls)
+        for member, tokens in commit.discarded.items():
+            self.observer.tokens_discarded(member, tokens)
+            self.discarded += tokens
+        self.observer.segment_won(commit.round.winner)
+        self.commits += 1
+        return RoundCommitted(
+            commit.round,
+            propose_seconds=seconds["propose"],
+            score_seconds=seconds.get("score", 0.0),
+            total_seconds=seconds["total"],
+        )
+
+    def _finished(self, state: QueryState, step: Finish, seconds: float) -> Finished:
+        return Finished(
+            reason=step.reason,
+            text=step.text,
+            rounds=self.commits,
+            output_tokens=state.committed_tokens - self.query.committed_tokens,
+            propose_made=self.made["propose"],
+            propose_avoided=self.avoided["propose"],
+            score_made=self.made["score"],
+            score_avoided=self.avoided["score"],
+            lost=state.lost,
+            total_seconds=seconds,
+            discarded_tokens=self.discarded,
+        )
+
+    def _giving_up(self, state: QueryState) -> SpecFuseError:
+        """Why the query cannot go on, once the deadline passed or too few members are left."""
+        if self.deadline.remaining < TIMER_SLACK_SECONDS:
+            return DeadlineExceeded(f"the deadline passed after {self.commits} rounds")
+        wrong = [error for error in self.errors.values() if isinstance(error, InvalidArgument)]
+        if wrong and len(wrong) == len(state.lost) and not state.round.absent:
+            return wrong[0]
+        details = {departure.member: departure.detail for departure in state.lost}
+        for member in state.round.absent & self.errors.keys():
+            error = self.errors[member]
+            details.setdefault(member, f"{error.reason}: {error.message}")
+        why = "; ".join(f"{member}: {detail}" for member, detail in details.items())
+        return QuorumLost(
+            f"fewer than {state.rules.quorum} members answered" + (f" ({why})" if why else ""),
+            committed_segments=state.committed,
+            committed_tokens=state.committed_tokens,
+        )

@@ -1,0 +1,1 @@
+"""`endpoints`: a member's replicas, listed in the settings for good."""

@@ -1,0 +1,20 @@
+"""Where a member's replicas are, now and from now on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+Endpoint = str
+"""`host:port` of one replica of a member."""
+
+
+class Discovery(Protocol):
+    """Knows a member's replicas. Whether they answer is not its business."""
+
+    def watch(self) -> AsyncIterator[tuple[Endpoint, ...]]:
+        """Yields all endpoints at once, then all of them again after each change.
+
+        Ends if nothing can change any more. Does not raise: a source that cannot be reached means
+        no news.
+        """

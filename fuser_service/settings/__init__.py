@@ -1,0 +1,1 @@
+"""What a fuser service is told at its start."""

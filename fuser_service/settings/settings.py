@@ -1,0 +1,268 @@
+"""What a fuser service is told at its start: one YAML file, one frozen object.
+
+    listen: 0.0.0.0:50050
+    metrics_listen: 0.0.0.0:9090
+    members:
+      llama:
+        endpoints: [llama-0:50051, llama-1:50051]
+      qwen:
+        endpoints: [qwen-0:50051]
+    ensembles:
+      assistant:
+        members: [llama, qwen]
+        exit: {tau0: 0.25}
+
+Everything not said has a default, and `Settings.model_json_schema()` describes every key. An
+unknown key, a value out of range and a contradiction are each reported with line and remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import Field, model_validator
+
+from fuser_service.core.rules import (
+    ExitKind,
+    ExitRules,
+    Rules,
+    SelfJudgement,
+    Statistic,
+    Weighting,
+)
+from fuser_service.fusion.query import Timings
+from fuser_service.mesh.discovery.registry import Discoveries
+from fuser_service.settings.presets import Preset, completed
+from specfuse.config import settings_file
+from specfuse.config.settings_file import Contradictions, Key, Problem
+from specfuse.config.types import Address, Count, Flag, Name, Seconds, Section, ServerTls
+
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+_EXIT: Final = ExitRules()
+_RULES: Final = Rules(members=(), max_tokens=1)
+_TIMINGS: Final = Timings()
+"""What governs a query where nothing is said: core and fusion know, and are not repeated here."""
+
+
+class MemberTls(Section):
+    """How a member's replicas are recognised, and what they are shown."""
+
+    ca: Path | None = None
+    """PEM file of the authorities behind the replicas' certificates. Absent: the public ones."""
+    certificate: Path | None = None
+    """PEM file of the certificate chain shown to replicas that ask for one. Needs `key`."""
+    key: Path | None = None
+    """PEM file of its private key. Needs `certificate`."""
+    server_name: str = ""
+    """The name in the replicas' certificates, where that is not the host of the endpoint."""
+
+
+class Member(Discoveries):
+    """A model and where its replicas listen: one of the ways to find them, and how to call them."""
+
+    tls: MemberTls | None = None
+    """Absent means plain text: for loopback, or a mesh that encrypts by itself."""
+
+
+class Limits(Section):
+    """What one process takes on. Beyond them a request is refused at once."""
+
+    requests_in_flight: Count = 64
+    """Most queries answered at the same time; further ones get RESOURCE_EXHAUSTED."""
+    prompt_bytes: Count = 1_048_576
+    """Most UTF-8 bytes of a prompt, all messages together."""
+    committed_segments: Annotated[int, Field(strict=True, ge=1, le=4096)] = _RULES.max_segments
+    """An answer ends with so many segments. A resumed query must bring fewer."""
+    committed_bytes: Count = _RULES.max_bytes
+    """An answer ends once it has so many UTF-8 bytes. A resumed query must bring fewer."""
+
+
+class Sampling(Section):
+    """How members draw their tokens when a request does not say."""
+
+    temperature: Annotated[float, Field(strict=True, ge=0, le=2)] = 0.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
+    """Nucleus mass; 1 cuts nothing off."""
+    top_k: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
+    """Keep this many most probable tokens; 0 keeps all."""
+
+
+class Exit(Section):
+    """When members leave a query early, and come back."""
+
+    policy: ExitKind = _EXIT.kind
+    """`entropy_softmax`: members that keep losing leave. `none`: nobody leaves."""
+    tau0: Positive = _EXIT.tau0
+    """Temperature of the softmax over cumulative quality. Lower makes losers leave sooner.
+
+    The default was measured (docs/results/exit-tuning.md) with recall. Without, raise it: whoever
+    leaves then is gone, and 0.02 sends away whom the next part of an answer needs.
+    """
+    alpha: Annotated[float, Field(strict=True, gt=0, le=1)] = _EXIT.alpha
+    """A member leaves when its share is below alpha / (active members)."""
+    min_rounds: Annotated[int, Field(strict=True, ge=0)] = _EXIT.min_rounds
+    """Nobody leaves before so many rounds are committed."""
+    min_models: Count = _EXIT.min_models
+    """Nobody leaves when only so many members are active."""
+    recall: Flag = _EXIT.recall
+    """Whether members that left come back when the others become unsure."""
+    recall_ratio: Annotated[float, Field(strict=True, gt=0, le=1)] = _EXIT.recall_ratio
+    """Unsure: below this share of the mean confidence of the query's earlier rounds."""
+
+
+class Ensemble(Section):
+    """Members that answer together, and by which rules."""
+
+    members: Annotated[tuple[Name, ...], Field(min_length=1, max_length=64)]
+    """Names from `members` above. Their order breaks ties and nothing else."""
+    preset: Preset = Preset.DEFAULT
+    """Whose values count where this ensemble says nothing: ours, or a published method's."""
+    segment_tokens: Count = _RULES.segment_tokens
+    """Most tokens a member drafts a round, unless the request says otherwise."""
+    segment_tokens_limit: Annotated[int, Field(strict=True, ge=1, le=512)] = 64
+    """Most that a request may ask for."""
+    max_tokens: Count = 512
+    """Most tokens of an answer, unless the request says otherwise."""
+    max_tokens_limit: Annotated[int, Field(strict=True, ge=1, le=32_768)] = 4096
+    """Most that a request may ask for."""
+    sampling: Sampling = Sampling()
+    """How members draw their tokens, unless the request says otherwise."""
+    statistic: Statistic = _RULES.statistic
+    """What stands for a verifier's opinion: `geometric`, `mean_probability` or `per_byte`."""
+    weighting: Weighting = _RULES.weighting
+    """Verifiers' weights: `uniform` (SpecFuse), or `hedge`, which rewards winners (SpecEM)."""
+    eta: Positive = _RULES.eta
+    """Learning rate of `hedge`."""
+    self_judgement: SelfJudgement = _RULES.self_judgement
+    """Whether a member's score of its own candidate counts: `include` or `drop`."""
+    fast_finish: Flag = _RULES.fast_finish
+    """Whether a candidate that ends the answer is taken without scoring."""
+    exit: Exit = Exit()
+    """When members leave a query early, and come back."""
+    quorum: Count = _RULES.quorum
+    """Fewest members that must answer a round. With fewer left, the query ends in UNAVAILABLE."""
+    straggler_grace_seconds: Seconds = _TIMINGS.straggler_grace_seconds
+    """How long a round waits for the others once the quorum has answered."""
+    max_misses: Count = _RULES.max_misses
+    """Rounds a member may be late before it leaves the query."""
+    round_timeout_seconds: Seconds = _TIMINGS.round_timeout_seconds
+    """Most time for one phase of a round, proposing or scoring."""
+    request_timeout_seconds: Seconds = 600.0
+    """Most time for an answer. The caller's own deadline counts if it is earlier."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upon_its_preset(cls, document: Any) -> Any:  # noqa: ANN401 (whatever the file holds)
+        return completed(document) if isinstance(document, dict) else document
+
+
+class Settings(Section):
+    """Everything a fuser service is told."""
+
+    listen: Address = "127.0.0.1:50050"
+    """`host:port` of the gRPC service. Port 0 takes a free one."""
+    metrics_listen: Address = "127.0.0.1:9090"
+    """`host:port` of the Prometheus endpoint, `/metrics` over HTTP. Port 0 takes a free one."""
+    tls: ServerTls | None = None
+    """Absent means plain text."""
+    limits: Limits = Limits()
+    """What one process takes on."""
+    teams: tuple[Name, ...] = ()
+    """Values of the `x-specfuse-team` request header that are counted apart; others are `other`."""
+    drain_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 30.0
+    """How long answers in flight may take to finish at shutdown."""
+    members: Annotated[dict[Name, Member], Field(min_length=1)]
+    """The models, by name."""
+    ensembles: Annotated[dict[Name, Ensemble], Field(min_length=1)]
+    """What can be asked, by name."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        problems = tuple(_contradictions(self))
+        if problems:
+            raise Contradictions(problems)
+        return self
+
+    @classmethod
+    def read(cls, path: Path, overrides: Mapping[str, object] | None = None) -> Self:
+        """The settings in the YAML file at `path`; `overrides` replace its top-level keys.
+
+        Raises:
+            Misconfigured: the file cannot be read, or its content is wrong.
+        """
+        return settings_file.read(path, cls, overrides)
+
+    @classmethod
+    def parse(cls, text: str, *, source: str) -> Self:
+        """The settings that the YAML document `text` holds; `source` names it in errors.
+
+        Raises:
+            Misconfigured: the content is wrong.
+        """
+        return settings_file.parse(text, cls, source=source)
+
+
+def _contradictions(settings: Settings) -> Iterator[Problem]:
+    """Values that are right one by one and wrong together."""
+    for name, member in settings.members.items():
+        yield from _member_contradictions(name, member)
+    for name, ensemble in settings.ensembles.items():
+        for problem in (
+            *_membership(ensemble, settings.members),
+            *_defaults_above_limits(ensemble),
+            *_exit_contradictions(ensemble.exit),
+        ):
+            yield Problem(("ensembles", name, *problem.key), problem.text)
+
+
+def _member_contradictions(name: str, member: Member) -> Iterator[Problem]:
+    for problem in member.contradictions():
+        yield Problem(("members", name, *problem.key), problem.text)
+    if member.tls and (member.tls.certificate is None) != (member.tls.key is None):
+        yield Problem(
+            ("members", name, "tls"), "certificate and key go together; give both or neither"
+        )
+
+
+def _membership(ensemble: Ensemble, known: Mapping[str, Member]) -> Iterator[Problem]:
+    for position, member in enumerate(ensemble.members):
+        if member not in known:
+            text = f"there is no member {member}; members: {', '.join(known)}"
+            yield Problem(("members", position), text)
+    for position in _repeated(ensemble.members):
+        yield Problem(("members", position), f"{ensemble.members[position]} is listed twice")
+    size = len(ensemble.members)
+    asked: tuple[tuple[Key, int], ...] = (
+        (("quorum",), ensemble.quorum),
+        (("exit", "min_models"), ensemble.exit.min_models),
+    )
+    for key, value in asked:
+        if value > size:
+            yield Problem(key, f"{value} is more than the ensemble's members; use 1 to {size}")
+
+
+def _defaults_above_limits(ensemble: Ensemble) -> Iterator[Problem]:
+    for key, value, limit in (
+        ("segment_tokens", ensemble.segment_tokens, ensemble.segment_tokens_limit),
+        ("max_tokens", ensemble.max_tokens, ensemble.max_tokens_limit),
+    ):
+        if value > limit:
+            yield Problem(
+                (key,), f"{value} is above {key}_limit, {limit}; lower it or raise the limit"
+            )
+
+
+def _exit_contradictions(exit_: Exit) -> Iterator[Problem]:
+    if exit_.policy is ExitKind.NONE and exit_.recall and "recall" in exit_.model_fields_set:
+        yield Problem(
+            ("exit", "recall"), "contradicts policy none, under which nobody leaves; drop it"
+        )
+
+
+def _repeated(values: tuple[str, ...]) -> list[int]:
+    """Positions of the values that occurred before."""
+    return [position for position, value in enumerate(values) if value in values[:position]]

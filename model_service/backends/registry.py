@@ -1,0 +1,85 @@
+"""Every backend there is. A new one is a folder beside this file and a field of `Backends`.
+
+The field is named like the folder and has the type of its section of the settings, a
+`BackendSection`. In the folder there are
+
+    settings.py   the section
+    backend.py    `async open_backend(section, host)`, which returns a `Backend`; imported when used
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import import_module
+from typing import Annotated, Final, get_args
+
+from pydantic import AfterValidator, Field
+
+from model_service.backends.scripted.settings import ScriptedSection
+from model_service.backends.section import BackendSection
+from model_service.backends.torch.settings import TorchSection
+from model_service.ports import Backend, BackendHost
+from specfuse.config.types import Section
+from specfuse.errors import Misconfigured
+
+
+class Backends(Section):
+    """A section for every backend, of which a model's settings have one."""
+
+    torch: TorchSection | None = None
+    """For `backend: torch`, which runs a Hugging Face causal language model in this process."""
+    scripted: ScriptedSection | None = None
+    """For `backend: scripted`: no model, answers from a script, to test everything around it."""
+
+    def section(self, backend: str) -> BackendSection | None:
+        """The section of a backend, if there is one."""
+        section: BackendSection | None = getattr(self, backend)
+        return section
+
+
+BACKENDS: Final = tuple(Backends.model_fields)
+"""Their names."""
+
+_SECTIONS: Final[dict[str, type[BackendSection]]] = {
+    name: get_args(field.annotation)[0] for name, field in Backends.model_fields.items()
+}
+
+
+def _known(name: str) -> str:
+    if name not in BACKENDS:
+        *others, last = (repr(one) for one in BACKENDS)
+        raise ValueError(f"must be {', '.join(others)} or {last}")
+    return name
+
+
+BackendName = Annotated[
+    str, AfterValidator(_known), Field(json_schema_extra={"enum": list(BACKENDS)})
+]
+
+
+async def open_backend(name: str, section: BackendSection, host: BackendHost) -> Backend:
+    """Opens a backend: its model is loaded, or its server answers.
+
+    Raises:
+        Misconfigured: what it needs is not installed, or the section asks for what cannot be.
+    """
+    try:
+        module = await asyncio.to_thread(import_module, f"{__package__}.{name}.backend")
+    except ImportError as error:
+        raise Misconfigured(
+            f"backend: {name} needs what is not installed ({error.name}); "
+            f'pip install "specfuse[services,{section.extra}]"'
+        ) from error
+    backend: Backend = await module.open_backend(section, host)
+    return backend
+
+
+def section_type(name: str) -> type[BackendSection]:
+    """The section of the backend of this name."""
+    return _SECTIONS[name]
+
+
+def extra_for(package: str) -> str:
+    """The extra that installs a package: a backend's, or else the services' own."""
+    extras = (section.extra for section in _SECTIONS.values() if package in section.packages)
+    return next(extras, BackendSection.extra)

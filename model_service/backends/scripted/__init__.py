@@ -1,0 +1,1 @@
+"""A backend without a model: it says what its script says."""

@@ -1,0 +1,223 @@
+"""A model's tokenizer as segments need it: text in, ids that only ever grow; ids in, exact text.
+
+Context. The ids of a context are those of its prompt, then of each committed segment on its own.
+So they are append-only, and a function of the context alone. A segment's ids add exactly its text:
+the space that many tokenizers put before whatever stands first is left out.
+
+    prompt                   "<|user|>Hi<|assistant|>"  the chat template's text, tokenized whole
+    segments "It is", " 42"  [▁It ▁is] [▁42]            no special tokens, no space of their own
+
+One space is not text: where the tokenizer itself puts one between a special token and the text
+after it, the answer's first word begins with a marker that stands for nothing. It is neither shown
+in the answer nor expected of it.
+
+Special tokens. Text that comes from a request never becomes a special token, whatever it spells:
+not in a raw prompt, not in a message, not in a segment. Only the chat template's own text does.
+(Added tokens that the tokenizer does not declare special, such as runs of spaces, are text.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+from jinja2.exceptions import TemplateError
+
+from model_service.backends.text.detokenizer import Detokenizer
+from model_service.backends.text.drafts import Draft
+from model_service.backends.text.encoders import Encoders, TokenIds
+from model_service.core.types import Context, Message
+from specfuse.errors import InvalidArgument, Misconfigured
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+Prompt = tuple[Message, ...] | str
+
+_PROMPTS_KEPT = 64
+_SEGMENTS_KEPT = 4096
+_PRIVATE_USE = range(0xE000, 0xF900)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A tokenized prompt.
+
+    `opens_marked` says that a space at the beginning of what follows stands for nothing.
+    """
+
+    ids: TokenIds
+    opens_marked: bool
+
+
+class SegmentTokenizer:
+    """Tokenizes prompts and segments, and spells drafts. Safe to share between threads."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, end_ids: Iterable[int] = ()) -> None:
+        """Wraps `tokenizer`.
+
+        Args:
+            tokenizer: a fast tokenizer (of the `tokenizers` library), with a chat template if
+                conversations are to be served.
+            end_ids: the ids that end an answer, beyond the tokenizer's own end token.
+
+        Raises:
+            Misconfigured: it is not fast, has no end token, or joins tokens in an unknown way.
+        """
+        if not getattr(tokenizer, "is_fast", False):
+            raise Misconfigured(
+                "the model has no fast tokenizer (tokenizer.json); convert it first"
+            )
+        self._tokenizer = tokenizer
+        own_end: int | None = tokenizer.eos_token_id
+        self.end_ids: TokenIds = tuple(
+            dict.fromkeys([*([] if own_end is None else [own_end]), *end_ids])
+        )
+        """The ids that end an answer. The first is the tokenizer's own, or else the model's."""
+        if not self.end_ids:
+            raise Misconfigured("the tokenizer has no end-of-sequence token; set its eos_token")
+        description = _description(tokenizer)
+        self.fingerprint: str = _digest(description, tokenizer.chat_template, self.end_ids)
+        """Digest of vocabulary, rules, chat template and end tokens. Replicas must agree on it."""
+        self._encoders = Encoders(description, self.end_ids, tokenizer.unk_token_id)
+        self._detokenizer = Detokenizer(description, self._encoders.id_to_token)
+        self._prompt = lru_cache(_PROMPTS_KEPT)(self._tokenized)
+        self._segment = lru_cache(_SEGMENTS_KEPT)(self._encoders.continuation)
+
+    def prompt_ids(self, prompt: Prompt) -> TokenIds:
+        """The ids of a prompt: a conversation by the chat template, raw text as it stands.
+
+        Raises:
+            InvalidArgument: there is no chat template, or it refuses the conversation.
+        """
+        return self._prompt(prompt).ids
+
+    def context_ids(self, context: Context) -> TokenIds:
+        """The ids of a context: its prompt's, then each committed segment's.
+
+        Raises:
+            InvalidArgument: like `prompt_ids`.
+        """
+        ids = list(self.prompt_ids(context.prompt))
+        before = ""
+        for segment in context.committed:
+            ids += self._ids_after(before, context.prompt, segment)
+            before = segment or before
+        return tuple(ids)
+
+    def segment_ids(self, text: str, context: Context) -> TokenIds:
+        """The ids by which `text` extends `context`. May be empty: some tokenizers drop whitespace.
+
+        Raises:
+            InvalidArgument: like `prompt_ids`.
+        """
+        return self._ids_after(_last_segment(context), context.prompt, text)
+
+    def draft(self, context: Context) -> Draft:
+        """An empty draft of the segment that follows `context`.
+
+        Raises:
+            InvalidArgument: like `prompt_ids`.
+        """
+        return Draft(
+            self.spell,
+            partial(self.segment_ids, context=context),
+            opens_marked=self.opens_marked(context),
+        )
+
+    def spell(self, token: int) -> bytes:
+        """The bytes, not always of whole characters, that a drafted token adds to the text."""
+        return self._detokenizer.spell(token)
+
+    def opens_marked(self, context: Context) -> bool:
+        """Whether a space at the beginning of what follows `context` stands for nothing.
+
+        So it is where the tokenizer itself would put one (at the start of an answer, after a
+        special token) and, for tokenizers that ignore leading spaces, after whitespace.
+        """
+        return self._marked_after(_last_segment(context), context.prompt)
+
+    def _marked_after(self, segment: str, prompt: Prompt) -> bool:
+        if not segment:
+            return self._prompt(prompt).opens_marked
+        return self._encoders.ignores_spaces and segment[-1].isspace()
+
+    def _ids_after(self, segment: str, prompt: Prompt, text: str) -> TokenIds:
+        """The ids of `text` after a committed segment, or right after the prompt if it is empty."""
+        marked = bool(text) and self._marked_after(segment, prompt)
+        return self._segment(f" {text}" if marked else text)
+
+    def _tokenized(self, prompt: Prompt) -> _Prompt:
+        if isinstance(prompt, str):
+            text, ids = prompt, self._encoders.raw(prompt)
+        else:
+            text, literals = self._rendered(prompt)
+            ids = self._encoders.rendered(text, literals)
+        if not ids:
+            raise InvalidArgument(
+                "context", "the prompt holds nothing that the model has tokens for"
+            )
+        after_space = self._encoders.ignores_spaces and text[-1:].isspace()
+        return _Prompt(ids, after_space or self._encoders.marks_after(ids[-1]))
+
+    def _rendered(self, messages: tuple[Message, ...]) -> tuple[str, dict[str, str]]:
+        """The template's text, and the special tokens' strings that stand-ins in it represent."""
+        stand_ins = self._stand_ins([message.content for message in messages])
+        guarded = [
+            {"role": m.role.value, "content": _replaced(m.content, stand_ins)} for m in messages
+        ]
+        return self._apply_template(guarded), {char: spelt for spelt, char in stand_ins.items()}
+
+    def _stand_ins(self, contents: list[str]) -> dict[str, str]:
+        """A character that occurs in none of `contents` for each special token spelt in them."""
+        spelt = set().union(*map(self._encoders.specials_in, contents))
+        used = set().union(*contents)
+        unused = (chr(code) for code in _PRIVATE_USE if chr(code) not in used)
+        stand_ins = dict(zip(sorted(spelt, key=len, reverse=True), unused, strict=False))
+        if len(stand_ins) < len(spelt):
+            raise InvalidArgument(
+                "context.conversation", f"spells {len(spelt)} special tokens; spell fewer"
+            )
+        return stand_ins
+
+    def _apply_template(self, conversation: list[dict[str, str]]) -> str:
+        if not self._tokenizer.chat_template:
+            raise InvalidArgument(
+                "context.conversation", "the model has no chat template; send a raw_prompt instead"
+            )
+        try:
+            text = self._tokenizer.apply_chat_template(
+                conversation, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            raise InvalidArgument(
+                "context.conversation", f"the model's chat template refuses it: {error}"
+            ) from error
+        return str(text)
+
+
+def _description(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """The tokenizer's JSON, without how it pads and truncates."""
+    description: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    return description | {"padding": None, "truncation": None}
+
+
+def _last_segment(context: Context) -> str:
+    """The last committed segment that is not empty, or an empty string."""
+    return next((segment for segment in reversed(context.committed) if segment), "")
+
+
+def _replaced(text: str, replacements: dict[str, str]) -> str:
+    """`text` with every key replaced by its value, the longest key first."""
+    for old, new in replacements.items():
+        text = text.replace(old, new)
+    return text
+
+
+def _digest(description: dict[str, Any], chat_template: object, end_ids: TokenIds) -> str:
+    identity = json.dumps([description, chat_template, end_ids], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]

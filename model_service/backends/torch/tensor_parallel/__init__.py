@@ -1,0 +1,1 @@
+"""A model split over processes: `mirror` repeats what rank 0 does, `ranks` are the processes."""

@@ -1,0 +1,1 @@
+"""`specfuse eval`: the command line of `specfuse.eval`."""

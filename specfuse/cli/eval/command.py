@@ -1,0 +1,145 @@
+"""Does fusing pay? The command `specfuse eval` and its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specfuse.cli.connection import TlsCa, TlsCert, TlsKey, tls_of
+from specfuse.errors import InvalidArgument
+
+_ABLATION_DIRECTORY = Path("docs/results")
+_WHOM, _HOW, _RESULTS = "Who is asked", "What and how", "Results"
+
+
+def evaluate(  # noqa: PLR0913 (an option each)
+    *,
+    suite: Annotated[
+        str,
+        typer.Option(
+            metavar="compound|FILE",
+            help='Generated questions of the demo, or a file with {"prompt", "answer"} on a line.',
+            rich_help_panel=_HOW,
+        ),
+    ] = "compound",
+    match: Annotated[
+        str,
+        typer.Option(
+            metavar="exact|contains",
+            help="When an answer to a file is right.",
+            rich_help_panel=_HOW,
+        ),
+    ] = "exact",
+    questions: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many: 100 of compound, a file's all.", rich_help_panel=_HOW),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Chooses the generated questions.", rich_help_panel=_HOW)
+    ] = 0,
+    concurrency: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="Questions under way at a time.", rich_help_panel=_HOW),
+    ] = 8,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of an answer.", rich_help_panel=_HOW)
+    ] = None,
+    address: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The fuser of a running mesh. Without it a mesh is started.",
+            rich_help_panel=_WHOM,
+        ),
+    ] = "",
+    mesh: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Start the models of this mesh file instead of the demo's.",
+            rich_help_panel=_WHOM,
+        ),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compare only these: configurations, or a running mesh's ensembles. "
+            "May be given several times.",
+            rich_help_panel=_WHOM,
+        ),
+    ] = None,
+    member: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=HOST:PORT",
+            help="A model service of a running mesh, to score whole responses. "
+            "Give one for each member.",
+            rich_help_panel=_WHOM,
+        ),
+    ] = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    ablate: Annotated[
+        bool,
+        typer.Option(
+            "--ablate",
+            help="Vary each choice of the default instead; the table and charts go to "
+            f"{_ABLATION_DIRECTORY} unless --plot says otherwise.",
+            rich_help_panel=_WHOM,
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append every answer here, and go on from what is there already.",
+            rich_help_panel=_RESULTS,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_RESULTS)
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write charts here, and the tables in Markdown.",
+            rich_help_panel=_RESULTS,
+        ),
+    ] = None,
+) -> int:
+    """Measure quality, calls and time: members alone, the best whole response, and fused.
+
+    Example: [bold]specfuse eval --questions 200 --out results.jsonl --plot charts[/bold]
+    """
+    # Late: what evaluates is heavy, and the other commands do without it.
+    from specfuse.cli.eval import meshes  # noqa: PLC0415
+    from specfuse.cli.eval.options import Options, addresses_of, suite_of  # noqa: PLC0415
+    from specfuse.cli.eval.results import check_charts  # noqa: PLC0415
+
+    if address and (mesh or ablate):
+        raise InvalidArgument("--address", "excludes --mesh and --ablate, which start a mesh")
+    if member and not address:
+        raise InvalidArgument("--member", "a started mesh knows its members; drop it")
+    tls = tls_of(tls_ca, tls_cert, tls_key)
+    if tls and not address:
+        raise InvalidArgument("--address", "is missing; a started mesh speaks no TLS")
+    options = Options(
+        suite=suite_of(suite, match, questions, seed),
+        seed=seed,
+        concurrency=concurrency,
+        max_tokens=max_tokens,
+        configurations=tuple(config or ()),
+        ablate=ablate,
+        out=out,
+        as_json=as_json,
+        plot=plot or (_ABLATION_DIRECTORY if ablate else None),
+    )
+    check_charts(options.plot)
+    if address:
+        return meshes.over_running(address, addresses_of(member or ()), tls, options)
+    return meshes.over_own(mesh, options)

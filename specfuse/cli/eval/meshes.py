@@ -1,0 +1,130 @@
+"""Whom `specfuse eval` asks: a mesh of its own, or one that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+import yaml
+
+from specfuse.cli.eval.options import Options
+from specfuse.cli.eval.session import Session, carried_out
+from specfuse.cli.mesh_run import Interrupted
+from specfuse.cli.up import DEMO_MESH, MeshOptions, with_mesh
+from specfuse.client import ClientTls
+from specfuse.errors import InvalidArgument
+from specfuse.eval.asking import Mesh
+from specfuse.eval.configurations import PRESETS, Configuration, ablations
+from specfuse.eval.evaluation import Plan
+from specfuse.eval.meshes import fingerprints, located, mesh_for
+from specfuse.localmesh.mesh import MeshAddresses
+
+
+def over_own(file: Path | None, options: Options) -> int:
+    """Asks the models of a mesh file, None the demo's, each way that is to be compared.
+
+    Returns the exit code.
+    """
+    file = file or DEMO_MESH
+    chosen = _chosen(ablations() if options.ablate else PRESETS, options.configurations)
+    document = mesh_for(file, chosen)
+    plan = _plan(
+        options,
+        () if options.ablate else tuple(document["models"]),
+        [one.name for one in chosen],
+        fingerprints(document, options.max_tokens),
+    )
+
+    def run(session: Session) -> None:
+        if not session.due(plan):
+            return
+        with tempfile.TemporaryDirectory(prefix="specfuse-eval-") as directory:
+            generated = Path(directory) / "mesh.yaml"
+            movable = yaml.safe_dump(located(document, file.parent), sort_keys=False)
+            generated.write_text(movable, encoding="utf-8")
+
+            async def work(addresses: MeshAddresses) -> None:
+                verifiers = {name: at.address for name, at in addresses.models.items()}
+                async with Mesh(addresses.fuser.address, verifiers) as mesh:
+                    await session.ask(mesh, plan)
+
+            try:
+                with_mesh(MeshOptions(generated), work)
+            except Interrupted:
+                raise KeyboardInterrupt from None
+
+    return carried_out(options, run)
+
+
+def _chosen(known: Iterable[Configuration], names: tuple[str, ...]) -> tuple[Configuration, ...]:
+    """The configurations of these names, or all if there are none."""
+    by_name = {one.name: one for one in known}
+    for name in names:
+        if name not in by_name:
+            problem = f"there is no {name!r}; there are {', '.join(by_name)}"
+            raise InvalidArgument("--config", problem)
+    return tuple(by_name[name] for name in names or by_name)
+
+
+def over_running(
+    address: str, verifiers: Mapping[str, str], tls: ClientTls | None, options: Options
+) -> int:
+    """Asks the ensembles of the fuser at `address`. Returns the exit code."""
+
+    async def ask(session: Session) -> None:
+        async with Mesh(address, verifiers, tls) as mesh:
+            plan = running_plan(options, await mesh.ensembles(), mesh.verifiers)
+            if session.due(plan):
+                await session.ask(mesh, plan)
+
+    def run(session: Session) -> None:
+        asyncio.run(ask(session))
+
+    return carried_out(options, run)
+
+
+def running_plan(
+    options: Options, ensembles: Mapping[str, tuple[str, ...]], verifiers: Collection[str]
+) -> Plan:
+    """Ensembles of one member are singles; of the others all are compared, or those chosen.
+
+    Raises:
+        InvalidArgument: a chosen ensemble does not exist, or addresses of members are missing.
+    """
+    singles = {members[0]: name for name, members in ensembles.items() if len(members) == 1}
+    several = [name for name, members in ensembles.items() if len(members) > 1]
+    for name in options.configurations:
+        if name not in ensembles:
+            problem = f"there is no ensemble {name!r}; there are {', '.join(ensembles)}"
+            raise InvalidArgument("--config", problem)
+    if verifiers and set(verifiers) != set(singles):
+        raise InvalidArgument(
+            "--member",
+            "whole responses need an ensemble of each member alone, and its address: "
+            f"alone there are {', '.join(singles) or 'none'}",
+        )
+    fused = list(options.configurations) or several
+    # A fuser does not tell by which rules its ensembles answer, only who is in them.
+    settings = {name: f"{members} {options.max_tokens}" for name, members in ensembles.items()}
+    return _plan(options, tuple(singles.values()), fused, settings, best_response=bool(verifiers))
+
+
+def _plan(
+    options: Options,
+    singles: tuple[str, ...],
+    fused: list[str],
+    settings: Mapping[str, str],
+    *,
+    best_response: bool = True,
+) -> Plan:
+    return Plan(
+        suite=options.suite,
+        singles=singles,
+        best_response=best_response and bool(singles),
+        fused=tuple(fused),
+        settings=settings,
+        max_tokens=options.max_tokens,
+        concurrency=options.concurrency,
+    )

@@ -1,0 +1,64 @@
+"""What a launcher and the services it starts agree on: two options and one line.
+
+- `--die-with PID`: the service dies when that launcher does, however the launcher ends.
+- `--ready-fd FD`: once it serves, the service writes one line to this file descriptor, its
+  addresses, and closes it. Ports may so be free ones, and nobody has to guess or poll.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict, dataclass
+
+READY_FD_OPTION = "--ready-fd"
+DIE_WITH_OPTION = "--die-with"
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAddresses:
+    """Where a service listens, `host:port` each: its gRPC services and its Prometheus metrics."""
+
+    address: str
+    metrics_address: str
+
+    def to_line(self) -> bytes:
+        """This endpoint as the one line a service writes."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> ServiceAddresses:
+        """The endpoint in the line that a service wrote."""
+        fields = json.loads(line)
+        return cls(address=fields["address"], metrics_address=fields["metrics_address"])
+
+
+def announce(endpoint: ServiceAddresses, file_descriptor: int) -> None:
+    """Tells the launcher that the service serves, and where.
+
+    Raises:
+        OSError: the descriptor is not open for writing.
+    """
+    with os.fdopen(file_descriptor, "wb") as pipe:
+        pipe.write(endpoint.to_line())
+
+
+def die_with(parent: int) -> None:
+    """Has the kernel kill this process when the process `parent`, which started it, ends.
+
+    The kernel does it even if this process hangs or is stopped, and even if the launcher was killed
+    before it could do anything. Linux only; elsewhere only a launcher that ends in good order takes
+    its services with it.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:  # it ended before the kernel was told
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,8 @@
+"""Request metadata that our callers and services agree on beyond the contract's messages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TEAM_HEADER: Final = "x-specfuse-team"
+"""Says for whom a call is made; the fuser counts tokens by it."""

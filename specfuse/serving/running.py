@@ -1,0 +1,96 @@
+"""A service that runs: its doors, its metrics, and what must be closed after them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Self
+
+from prometheus_client import CollectorRegistry
+
+from specfuse.observability.metrics_endpoint import MetricsEndpoint
+from specfuse.serving.doors import Door
+from specfuse.serving.signals import run_until_signalled
+
+GRPC = "grpc"
+"""The door that every service has."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningService:
+    """A service that serves at its doors, by name."""
+
+    doors: Mapping[str, Door]
+    metrics: MetricsEndpoint
+    drain_seconds: float
+    _rest: AsyncExitStack
+
+    @classmethod
+    async def start(
+        cls,
+        doors: Mapping[str, Door],
+        metrics: MetricsEndpoint,
+        drain_seconds: float,
+        rest: AsyncExitStack,
+    ) -> Self:
+        """Opens the doors, in order; if one cannot be opened, none is.
+
+        Takes over `rest`, which is closed after the doors at the end, once all of them are open.
+
+        Raises:
+            Misconfigured: an address is malformed or taken, or TLS files are wrong.
+        """
+        async with AsyncExitStack() as opened:
+            for door in doors.values():
+                await door.start()
+                opened.push_async_callback(door.drain, 0.0)
+            opened.pop_all()
+        return cls(doors, metrics, drain_seconds, rest.pop_all())
+
+    @property
+    def address(self) -> str:
+        """`host:port` of the gRPC door, as bound."""
+        return self.doors[GRPC].address
+
+    @property
+    def metrics_address(self) -> str:
+        """`host:port` of `/metrics`, as bound."""
+        return self.metrics.address
+
+    async def drain(self) -> None:
+        """Ends gracefully: health says so, calls in flight finish, then everything is closed."""
+        await self._end(self.drain_seconds)
+
+    async def stop(self) -> None:
+        """Ends at once, cancelling what is in flight. Idempotent."""
+        await self._end(0.0)
+
+    async def _end(self, grace_seconds: float) -> None:
+        try:
+            await asyncio.gather(*(door.drain(grace_seconds) for door in self.doors.values()))
+        finally:
+            await self._rest.aclose()
+
+
+async def serve(
+    starting: Awaitable[RunningService],
+    announce: Callable[[RunningService], None] | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. `announce` is told once it serves."""
+    running = await starting
+    if announce is not None:
+        announce(running)
+    await run_until_signalled(running.drain)
+
+
+def open_metrics(listen: str, registry: CollectorRegistry, rest: AsyncExitStack) -> MetricsEndpoint:
+    """Serves the registry until `rest` is closed.
+
+    Raises:
+        Misconfigured: the address is malformed or taken.
+    """
+    endpoint = MetricsEndpoint.start(listen, registry)
+    rest.push_async_callback(asyncio.to_thread, endpoint.stop)
+    return endpoint

@@ -1,0 +1,45 @@
+"""A process that serves until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+"""What ends a service: the first drains it, the second stops it at once."""
+
+_logger = logging.getLogger(__name__)
+
+
+async def run_until_signalled(drain: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Waits for SIGTERM or SIGINT, then drains; a second signal cancels the drain.
+
+    `drain` must stop at once when cancelled, as `RpcServer.drain` does. Runs in the main thread.
+    Cancelling the wait itself drains nothing.
+    """
+    loop = asyncio.get_running_loop()
+    received: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, received.put_nowait, number)
+    try:
+        _logger.info("%s: draining; once more stops at once", (await received.get()).name)
+        await _unless_signalled(received, asyncio.create_task(drain()))
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _unless_signalled(
+    received: asyncio.Queue[signal.Signals], draining: asyncio.Task[None]
+) -> None:
+    again = asyncio.create_task(received.get())
+    again.add_done_callback(lambda _: draining.cancel())
+    try:
+        await asyncio.wait({draining})
+    finally:
+        again.cancel()
+    if not draining.cancelled():
+        draining.result()

@@ -1,0 +1,165 @@
+"""The rules of who may import whom refuse what they are there to refuse."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.repository import REPOSITORY
+from tests.support.scratch_copy import ScratchCopy
+
+PLANTED = {
+    "transport in policy": ("fuser_service/service.py", "import grpc", "packages"),
+    "transport in a check": ("fuser_service/validation.py", "import grpc", "packages"),
+    "transport in a backend": (
+        "model_service/backends/torch/scheduler.py",
+        "import grpc",
+        "packages",
+    ),
+    "transport in what all share": ("specfuse/errors.py", "import grpc", "packages"),
+    "a package in a core": ("fuser_service/core/types.py", "import httpx", "packages"),
+    "a package in the other core": ("model_service/core/text.py", "import httpx", "packages"),
+    "a package nobody asked for": ("specfuse/cli/report.py", "import numpy", "packages"),
+    "torch outside its backend": (
+        "model_service/backends/scripted/backend.py",
+        "import torch",
+        "packages",
+    ),
+    "a package for types only": (
+        "fuser_service/service.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import grpc",
+        "packages",
+    ),
+    "a package within a function": (
+        "fuser_service/service.py",
+        "def late() -> None:\n    import grpc",
+        "packages",
+    ),
+    "ours in a core": (
+        "fuser_service/core/types.py",
+        "from specfuse.errors import Internal",
+        "cores",
+    ),
+    "rounds in the mesh": (
+        "fuser_service/mesh/member.py",
+        "from fuser_service.core.rounds import begin",
+        "core",
+    ),
+    "a service that knows its door": (
+        "fuser_service/service.py",
+        "from fuser_service.doors.grpc import servicer",
+        "services",
+    ),
+    "a backend that knows its service": (
+        "model_service/backends/scripted/backend.py",
+        "from model_service import service",
+        "services",
+    ),
+    "the wire in policy": (
+        "fuser_service/service.py",
+        "from specfuse.v1 import fuser_service_pb2",
+        "transport",
+    ),
+    "a service in the other": (
+        "model_service/service.py",
+        "from fuser_service.core import types",
+        "whole",
+    ),
+    "the command line in a service": (
+        "fuser_service/main.py",
+        "from specfuse.cli import report",
+        "whole",
+    ),
+    "a service in what it is served by": (
+        "specfuse/serving/running.py",
+        "from fuser_service import service",
+        "whole",
+    ),
+    "a backend in another": (
+        "model_service/backends/torch/backend.py",
+        "from model_service.backends.scripted.settings import Line",
+        "backends",
+    ),
+    "a backend that is always loaded": (
+        "model_service/backends/registry.py",
+        "from model_service.backends.torch import backend",
+        "lazy",
+    ),
+    "a discovery in another": (
+        "fuser_service/mesh/discovery/other/discovery.py",
+        "from fuser_service.mesh.discovery.endpoints import discovery",
+        "discoveries",
+    ),
+    "a door in another": (
+        "fuser_service/doors/other/servicer.py",
+        "from fuser_service.doors.grpc import wire",
+        "doors",
+    ),
+    "parts that know the whole": (
+        "fuser_service/core/shares.py",
+        "from fuser_service.core import rounds",
+        "fuser-core",
+    ),
+    "a loose file in a service": ("fuser_service/helpers.py", "", "services"),
+    "a loose file in the other": ("model_service/helpers.py", "", "services"),
+    "a loose file in what they share": ("specfuse/helpers.py", "", "specfuse"),
+    "a loose file in the core": ("fuser_service/core/helpers.py", "", "fuser-core"),
+    "a loose file in the mesh": ("fuser_service/mesh/helpers.py", "", "mesh"),
+    "a loose file in fusion": ("fuser_service/fusion/helpers.py", "", "fusion"),
+    "a loose file in the other core": ("model_service/core/helpers.py", "", "model-core"),
+    "a loose file in text": ("model_service/backends/text/helpers.py", "", "text"),
+    "a loose file in torch": ("model_service/backends/torch/helpers.py", "", "torch"),
+    "a loose file in rpc": ("specfuse/rpc/helpers.py", "", "rpc"),
+    "a loose file in the client": ("specfuse/client/helpers.py", "", "client"),
+    "a loose file in the engine": ("model_service/backends/torch/engine/helpers.py", "", "engine"),
+}
+"""Violations: the file, what is added to it, and the rule that must be broken."""
+
+
+def contracts() -> dict[str, dict[str, Any]]:
+    """The rules as they are configured, by their ids."""
+    document = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    return {contract["id"]: contract for contract in document["tool"]["importlinter"]["contracts"]}
+
+
+def broken(linted: str) -> set[str]:
+    """The ids of the rules that the linter found broken."""
+    said = " ".join(linted.split())
+    return {rule for rule, contract in contracts().items() if f"{contract['name']} BROKEN" in said}
+
+
+def make_package(copy: ScratchCopy, file: str) -> None:
+    """Has the folder of a new file be a package, as new folders are."""
+    if file.split("/")[-2] == "other":
+        copy.append(f"{file.rpartition('/')[0]}/__init__.py", "")
+
+
+def test_the_tree_as_it_is_keeps_them(tmp_path: Path) -> None:
+    linted = ScratchCopy(tmp_path / "copy").lint_imports()
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+    assert not broken(linted.stdout)
+
+
+@pytest.mark.parametrize(("file", "code", "rule"), PLANTED.values(), ids=PLANTED)
+def test_a_violation_is_refused(tmp_path: Path, file: str, code: str, rule: str) -> None:
+    copy = ScratchCopy(tmp_path / "copy")
+    make_package(copy, file)
+    copy.append(file, code)
+    linted = copy.lint_imports()
+    assert linted.returncode == 1, linted.stdout + linted.stderr
+    assert rule in broken(linted.stdout), linted.stdout
+
+
+def test_what_is_allowed_and_no_longer_needed_is_refused(tmp_path: Path) -> None:
+    copy = ScratchCopy(tmp_path / "copy")
+    copy.replace("pyproject.toml", '"fuser_service" = []', '"fuser_service" = ["httpx"]')
+    linted = copy.lint_imports()
+    assert "nothing in fuser_service imports httpx" in linted.stdout
+    assert broken(linted.stdout) == {"packages"}
+
+
+def test_every_rule_is_seen_to_refuse_something() -> None:
+    assert {rule for _, _, rule in PLANTED.values()} == set(contracts())

@@ -1,0 +1,199 @@
+"""`specfuse eval` on scripted models: what it measures, how it is interrupted, and goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specfuse.cli.up import DEMO_MESH
+from specfuse.demo.experts import EXPERTS
+from tests.support.command import COMMAND, running_mesh, specfuse
+from tests.support.scripted_mesh import ANSWER, QUESTION, SLOWLY, mesh_of, write_mesh
+
+MEMBERS = ("alpha", "beta")
+
+
+@pytest.fixture
+def mesh_file(tmp_path: Path) -> Path:
+    return write_mesh(tmp_path, mesh_of(*MEMBERS))
+
+
+def suite_file(directory: Path, *prompts: str) -> str:
+    lines = [{"prompt": prompt, "answer": ANSWER} for prompt in prompts]
+    file = directory / "suite.jsonl"
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return str(file)
+
+
+def records_in(out: Path) -> list[dict[str, Any]]:
+    """The answers in a results file that may be being written."""
+    if not out.exists():
+        return []
+    lines = out.read_text().split("\n")[:-1]
+    return [record for line in lines if "case" in (record := json.loads(line))]
+
+
+def test_everybody_is_asked_everything(mesh_file: Path, tmp_path: Path) -> None:
+    suite = suite_file(tmp_path, QUESTION, f"Again: {QUESTION}")
+    out = str(tmp_path / "results.jsonl")
+    arguments = ("eval", "--mesh", str(mesh_file), "--suite", suite, "--out", out)
+    done = specfuse(*arguments, "--json", "--plot", str(tmp_path / "charts"))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert {*report["single"]} == {*MEMBERS}
+    assert {*report["fused"]} == {"default", "no-exit", "specfuse-paper", "specem-paper"}
+    for one in (*report["single"].values(), report["best_response"], *report["fused"].values()):
+        assert (one["answered"], one["exact"], one["members_lost"]) == (2, 1.0, 0)
+    assert sorted(file.name for file in (tmp_path / "charts").iterdir()) == [
+        "evaluation-active.png",
+        "evaluation-quality.png",
+        "evaluation.md",
+    ]
+    again = specfuse(*arguments, "--json")
+    assert json.loads(again.stdout) == report
+    assert "ready" not in again.stderr
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1 + 7 + 2 * 7
+    shorter = specfuse(*arguments, "--max-tokens", "3")
+    assert (shorter.returncode, shorter.stdout) == (2, "")
+    assert f"--out {out}: has answers of alpha under other settings" in shorter.stderr
+
+
+def test_interrupted_it_says_how_to_go_on_and_does(mesh_file: Path, tmp_path: Path) -> None:
+    suite = suite_file(tmp_path, QUESTION, *(f"{SLOWLY}{n}" for n in range(40)))
+    out = tmp_path / "results.jsonl"
+    arguments = ("eval", "--mesh", str(mesh_file), "--suite", suite, "--out", str(out))
+    arguments = (*arguments, "--config", "default", "--concurrency", "1")
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while not any(record["system"]["kind"] == "fused" for record in records_in(out)):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "fused: default" in stdout, "what there is so far is shown"
+    assert f"{len(records_in(out))} answers are kept in {out}" in stderr
+    assert f"to go on: specfuse eval --mesh {mesh_file}" in stderr
+    done = specfuse(*arguments, "--questions", "1", "--json")
+    assert json.loads(done.stdout)["fused"]["default"]["exact"] == 1.0
+
+
+def test_over_a_running_mesh(tmp_path: Path) -> None:
+    mesh = mesh_of(*MEMBERS)
+    mesh["fuser"]["ensembles"] |= {name: {"members": [name]} for name in MEMBERS}
+    suite = suite_file(tmp_path, QUESTION)
+    with running_mesh(str(write_mesh(tmp_path, mesh))) as running:
+        judges = [f"{name}={running.models[name].address}" for name in MEMBERS]
+        ours = ("eval", "--address", running.address, "--suite", suite, "--json")
+        bare = json.loads(specfuse(*ours).stdout)
+        assert ({*bare["single"]}, {*bare["fused"]}) == ({*MEMBERS}, {"all"})
+        assert bare["best_response"] is None
+        judged = specfuse(*ours, "--member", judges[0], "--member", judges[1])
+        assert json.loads(judged.stdout)["best_response"]["exact"] == 1.0
+        for options, problem in (
+            (("--member", judges[0]), "--member: whole responses need"),
+            (("--config", "none"), "--config: there is no ensemble 'none'; there are all, alpha"),
+        ):
+            done = specfuse(*ours, *options)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert problem in done.stderr
+
+
+def test_questions_that_fail_are_counted_and_asked_again(mesh_file: Path, tmp_path: Path) -> None:
+    mesh = mesh_of(*MEMBERS)
+    for model in mesh["models"].values():
+        model["scripted"]["lines"].insert(0, {"when": "no", "fails": "model_failure"})
+    file = write_mesh(tmp_path, mesh)
+    suite = suite_file(tmp_path, QUESTION, "no", f"{QUESTION} ")
+    out = tmp_path / "results.jsonl"
+    arguments = ("eval", "--mesh", str(file), "--suite", suite, "--out", str(out))
+    for _ in range(2):
+        done = specfuse(*arguments, "--config", "default", "--concurrency", "1", "--json")
+        assert done.returncode == 1
+        assert "3 questions failed" in done.stderr
+        assert json.loads(done.stdout)["fused"]["default"]["answered"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--suite", "missing.jsonl"), "missing.jsonl: cannot be read"),
+        (("--address", "127.0.0.1:1", "--ablate"), "--address: excludes --mesh and --ablate"),
+        (("--member", "a=127.0.0.1:1"), "--member: a started mesh knows its members"),
+        (("--address", "127.0.0.1:1", "--member", "a"), "--member: 'a' is not like"),
+        (("--tls-ca", "ca.pem"), "--address: is missing; a started mesh speaks no TLS"),
+        (("--config", "best"), "--config: there is no 'best'; there are default, no-exit"),
+        (("--questions", "0"), "--questions"),
+        (("--plot", "/proc/charts"), "--plot /proc/charts: cannot be written"),
+    ],
+)
+def test_what_makes_no_sense(arguments: tuple[str, ...], problem: str) -> None:
+    done = specfuse("eval", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert problem in done.stderr
+
+
+def test_nobody_at_the_address() -> None:
+    done = specfuse("eval", "--address", "127.0.0.1:1", "--questions", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "127.0.0.1:1" in done.stderr
+
+
+# --- the shipped experts --------------------------------------------------------------------------
+
+QUESTIONS = 20
+EXPERTS_PATIENCE_SECONDS = 900
+
+
+def measured(mesh: Path) -> dict[str, Any]:
+    """How the default does on the demo's questions, asked of the mesh in the file."""
+    arguments = ("eval", "--mesh", str(mesh), "--config", "default", "--json")
+    done = subprocess.run(
+        [*COMMAND, *arguments, "--questions", str(QUESTIONS)],
+        capture_output=True,
+        text=True,
+        timeout=EXPERTS_PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def with_random_weights(expert: Path, directory: Path) -> Path:
+    """A model made as the expert is, that has learnt nothing."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    shutil.copytree(expert, directory)
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.from_pretrained(expert)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * EXPERTS_PATIENCE_SECONDS)
+@pytest.mark.skipif(
+    not all(expert.path.is_dir() for expert in EXPERTS), reason="the experts are not there"
+)
+def test_a_sixth_member_of_random_weights_costs_nothing(tmp_path: Path) -> None:
+    noise = with_random_weights(EXPERTS[0].path, tmp_path / "noise")
+    models = {
+        name: {"torch": {"model": str(path), "local_files_only": True, "threads": 1}}
+        for name, path in [("noise", noise), *((e.name, e.path) for e in EXPERTS)]
+    }
+    report = measured(write_mesh(tmp_path, {"models": models, "fuser": {}}))
+    fused, wins = report["fused"]["default"], report["fused"]["default"]["wins"]
+    assert fused["exact"] >= measured(DEMO_MESH)["fused"]["default"]["exact"] - 0.01
+    assert "noise" not in wins

@@ -1,0 +1,124 @@
+"""`specfuse model serve` and `specfuse fuser serve`: from a file to SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from contextlib import closing
+
+import pytest
+import yaml
+
+from specfuse.cli.app import main
+from specfuse.client import Client, Finished
+from specfuse.localmesh import ServiceAddresses
+from tests.support.command import COMMAND, metrics_of, running
+from tests.support.scripted_mesh import ANSWER, QUESTION, SLOWLY, scripted
+
+FREE = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    file = tmp_path / "model.yaml"
+    file.write_text(yaml.safe_dump(FREE | {"name": "alpha"} | scripted()))
+    return file
+
+
+@pytest.fixture
+def fuser_file(tmp_path):
+    """Writes the file of a fuser whose one member is at this address."""
+
+    def write(member: str):
+        file = tmp_path / "fuser.yaml"
+        members = {"alpha": {"endpoints": [member]}}
+        ensembles = {"one": {"members": ["alpha"], "segment_tokens": 4}}
+        file.write_text(yaml.safe_dump(FREE | {"members": members, "ensembles": ensembles}))
+        return file
+
+    return write
+
+
+def test_both_services_serve_drain_on_sigterm_and_end_with_code_0(model_file, fuser_file):
+    with running("model", "serve", str(model_file)) as model:
+        at = ServiceAddresses(**model.ready)
+        assert 'model_name="alpha"' in metrics_of(at)
+        with (
+            running("fuser", "serve", str(fuser_file(at.address))) as fuser,
+            Client(str(fuser.ready["address"])) as client,
+        ):
+            events = client.stream(SLOWLY + QUESTION)
+            first = [next(events), next(events)]
+            fuser.process.send_signal(signal.SIGTERM)
+            rest = list(events)
+            assert isinstance(rest[-1], Finished)
+            assert "".join(event.text for event in (*first[1:], *rest)) == ANSWER
+            assert fuser.wait()[0] == 0
+        assert model.end(signal.SIGINT)[0] == 0
+
+
+def test_a_service_whose_launcher_is_gone_already_does_not_live(model_file):
+    """Its parent is another than the one it is to die with."""
+    command = [*COMMAND, "model", "serve", str(model_file), "--die-with"]
+    with subprocess.Popen([*command, str(os.getppid())], stderr=subprocess.DEVNULL) as service:
+        assert service.wait(30) == -signal.SIGKILL
+
+
+def test_listen_options_replace_what_the_file_says(model_file):
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    with running("model", "serve", str(model_file), "--listen", f"127.0.0.1:{port}") as model:
+        assert model.ready["address"] == f"127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("setting", ["listen", "metrics_listen"])
+def test_a_port_in_use_is_named_with_its_setting(model_file, capsys, setting):
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        option = f"--{setting.replace('_', '-')}"
+        assert main(["model", "serve", str(model_file), option, address]) == 2
+    error = capsys.readouterr().err
+    assert f"specfuse: {setting}: cannot bind {address}" in error
+    assert "Traceback" not in error
+
+
+def test_a_port_in_use_is_found_out_before_the_model_is_loaded(tmp_path, capsys):
+    file = tmp_path / "model.yaml"
+    file.write_text(f"name: a\nmetrics_listen: 127.0.0.1:0\ntorch: {{model: {tmp_path}/nowhere}}")
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert main(["model", "serve", str(file), "--listen", address]) == 2
+    assert f"specfuse: listen: cannot bind {address}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("service", "text", "says"),
+    [
+        ("model", "name: a\nbackend: scripted\nscripted: {lines: []}", "3: scripted.lines"),
+        ("model", "name: a\ntorhc: {}", "2: torhc: unknown key; did you mean torch?"),
+        ("model", "name: a\nname: b", "1: name: given twice, on lines 1 and 2"),
+        ("model", "- a", "must be a mapping"),
+        ("model", "a: [", "not YAML"),
+        ("fuser", "ensembles: {}\nmembers: {}", "1: ensembles"),
+        (
+            "fuser",
+            "members: {a: {endpoints: ['a:1']}}\nensembles: {e: {members: [b]}}",
+            "2: ensembles.e.members[0]: there is no member b; members: a",
+        ),
+    ],
+)
+def test_a_wrong_file_is_named_with_line_key_and_remedy(tmp_path, capsys, service, text, says):
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    assert main([service, "serve", str(file)]) == 2
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.startswith(f"specfuse: {file}:")
+    assert says in written.err
+
+
+def test_an_address_that_is_none_is_named(model_file, capsys):
+    assert main(["model", "serve", str(model_file), "--listen", "here"]) == 2
+    assert "listen: 'here': must be host:port" in capsys.readouterr().err

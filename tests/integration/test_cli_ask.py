@@ -1,0 +1,42 @@
+"""What `specfuse ask` asks a fuser for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from specfuse.cli.app import main
+from specfuse.v1 import fuser_service_pb2 as pb
+from tests.support.fuser_door import ScriptedFuser, finished, open_door, script, segment, started
+
+
+async def asked(*arguments: str) -> pb.GenerateRequest:
+    """The request that a question on the command line comes to."""
+    fuser = ScriptedFuser(generate=script(started("ada"), segment(1, "Yes."), finished()))
+    async with open_door(fuser) as door:
+        command = ["ask", "--timeout", "5", "--address", door.address, *arguments]
+        assert await asyncio.to_thread(main, command) == 0
+    (request,) = fuser.requests
+    return request
+
+
+async def test_a_question_is_a_conversation_of_one_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    request = await asked("Why?")
+    (message,) = request.conversation.messages
+    assert message.content == "Why?"
+    assert request.WhichOneof("prompt") == "conversation"
+    assert capsys.readouterr().out == "Yes.\n"
+
+
+async def test_raw_text_is_sent_as_it_is() -> None:
+    request = await asked("--raw", " Once upon\ta time ")
+    assert request.WhichOneof("prompt") == "raw_prompt"
+    assert request.raw_prompt == " Once upon\ta time "
+
+
+async def test_overrides_are_only_those_that_are_given() -> None:
+    request = await asked("--no-recall", "--segment-tokens", "7", "Why?")
+    fields = {field.name for field, _ in request.overrides.ListFields()}
+    assert fields == {"recall", "segment_tokens"}
+    assert not request.overrides.recall

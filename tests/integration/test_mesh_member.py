@@ -1,0 +1,257 @@
+"""A member over real gRPC: which replica is asked, when another is, and what is learnt from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import pytest
+
+from fuser_service.core.types import Candidate, Context, Proposal, Sampling
+from fuser_service.mesh.discovery.endpoints.discovery import ListedEndpoints
+from fuser_service.mesh.discovery.port import Discovery
+from fuser_service.mesh.member import GrpcMember
+from model_service.backends.scripted.settings import Line
+from specfuse.deadline import Deadline
+from specfuse.errors import DeadlineExceeded, InvalidArgument, ModelFailure, Overloaded, Unavailable
+from specfuse.rpc.channels import open_channel
+from tests.support.fuser_mesh import PATIENCE_SECONDS, Node, Nodes
+
+ANSWER = Line(answer="so it is")
+Trouble = Literal["", "unavailable", "overloaded", "model_failure"]
+
+
+class ChangingDiscovery:
+    """Endpoints that a test changes."""
+
+    def __init__(self, *nodes: Node) -> None:
+        self._updates: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
+        self.change(*nodes)
+
+    def change(self, *nodes: Node) -> None:
+        self._updates.put_nowait(tuple(node.address for node in nodes))
+
+    async def watch(self) -> AsyncIterator[tuple[str, ...]]:
+        while True:
+            yield await self._updates.get()
+
+
+@pytest.fixture
+async def nodes() -> AsyncIterator[Nodes]:
+    async with Nodes() as nodes:
+        yield nodes
+
+
+@asynccontextmanager
+async def member_of(*nodes: Node, discovery: Discovery | None = None) -> AsyncIterator[GrpcMember]:
+    known = discovery or ListedEndpoints(tuple(node.address for node in nodes))
+    member = GrpcMember("a", known, open_channel)
+    await member.start()
+    try:
+        yield member
+    finally:
+        await member.stop()
+
+
+async def ask(
+    member: GrpcMember, session: str = "s", seconds: float = PATIENCE_SECONDS
+) -> Proposal:
+    return await member.propose(
+        Context("?", (), session),
+        max_tokens=2,
+        sampling=Sampling(),
+        stop=(),
+        deadline=Deadline.after(seconds),
+    )
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Returns when it happened."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not happened():  # noqa: ASYNC110 (behind a socket)
+            await asyncio.sleep(0.01)
+
+
+def calls_of(*nodes: Node) -> list[int]:
+    return [len(node.backend.sessions) for node in nodes]
+
+
+async def test_it_proposes_and_scores(nodes: Nodes) -> None:
+    async with member_of(await nodes.start("a", ANSWER)) as member:
+        proposal = await ask(member)
+        candidates = [Candidate("so", finished=False), Candidate("no", finished=True)]
+        scores = await member.score(
+            Context("?", (), "s"), candidates, deadline=Deadline.after(PATIENCE_SECONDS)
+        )
+    assert (proposal.text, proposal.token_count) == ("so it", 2)
+    assert [score.token_count for score in scores] == [1, 2]
+    assert scores[0].probability_mean == pytest.approx(0.9)
+
+
+async def test_a_session_keeps_its_replica_and_sessions_spread(nodes: Nodes) -> None:
+    replicas = [await nodes.start("a", ANSWER) for _ in range(3)]
+    async with member_of(*replicas) as member:
+        for session in range(30):
+            for _ in range(2):
+                await ask(member, f"session {session}")
+    seen = [set(node.backend.sessions) for node in replicas]
+    assert sum(map(len, seen)) == 30
+    assert all(seen)
+
+
+async def test_two_fusers_choose_alike(nodes: Nodes) -> None:
+    replicas = [await nodes.start("a", ANSWER) for _ in range(3)]
+    async with member_of(*replicas) as one, member_of(*reversed(replicas)) as other:
+        for session in range(10):
+            await ask(one, f"session {session}")
+            await ask(other, f"session {session}")
+    assert sum(len(set(node.backend.sessions)) for node in replicas) == 10
+
+
+async def test_unavailable_moves_the_call_and_then_the_session(nodes: Nodes) -> None:
+    failing = await nodes.start("a", Line(fails="unavailable"))
+    working = await nodes.start("a", ANSWER)
+    async with member_of(failing, working) as member:
+        for session in range(12):
+            assert (await ask(member, f"session {session}")).text == "so it"
+        before = calls_of(failing)
+        for session in range(12):
+            await ask(member, f"session {session}")
+    assert 0 < before[0] <= 3  # then its breaker is open
+    assert calls_of(failing) == before
+
+
+@pytest.mark.parametrize(
+    ("fails", "error"), [("overloaded", Overloaded), ("model_failure", ModelFailure)]
+)
+async def test_other_errors_are_the_members_answer(
+    nodes: Nodes, fails: Trouble, error: type[Exception]
+) -> None:
+    replicas = [await nodes.start("a", Line(fails=fails)) for _ in range(2)]
+    async with member_of(*replicas) as member:
+        for _ in range(5):
+            with pytest.raises(error):
+                await ask(member)
+        assert member.ready  # it answers, if only with errors
+    assert sorted(calls_of(*replicas)) == [0, 5]
+
+
+async def test_a_refusal_names_what_the_model_refused(nodes: Nodes) -> None:
+    node = await nodes.start("a", Line(when="this only", answer="x"))
+    async with member_of(node) as member:
+        with pytest.raises(InvalidArgument, match="no line of the script applies"):
+            await ask(member)
+
+
+async def test_when_no_replica_can_be_reached_the_last_failure_is_told(nodes: Nodes) -> None:
+    replicas = [await nodes.start("a", ANSWER) for _ in range(2)]
+    addresses = [node.address for node in replicas]
+    for node in replicas:
+        await node.kill()
+    async with member_of(*replicas) as member:
+        with pytest.raises(Unavailable) as raised:
+            await ask(member)
+        assert any(address in raised.value.message for address in addresses)
+        await until(lambda: not member.ready)
+
+
+async def test_a_member_without_endpoints_is_unavailable(nodes: Nodes) -> None:
+    discovery = ChangingDiscovery()
+    async with member_of(discovery=discovery) as member:
+        assert not member.ready
+        with pytest.raises(Unavailable, match="no replica can be reached"):
+            await ask(member)
+
+
+async def test_a_draining_replica_gets_no_new_calls(nodes: Nodes) -> None:
+    replicas = [await nodes.start("a", ANSWER) for _ in range(2)]
+    async with member_of(*replicas) as member:
+        await ask(member)
+        (pinned,) = [node for node in replicas if node.backend.sessions]
+        (other,) = [node for node in replicas if node is not pinned]
+        pinned.backend.hold_from = 0
+        in_flight = asyncio.create_task(ask(member))
+        await pinned.comes_to_wait()
+        draining = asyncio.create_task(pinned.server.drain(PATIENCE_SECONDS))
+        await until(lambda: not member._replicas[pinned.address].hopeful)
+
+        assert (await ask(member)).text == "so it"
+
+        assert calls_of(pinned, other) == [2, 1]
+        pinned.backend.opened.set()
+        assert (await in_flight).text == "so it"
+        await draining
+
+
+async def test_replicas_come_and_go_while_it_runs(nodes: Nodes) -> None:
+    first, second = [await nodes.start("a", ANSWER) for _ in range(2)]
+    discovery = ChangingDiscovery(first)
+    async with member_of(discovery=discovery) as member:
+        first.backend.hold_from = 0
+        in_flight = asyncio.create_task(ask(member))
+        await first.comes_to_wait()
+
+        discovery.change(second)
+        await until(lambda: member._replicas.keys() == {second.address})
+        assert (await ask(member)).text == "so it"
+
+        assert calls_of(second) == [1]
+        first.backend.opened.set()
+        assert (await in_flight).text == "so it"
+
+
+async def test_a_call_moves_when_its_channel_is_closed_under_it(nodes: Nodes) -> None:
+    replicas = [await nodes.start("a", ANSWER) for _ in range(2)]
+    async with member_of(*replicas) as member:
+        for node in replicas:
+            node.backend.hold_from = 0
+        asked = asyncio.create_task(ask(member))
+        await until(lambda: sum(calls_of(*replicas)) == 1)
+        (asked_first,) = [node for node in replicas if node.backend.sessions]
+        (other,) = [node for node in replicas if node is not asked_first]
+        other.backend.opened.set()
+
+        await member._replicas[asked_first.address].close(grace=0)
+
+        assert (await asked).text == "so it"
+
+
+async def test_a_replica_that_comes_back_is_asked_again(nodes: Nodes) -> None:
+    node = await nodes.start("a", ANSWER)
+    async with member_of(node) as member:
+        await ask(member)
+        await node.kill()
+        await until(lambda: not member.ready)
+        for _ in range(4):  # until its breaker is open
+            with pytest.raises(Unavailable):
+                await ask(member)
+
+        await nodes.start("a", ANSWER, listen=node.address)
+        await until(lambda: member.ready)
+        assert (await ask(member)).text == "so it"
+
+
+async def test_the_deadline_is_passed_on_and_says_nothing_of_the_endpoint(nodes: Nodes) -> None:
+    node = await nodes.start("a", ANSWER, hold_from=0)
+    async with member_of(node) as member:
+        for _ in range(4):
+            with pytest.raises(DeadlineExceeded):
+                await ask(member, seconds=0.2)
+            await node.is_cancelled()
+        node.backend.opened.set()
+        assert (await ask(member)).text == "so it"
+    assert all(deadline.remaining < 0.2 for deadline in node.backend.deadlines[:4])
+
+
+async def test_cancelling_a_call_ends_it_at_the_replica(nodes: Nodes) -> None:
+    node = await nodes.start("a", ANSWER, hold_from=0)
+    async with member_of(node) as member:
+        asked = asyncio.create_task(ask(member))
+        await node.comes_to_wait()
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        await node.is_cancelled()
+        assert member.ready

@@ -1,0 +1,191 @@
+"""Asking several members at once: quorum, grace, deadlines, failures, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from fuser_service.core.steps import Busy, Failed, Late, Ok, Refused
+from fuser_service.fusion.gather import Gathering, Patience
+from specfuse.deadline import Deadline
+from specfuse.errors import (
+    ContextTooLong,
+    DeadlineExceeded,
+    InvalidArgument,
+    Overloaded,
+    SpecFuseError,
+    Unavailable,
+)
+
+NEVER = Deadline.never()
+
+
+class Calls:
+    """Calls that answer at once, raise, or wait for an event; and what the observer was told."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, str]] = []
+        self.running: set[str] = set()
+        self.entered = asyncio.Event()
+
+    def gathering(self, **calls: Callable[[], Awaitable[str]]) -> Gathering[str]:
+        return Gathering(
+            calls, lambda member, outcome, _: self.ended.append((member, outcome)), time.monotonic
+        )
+
+    def waiting(self, name: str, event: asyncio.Event) -> Callable[[], Awaitable[str]]:
+        async def call() -> str:
+            self.running.add(name)
+            self.entered.set()
+            try:
+                await event.wait()
+            finally:
+                self.running.remove(name)
+            return name
+
+        return call
+
+
+async def answer() -> str:
+    return "yes"
+
+
+async def unreachable() -> str:
+    raise Unavailable("connection refused")
+
+
+async def too_slow() -> str:
+    raise DeadlineExceeded("the deadline passed")
+
+
+async def test_all_answers_are_returned_at_once() -> None:
+    calls = Calls()
+    gathering = calls.gathering(a=answer, b=answer)
+    results = await gathering.run(Patience(1, math.inf, NEVER))
+    assert results == {"a": Ok("yes"), "b": Ok("yes")}
+    assert sorted(calls.ended) == [("a", "ok"), ("b", "ok")]
+
+
+async def test_a_failure_is_a_value_and_disturbs_nobody() -> None:
+    calls, event = Calls(), asyncio.Event()
+    gathering = calls.gathering(a=unreachable, b=calls.waiting("b", event))
+    running = asyncio.create_task(gathering.run(Patience(1, math.inf, NEVER)))
+    await calls.entered.wait()
+    event.set()
+    assert await running == {"a": Failed("UNAVAILABLE: connection refused"), "b": Ok("b")}
+    assert isinstance(gathering.errors["a"], Unavailable)
+    assert calls.ended == [("a", "failed"), ("b", "ok")]
+    assert gathering.straggled_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("error", "result", "outcome"),
+    [
+        (Overloaded("full"), Busy(), "overloaded"),
+        (InvalidArgument("stop", "no"), Refused("INVALID_ARGUMENT: stop: no"), "rejected"),
+    ],
+)
+async def test_what_a_member_says_of_the_call_is_no_failure_of_its_own(
+    error: SpecFuseError, result: Busy | Refused, outcome: str
+) -> None:
+    async def refuse() -> str:
+        raise error
+
+    calls = Calls()
+    gathering = calls.gathering(a=refuse)
+    assert await gathering.run(Patience(1, 0, NEVER)) == {"a": result}
+    assert calls.ended == [("a", outcome)]
+    assert gathering.errors == {"a": error}
+
+
+async def test_a_context_that_does_not_fit_is_told_apart() -> None:
+    async def refuse() -> str:
+        raise ContextTooLong(tokens=9, window=8)
+
+    results = await Calls().gathering(a=refuse).run(Patience(1, 0, NEVER))
+    assert isinstance(results["a"], Refused)
+    assert results["a"].outgrown
+
+
+async def test_a_passed_deadline_is_lateness() -> None:
+    calls = Calls()
+    assert await calls.gathering(a=too_slow).run(Patience(1, 0, NEVER)) == {"a": Late()}
+    assert calls.ended == [("a", "late")]
+
+
+async def test_who_is_not_done_by_the_grace_after_the_quorum_is_late_and_cancelled() -> None:
+    calls = Calls()
+    gathering = calls.gathering(a=answer, b=calls.waiting("b", asyncio.Event()))
+    results = await gathering.run(Patience(1, 0.02, NEVER))
+    assert results == {"a": Ok("yes"), "b": Late()}
+    assert calls.ended == [("a", "ok"), ("b", "late")]
+    assert not calls.running
+    assert gathering.straggled_seconds is not None
+    assert gathering.straggled_seconds >= 0.02
+
+
+async def test_the_grace_begins_with_the_quorum() -> None:
+    calls, event, never = Calls(), asyncio.Event(), asyncio.Event()
+    gathering = calls.gathering(
+        a=answer, b=calls.waiting("b", event), c=calls.waiting("c", never), d=unreachable
+    )
+    running = asyncio.create_task(gathering.run(Patience(2, 0, NEVER)))
+    await asyncio.sleep(0.01)
+    # a has answered and d has failed: that is no quorum, so nobody is late yet.
+    assert calls.running == {"b", "c"}
+    event.set()
+    results = await running
+    assert [type(result) for result in results.values()] == [Ok, Ok, Late, Failed]
+
+
+async def test_without_a_quorum_the_deadline_ends_the_wait() -> None:
+    calls = Calls()
+    gathering = calls.gathering(a=calls.waiting("a", asyncio.Event()))
+    deadline = Deadline.after(0.03)
+    assert await gathering.run(Patience(1, 0, deadline)) == {"a": Late()}
+    assert deadline.passed
+    assert calls.ended == [("a", "late")]
+    assert gathering.straggled_seconds is None
+
+
+async def test_cancelling_the_caller_cancels_every_call() -> None:
+    calls = Calls()
+    gathering = calls.gathering(
+        a=calls.waiting("a", asyncio.Event()), b=calls.waiting("b", asyncio.Event())
+    )
+    running = asyncio.create_task(gathering.run(Patience(1, 30, NEVER)))
+    await calls.entered.wait()
+    await asyncio.sleep(0)
+    assert calls.running == {"a", "b"}
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not calls.running
+    assert sorted(calls.ended) == [("a", "cancelled"), ("b", "cancelled")]
+
+
+async def test_a_call_that_cancels_itself_has_failed() -> None:
+    async def cancelled() -> str:
+        raise asyncio.CancelledError
+
+    calls = Calls()
+    results = await calls.gathering(a=cancelled, b=answer).run(Patience(1, 30, NEVER))
+    assert results == {"a": Failed("CANCELLED: the member gave the call up"), "b": Ok("yes")}
+    assert sorted(calls.ended) == [("a", "failed"), ("b", "ok")]
+
+
+async def test_a_broken_invariant_is_no_members_failure() -> None:
+    async def broken() -> str:
+        raise ZeroDivisionError
+
+    calls = Calls()
+    with pytest.raises(ExceptionGroup) as caught:
+        await calls.gathering(a=broken, b=calls.waiting("b", asyncio.Event())).run(
+            Patience(1, 30, NEVER)
+        )
+    assert isinstance(caught.value.exceptions[0], ZeroDivisionError)
+    assert not calls.running

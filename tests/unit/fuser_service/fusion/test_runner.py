@@ -1,0 +1,452 @@
+"""Queries over scripted members: events, calls, counts, failures, deadlines, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import pytest
+
+from fuser_service.core.rules import ExitKind, ExitRules, Rules
+from fuser_service.core.types import (
+    Context,
+    DepartureReason,
+    FinishReason,
+    Message,
+    Role,
+    Sampling,
+)
+from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
+from fuser_service.fusion.query import Query, Timings
+from fuser_service.fusion.runner import Fusion
+from specfuse.deadline import Deadline
+from specfuse.errors import (
+    ContextTooLong,
+    DeadlineExceeded,
+    InvalidArgument,
+    Overloaded,
+    QuorumLost,
+    Unavailable,
+)
+from tests.support.members import (
+    END,
+    RecordingObserver,
+    ScriptedMember,
+    likes,
+    proposal,
+    says,
+)
+
+PROMPT = (Message(Role.USER, "two things, please"),)
+STAY = ExitRules(kind=ExitKind.NONE)
+PATIENT = Timings(straggler_grace_seconds=30, round_timeout_seconds=30)
+
+
+class Ensemble:
+    """Scripted members, the fusion over them, and its observer."""
+
+    def __init__(self, *members: ScriptedMember) -> None:
+        self.members = {member.name: member for member in members}
+        self.observer = RecordingObserver()
+        self.fusion = Fusion(self.members, self.observer)
+
+    def query(self, *, timings: Timings = PATIENT, **rules: object) -> Query:
+        settings = {"max_tokens": 50, "exit": STAY, **rules}
+        return Query(
+            ensemble="all",
+            rules=Rules(members=tuple(self.members), **settings),  # type: ignore[arg-type]
+            prompt=PROMPT,
+            session_id="s1",
+            timings=timings,
+        )
+
+    def run(self, query: Query, deadline: Deadline | None = None) -> AsyncGenerator[Event, None]:
+        return self.fusion.run(query, deadline or Deadline.after(30))
+
+    async def answer(self, query: Query) -> tuple[str, Finished]:
+        events = [event async for event in self.run(query)]
+        finished = events[-1]
+        assert isinstance(finished, Finished)
+        return _text(events) + finished.text, finished
+
+
+def _text(events: list[Event]) -> str:
+    return "".join(event.round.text for event in events if isinstance(event, RoundCommitted))
+
+
+def failing(error: Exception, after: int = 0):  # type: ignore[no-untyped-def]
+    """Says the parts of an answer until so many are committed; then fails."""
+    return lambda context: proposal(" so", tokens=1) if len(context.committed) < after else error
+
+
+# The answer
+
+
+async def test_an_answer_of_two_experts() -> None:
+    a = ScriptedMember("a", says(" one", " zwei"), likes(" one", " two"))
+    b = ScriptedMember("b", says(" eins", " two"), likes(" one", " two"))
+    ensemble = Ensemble(a, b)
+    events = [event async for event in ensemble.run(ensemble.query())]
+    started, first, second, finished = events
+    assert started == Started("all", ("a", "b"), "s1")
+    assert isinstance(first, RoundCommitted)
+    assert isinstance(second, RoundCommitted)
+    assert isinstance(finished, Finished)
+    assert (first.round.text, first.round.winner) == (" one", "a")
+    assert (second.round.text, second.round.winner) == (" two", "b")
+    assert 0 <= first.propose_seconds + first.score_seconds <= first.total_seconds
+    assert finished.reason is FinishReason.STOP
+    assert (finished.rounds, finished.output_tokens) == (2, 2)
+    assert (finished.propose_made, finished.propose_avoided) == (4, 0)
+    assert (finished.score_made, finished.score_avoided) == (4, 0)
+    assert not finished.degraded
+
+
+async def test_what_members_are_asked() -> None:
+    member = ScriptedMember("a", says(" nil", " one", " two"))
+    ensemble = Ensemble(member)
+    query = replace(
+        ensemble.query(stop=("#",), segment_tokens=7),
+        sampling=Sampling(temperature=0.5, seed=11),
+        committed_segments=(" nil",),
+        committed_tokens=45,
+    )
+    await ensemble.answer(query)
+    first, second = member.asked
+    assert first.context == Context(PROMPT, (" nil",), "s1")
+    assert second.context == Context(PROMPT, (" nil", " one"), "s1")
+    assert (first.max_tokens, second.max_tokens) == (5, 4)
+    assert first.stop == ("#",)
+    assert first.deadline <= Deadline.after(30)
+    assert first.sampling is not None
+    assert second.sampling is not None
+    assert first.sampling.temperature == 0.5
+
+
+async def test_every_segment_draws_with_a_seed_of_its_own_that_resumption_repeats() -> None:
+    def seeds(member: ScriptedMember) -> list[int]:
+        return [asked.sampling.seed for asked in member.asked if asked.sampling]
+
+    whole, rest = (
+        ScriptedMember("a", says(" a", " b", " c")),
+        ScriptedMember("a", says("", " b", " c")),
+    )
+    query = replace(Ensemble(whole).query(), sampling=Sampling(temperature=1.0, seed=2**64 - 1))
+    await Ensemble(whole).answer(query)
+    await Ensemble(rest).answer(replace(query, committed_segments=(" a",), committed_tokens=1))
+    assert seeds(whole)[0] == 2**64 - 1
+    assert len(set(seeds(whole))) == 3
+    assert all(0 <= seed < 2**64 for seed in seeds(whole))
+    assert seeds(rest) == seeds(whole)[1:]
+
+
+async def test_a_resumed_answer_may_be_complete_without_a_call() -> None:
+    member = ScriptedMember("a", says(" one"))
+    ensemble = Ensemble(member)
+    query = ensemble.query(stop=("##",), max_tokens=3)
+    query = replace(query, committed_segments=(" x #",), committed_tokens=3)
+    text, finished = await ensemble.answer(query)
+    assert (text, finished.reason) == ("#", FinishReason.LENGTH)
+    assert (finished.rounds, finished.output_tokens, member.asked) == (0, 0, [])
+
+
+# Counts
+
+
+async def test_everything_is_counted_once() -> None:
+    always = likes(" one", " two")
+    a = ScriptedMember("a", says(" one", " two", end=False), always)
+    b = ScriptedMember("b", says(" eins eins", " two", end=False), always)
+    ensemble = Ensemble(a, b)
+    _, finished = await ensemble.answer(ensemble.query(max_tokens=2))
+    observer = ensemble.observer
+    assert finished.reason is FinishReason.LENGTH
+    assert sorted(observer.calls) == sorted(
+        [(m, "propose", "ok") for m in "ab"] * 2 + [(m, "score", "ok") for m in "ab"]
+    )
+    assert observer.avoided == {("a", "consensus"): 1, ("b", "consensus"): 1}
+    assert (finished.score_made, finished.score_avoided) == (2, 2)
+    assert observer.phases == [
+        ("all", "propose"),
+        ("all", "score"),
+        ("all", "total"),
+        ("all", "propose"),
+        ("all", "total"),
+    ]
+    assert observer.won == ["a", "a"]
+    assert observer.discarded == {"b": 2}
+    assert observer.active == [2, 2]
+    assert observer.left == []
+    assert observer.straggled == []
+
+
+async def test_calls_of_members_that_left_are_counted_as_avoided() -> None:
+    a = ScriptedMember("a", says(" one", " two"), likes(" one", " two"))
+    b = ScriptedMember("b", says(" eins", " zwei"), likes(" one", " two"))
+    ensemble = Ensemble(a, b)
+    _, finished = await ensemble.answer(ensemble.query(exit=ExitRules(recall=False)))
+    assert ensemble.observer.avoided == {("b", "exit"): 2, ("a", "consensus"): 1}
+    assert [departure.reason for departure in ensemble.observer.left] == [DepartureReason.EXIT]
+    assert (finished.propose_made, finished.propose_avoided) == (3, 1)
+    assert (finished.score_made, finished.score_avoided) == (2, 2)
+    assert not finished.degraded
+    assert ensemble.observer.active == [2, 1]
+
+
+async def test_a_round_that_members_came_back_for_is_one_round() -> None:
+    # a is sure of " one" and unsure of " zwei"; then b comes back with " two".
+    sure = likes(" one", " two", liked=0.9, other=0.2)
+    a = ScriptedMember("a", says(" one", " zwei"), sure)
+    b = ScriptedMember("b", says(" eins", " two"), sure)
+    ensemble = Ensemble(a, b)
+    text, finished = await ensemble.answer(ensemble.query(exit=ExitRules(recall=True)))
+    assert text == " one two"
+    assert finished.rounds == 2
+    assert ensemble.observer.active == [2, 1]
+    assert ensemble.observer.phases.count(("all", "score")) == 2
+    assert ensemble.observer.avoided == {}
+    # Round 1: 2 + 2. Round 2: a proposes, is asked how sure it is, b proposes, both score.
+    assert (finished.propose_made, finished.score_made) == (4, 5)
+
+
+# Failures
+
+
+async def test_a_member_lost_in_mid_answer_degrades_the_answer() -> None:
+    a = ScriptedMember("a", says(" so", " far"))
+    b = ScriptedMember("b", failing(Unavailable("connection refused"), after=1))
+    ensemble = Ensemble(a, b)
+    text, finished = await ensemble.answer(ensemble.query())
+    assert text == " so far"
+    assert finished.degraded
+    (lost,) = finished.lost
+    assert (lost.member, lost.reason) == ("b", DepartureReason.FAILED)
+    assert lost.detail == "UNAVAILABLE: connection refused"
+    assert ensemble.observer.left == [lost]
+    assert ("b", "propose", "failed") in ensemble.observer.calls
+
+
+async def test_losing_all_members_carries_what_was_committed() -> None:
+    members = [
+        ScriptedMember(name, failing(Unavailable("connection refused"), after=2)) for name in "ab"
+    ]
+    ensemble = Ensemble(*members)
+    query = replace(ensemble.query(), committed_segments=(" and",), committed_tokens=7)
+    stream = ensemble.run(query)
+    assert isinstance(await anext(stream), Started)
+    committed = await anext(stream)
+    assert isinstance(committed, RoundCommitted)
+    assert committed.round.segment == " so"
+    with pytest.raises(QuorumLost) as caught:
+        await anext(stream)
+    assert caught.value.committed_segments == (" and", " so")
+    assert caught.value.committed_tokens == 8
+    assert "a: UNAVAILABLE: connection refused" in caught.value.message
+
+
+async def test_the_lost_answer_can_be_resumed() -> None:
+    whole = says(" one", " two", " three")
+    broken = lambda context: whole(context) if len(context.committed) < 1 else Unavailable("gone")  # noqa: E731
+    ensemble = Ensemble(ScriptedMember("a", broken))
+    with pytest.raises(QuorumLost) as caught:
+        await ensemble.answer(ensemble.query())
+    ensemble.members["a"].proposes = whole
+    query = replace(
+        ensemble.query(),
+        committed_segments=caught.value.committed_segments,
+        committed_tokens=caught.value.committed_tokens,
+    )
+    assert (await ensemble.answer(query))[0] == " two three"
+
+
+async def test_what_every_member_finds_wrong_is_the_callers_error() -> None:
+    wrong = ContextTooLong(tokens=5000, window=4096)
+    ensemble = Ensemble(*(ScriptedMember(name, failing(wrong)) for name in "ab"))
+    with pytest.raises(ContextTooLong):
+        await ensemble.answer(ensemble.query())
+
+
+async def test_what_only_some_find_wrong_is_not() -> None:
+    a = ScriptedMember("a", failing(InvalidArgument("prompt", "refused by the template")))
+    b = ScriptedMember("b", failing(Unavailable("connection refused")))
+    ensemble = Ensemble(a, b)
+    with pytest.raises(QuorumLost):
+        await ensemble.answer(ensemble.query())
+    b.hold["propose"] = asyncio.Event()
+    hasty = Timings(straggler_grace_seconds=0, round_timeout_seconds=0.05)
+    with pytest.raises(QuorumLost):
+        await ensemble.answer(ensemble.query(timings=hasty))
+    b.hold.clear()
+    b.proposes = says(" fine")
+    text, finished = await ensemble.answer(ensemble.query())
+    assert (text, finished.degraded) == (" fine", True)
+
+
+async def test_an_answer_that_outgrows_its_members_is_not_lost() -> None:
+    wrong = ContextTooLong(tokens=5000, window=4096)
+    ensemble = Ensemble(*(ScriptedMember(name, failing(wrong, after=2)) for name in "ab"))
+    text, finished = await ensemble.answer(ensemble.query())
+    assert (text, finished.reason) == (" so so", FinishReason.LENGTH)
+    assert {d.reason for d in finished.lost} == {DepartureReason.REJECTED}
+
+
+async def test_an_overloaded_member_is_asked_again_in_the_next_round() -> None:
+    whole = says(" eins", " zwei", " drei")
+    full = Overloaded("8 calls run and 8 wait")
+    b = ScriptedMember("b", lambda context: whole(context) if context.committed else full)
+    ensemble = Ensemble(ScriptedMember("a", says(" one", " two", " three")), b)
+    _, finished = await ensemble.answer(ensemble.query(max_misses=1))
+    assert [len(asked.context.committed) for asked in b.asked if asked.rpc == "propose"] == [
+        0,
+        1,
+        2,
+    ]
+    assert not finished.degraded
+    assert ("b", "propose", "overloaded") in ensemble.observer.calls
+
+
+async def test_if_all_are_overloaded_the_error_says_so() -> None:
+    once = ScriptedMember(
+        "a", lambda context: Unavailable("gone") if context.committed else proposal(" so")
+    )
+    full = Overloaded("8 calls run and 8 wait")
+    ensemble = Ensemble(once, ScriptedMember("b", lambda _: full))
+    with pytest.raises(QuorumLost, match="b: OVERLOADED: 8 calls run") as caught:
+        await ensemble.answer(ensemble.query())
+    assert "a: UNAVAILABLE: gone" in caught.value.message
+    assert caught.value.committed_segments == (" so",)
+
+
+async def test_what_a_member_said_rounds_ago_is_not_why_the_query_is_lost() -> None:
+    a = ScriptedMember("a", failing(Unavailable("gone"), after=1))
+    b = ScriptedMember("b", lambda _: Overloaded("full"))
+    ensemble = Ensemble(a, b)
+    timings = Timings(straggler_grace_seconds=30, round_timeout_seconds=0.05)
+    stream = ensemble.run(ensemble.query(timings=timings))
+    assert isinstance(await anext(stream), Started)
+    assert isinstance(await anext(stream), RoundCommitted)
+    b.hold["propose"] = asyncio.Event()
+    with pytest.raises(QuorumLost) as caught:
+        await anext(stream)
+    assert caught.value.message == "fewer than 1 members answered (a: UNAVAILABLE: gone)"
+
+
+async def test_who_is_only_busy_might_not_find_the_request_wrong() -> None:
+    a = ScriptedMember("a", failing(InvalidArgument("prompt", "refused by the template")))
+    b = ScriptedMember("b", lambda _: Overloaded("full"))
+    ensemble = Ensemble(a, b)
+    with pytest.raises(QuorumLost):
+        await ensemble.answer(ensemble.query())
+
+
+# Time
+
+
+async def test_a_late_member_is_cancelled_and_sits_the_round_out() -> None:
+    never = asyncio.Event()
+    a = ScriptedMember("a", says(" one", " two"))
+    b = ScriptedMember("b", says(" eins", " zwei"), hold={"propose": never})
+    ensemble = Ensemble(a, b)
+    hasty = Timings(straggler_grace_seconds=0.01, round_timeout_seconds=30)
+    text, finished = await ensemble.answer(ensemble.query(timings=hasty, max_misses=2))
+    assert text == " one two"
+    assert (b.cancelled, b.running) == (2, 0)
+    assert ensemble.observer.calls.count(("b", "propose", "late")) == 2
+    assert len(ensemble.observer.straggled) == 2
+    # The answer ends with the second round, but b was lost in it all the same.
+    assert [(d.member, d.reason) for d in finished.lost] == [("b", DepartureReason.STRAGGLER)]
+
+
+async def test_a_round_without_a_quorum_ends_in_time() -> None:
+    ensemble = Ensemble(
+        ScriptedMember("a", says(" one")),
+        ScriptedMember("b", says(" eins"), hold={"propose": asyncio.Event()}),
+    )
+    timings = Timings(straggler_grace_seconds=30, round_timeout_seconds=0.05)
+    with pytest.raises(QuorumLost):
+        await ensemble.answer(ensemble.query(timings=timings, quorum=2))
+    assert ensemble.members["b"].cancelled == 1
+
+
+async def test_calls_have_the_earlier_of_the_two_deadlines() -> None:
+    member = ScriptedMember("a", says(" one"))
+    ensemble = Ensemble(member)
+    deadline = Deadline.after(20)
+    [_ async for _ in ensemble.run(ensemble.query(), deadline)]
+    short = Timings(straggler_grace_seconds=1, round_timeout_seconds=5)
+    [_ async for _ in ensemble.run(ensemble.query(timings=short), deadline)]
+    assert member.asked[0].deadline == deadline
+    assert member.asked[1].deadline <= Deadline.after(5)
+
+
+async def test_the_requests_deadline_ends_the_query() -> None:
+    slow = ScriptedMember("a", says(" one"), hold={"propose": asyncio.Event()})
+    ensemble = Ensemble(slow)
+    with pytest.raises(DeadlineExceeded):
+        [_ async for _ in ensemble.run(ensemble.query(), Deadline.after(0.05))]
+    assert (slow.cancelled, slow.running) == (1, 0)
+
+
+async def test_after_the_deadline_nobody_is_asked() -> None:
+    member = ScriptedMember("a", says(" one"))
+    ensemble = Ensemble(member)
+    with pytest.raises(DeadlineExceeded):
+        [_ async for _ in ensemble.run(ensemble.query(), Deadline.after(0))]
+    assert member.asked == []
+
+
+# Going away
+
+
+@pytest.mark.parametrize("rpc", ["propose", "score"])
+async def test_a_consumer_that_goes_away_cancels_the_calls_at_once(rpc: str) -> None:
+    members = [
+        ScriptedMember(name, says(f" {name}"), hold={rpc: asyncio.Event()})  # type: ignore[dict-item]
+        for name in "ab"
+    ]
+    ensemble = Ensemble(*members)
+
+    async def consume() -> None:
+        async for _ in ensemble.run(ensemble.query()):
+            pass
+
+    consumer = asyncio.create_task(consume())
+    for member in members:
+        assert await member.waiting.get() == rpc
+    consumer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
+    assert [(member.cancelled, member.running) for member in members] == [(1, 0), (1, 0)]
+    assert sorted(call for call in ensemble.observer.calls if call[2] == "cancelled") == [
+        ("a", rpc, "cancelled"),
+        ("b", rpc, "cancelled"),
+    ]
+
+
+async def test_closing_the_stream_between_events_leaves_nothing_running() -> None:
+    member = ScriptedMember("a", says(" one", " two", " three"))
+    ensemble = Ensemble(member)
+    stream = ensemble.run(ensemble.query())
+    assert isinstance(await anext(stream), Started)
+    assert isinstance(await anext(stream), RoundCommitted)
+    await stream.aclose()
+    assert (len(member.asked), member.running) == (1, 0)
+
+
+async def test_queries_do_not_disturb_each_other() -> None:
+    held = asyncio.Event()
+    member = ScriptedMember("a", lambda context: proposal(f" {context.session_id}", END))
+    ensemble = Ensemble(member)
+    member.hold["propose"] = held
+    queries = [replace(ensemble.query(), session_id=f"s{number}") for number in range(5)]
+    answers = [asyncio.create_task(ensemble.answer(query)) for query in queries]
+    for _ in queries:
+        await member.waiting.get()
+    answers[2].cancel()
+    held.set()
+    texts = [
+        answer[0] if isinstance(answer, tuple) else None
+        for answer in await asyncio.gather(*answers, return_exceptions=True)
+    ]
+    assert texts == [" s0", " s1", None, " s3", " s4"]

@@ -1,0 +1,206 @@
+"""Admission, time limits and the numbers of a request, over a fusion that the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from fuser_service.core.types import CommittedRound, FinishReason
+from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
+from fuser_service.fusion.query import Query
+from fuser_service.fusion.runner import Fusion
+from fuser_service.service import FuserService
+from fuser_service.settings.settings import Ensemble, Limits
+from fuser_service.validation import GenerateRequest
+from specfuse.deadline import Deadline
+from specfuse.errors import (
+    Cancelled,
+    ContextTooLong,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    ModelFailure,
+    NotFound,
+    Overloaded,
+    QuorumLost,
+    SpecFuseError,
+    Unavailable,
+)
+
+STARTED = Started("one", ("a",), "s")
+
+
+def committed(tokens: int) -> RoundCommitted:
+    return RoundCommitted(CommittedRound(1, "x", "x", "a", tokens, (), ("a",)), 0.1, 0.1, 0.2)
+
+
+def finished(rounds: int) -> Finished:
+    return Finished(FinishReason.STOP, "", rounds, 9, 1, 1, 1, 1, (), 1.0)
+
+
+@dataclass
+class Played:
+    """Stands for a fusion: a second passes before each event; an error among them is raised."""
+
+    events: list[Event | BaseException]
+    now: float = 50.0
+    queries: list[Query] = field(default_factory=list)
+    deadlines: list[Deadline] = field(default_factory=list)
+    closed: int = 0
+
+    def clock(self) -> float:
+        return self.now
+
+    async def run(self, query: Query, deadline: Deadline) -> AsyncGenerator[Event, None]:
+        self.queries.append(query)
+        self.deadlines.append(deadline)
+        try:
+            for event in self.events:
+                self.now += 1.0
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+        finally:
+            self.closed += 1
+
+
+@dataclass
+class Told:
+    """A request observer that remembers."""
+
+    began: int = 0
+    first_segments: list[float] = field(default_factory=list)
+    tokens: list[tuple[str, str, int]] = field(default_factory=list)
+    answers: list[tuple[int, float | None]] = field(default_factory=list)
+    ended: list[tuple[str, float]] = field(default_factory=list)
+
+    def request_started(self) -> None:
+        self.began += 1
+
+    def first_segment(self, seconds: float) -> None:
+        self.first_segments.append(seconds)
+
+    def tokens_committed(self, ensemble: str, team: str, tokens: int) -> None:
+        self.tokens.append((ensemble, team, tokens))
+
+    def answered(self, rounds: int, seconds_per_token: float | None) -> None:
+        self.answers.append((rounds, seconds_per_token))
+
+    def request_ended(self, outcome: str, seconds: float) -> None:
+        self.ended.append((outcome, seconds))
+
+
+def service_over(fusion: Played, told: Told, **limits: Any) -> FuserService:
+    return FuserService(
+        cast("Fusion", fusion),
+        ensembles={"one": Ensemble(members=("a",), request_timeout_seconds=30.0)},
+        members={},
+        limits=Limits(**limits),
+        observer=told,
+        clock=fusion.clock,
+    )
+
+
+async def answer(service: FuserService, **fields: Any) -> list[Event]:
+    request = GenerateRequest(**{"prompt": "?", **fields})
+    return [event async for event in service.generate(request, Deadline.never())]
+
+
+async def test_the_numbers_of_an_answer() -> None:
+    fusion, told = Played([STARTED, committed(4), committed(6), committed(0), finished(3)]), Told()
+
+    events = await answer(service_over(fusion, told), team="search")
+
+    assert events == fusion.events
+    assert told.began == 1
+    assert told.first_segments == [2.0]
+    assert told.tokens == [("one", "search", 4), ("one", "search", 6), ("one", "search", 0)]
+    assert told.answers == [(3, pytest.approx(3.0 / 6))]
+    assert told.ended == [("ok", 5.0)]
+
+
+async def test_an_answer_of_one_segment_has_no_time_per_further_token() -> None:
+    told = Told()
+    await answer(service_over(Played([STARTED, committed(4), finished(1)]), told))
+    assert told.answers == [(1, None)]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (InvalidArgument("x", "is wrong"), "invalid_argument"),
+        (ContextTooLong(tokens=9, window=8), "invalid_argument"),
+        (NotFound("x"), "not_found"),
+        (Overloaded("x"), "resource_exhausted"),
+        (DeadlineExceeded("x"), "deadline_exceeded"),
+        (Cancelled("x"), "cancelled"),
+        (asyncio.CancelledError(), "cancelled"),
+        (Unavailable("x"), "unavailable"),
+        (QuorumLost("x"), "unavailable"),
+        (Internal("x"), "internal"),
+        (ModelFailure("x"), "internal"),
+        (SpecFuseError("x"), "internal"),
+        (ZeroDivisionError(), "internal"),
+    ],
+)
+async def test_every_error_has_its_outcome(error: BaseException, outcome: str) -> None:
+    told = Told()
+    service = service_over(Played([STARTED, committed(4), error]), told, requests_in_flight=1)
+    for _ in range(2):  # its place is free again
+        with pytest.raises(type(error)):
+            await answer(service)
+    assert told.ended == [(outcome, 3.0)] * 2
+    assert told.answers == []
+
+
+async def test_a_call_that_the_server_ends_at_its_deadline_is_not_the_callers_going_away() -> None:
+    told = Told()
+    service = service_over(Played([STARTED, asyncio.CancelledError()]), told)
+    for deadline in (Deadline.after(0.0), Deadline.after(60.0)):
+        with pytest.raises(asyncio.CancelledError):
+            async for _ in service.generate(GenerateRequest(prompt="?"), deadline):
+                pass
+    assert [outcome for outcome, _ in told.ended] == ["deadline_exceeded", "cancelled"]
+
+
+async def test_what_no_door_can_read_is_counted_too() -> None:
+    told = Told()
+    service_over(Played([]), told).refused()
+    assert (told.began, told.ended) == (1, [("invalid_argument", 0.0)])
+
+
+async def test_a_caller_that_stops_reading_ends_the_work() -> None:
+    fusion, told = Played([STARTED, committed(4), finished(1)]), Told()
+    service = service_over(fusion, told, requests_in_flight=1)
+    request = GenerateRequest(prompt="?")
+    async with aclosing(service.generate(request, Deadline.never())) as events:
+        assert await anext(events) == STARTED
+        with pytest.raises(Overloaded, match="1 requests are in flight, the limit"):
+            await answer(service)
+        assert fusion.closed == 0
+    assert fusion.closed == 1
+    assert [outcome for outcome, _ in told.ended] == ["resource_exhausted", "cancelled"]
+
+
+async def test_a_refused_request_never_reaches_the_members() -> None:
+    fusion, told = Played([]), Told()
+    with pytest.raises(InvalidArgument):
+        await answer(service_over(fusion, told), max_tokens=0)
+    assert fusion.queries == []
+    assert told.ended == [("invalid_argument", 0.0)]
+
+
+async def test_the_earlier_deadline_counts() -> None:
+    fusion = Played([STARTED])
+    service = service_over(fusion, Told())
+    soon = Deadline.after(5.0)
+    async for _ in service.generate(GenerateRequest(prompt="?"), soon):
+        pass
+    await answer(service)
+    assert fusion.deadlines[0] == soon
+    assert 29.0 < fusion.deadlines[1].remaining <= 30.0

@@ -1,0 +1,153 @@
+"""The file of a local mesh: what follows from it, and what it must not say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from specfuse.cli.mesh_file import MeshFile
+from specfuse.cli.up import DEMO_MESH
+from specfuse.demo.experts import EXPERTS
+from specfuse.errors import Misconfigured
+from specfuse.localmesh import ServiceAddresses
+from tests.support.scripted_mesh import mesh_of, write_mesh
+
+
+def torch_mesh() -> dict:
+    return {
+        "models": {
+            "llama": {"torch": {"model": "models/llama"}},
+            "qwen": {"torch": {"model": "Qwen/Qwen3", "threads": 3}, "listen": "127.0.0.1:7001"},
+        },
+        "fuser": {"listen": "127.0.0.1:7000", "ensembles": {"all": {"members": ["llama", "qwen"]}}},
+    }
+
+
+def settings_in(program) -> dict:
+    return yaml.safe_load(Path(program.argv[-1]).read_text())
+
+
+def test_each_service_gets_its_own_settings_file_with_what_follows_from_the_mesh(tmp_path):
+    mesh = MeshFile.read(write_mesh(tmp_path, torch_mesh()))
+    plan = mesh.plan(Path("/meshes"), tmp_path)
+
+    llama, qwen = plan.models
+    assert (llama.name, llama.directory, llama.argv[-3:-1]) == (
+        "llama",
+        Path("/meshes"),
+        ("model", "serve"),
+    )
+    free = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
+    threads = max(1, (os.cpu_count() or 1) // 2)
+    assert settings_in(llama) == free | {
+        "name": "llama",
+        "torch": {"model": "models/llama", "threads": threads},
+    }
+    assert settings_in(qwen) == free | {
+        "name": "qwen",
+        "listen": "127.0.0.1:7001",
+        "torch": {"model": "Qwen/Qwen3", "threads": 3},
+    }
+
+    endpoints = {
+        name: ServiceAddresses(f"127.0.0.1:{at}", "") for name, at in (("llama", 5), ("qwen", 6))
+    }
+    fuser = plan.fuser(endpoints)
+    assert settings_in(fuser) == {
+        "listen": "127.0.0.1:7000",
+        "metrics_listen": "127.0.0.1:0",
+        "members": {
+            "llama": {"endpoints": ["127.0.0.1:5"]},
+            "qwen": {"endpoints": ["127.0.0.1:6"]},
+        },
+        "ensembles": {"all": {"members": ["llama", "qwen"]}},
+    }
+
+
+def test_where_the_fuser_listens_may_be_said_when_the_mesh_is_run(tmp_path):
+    mesh = MeshFile.read(write_mesh(tmp_path, mesh_of("alpha")))
+    fuser = mesh.plan(tmp_path, tmp_path, "127.0.0.1:7000").fuser({})
+    assert settings_in(fuser)["listen"] == "127.0.0.1:7000"
+
+
+def test_a_mesh_drains_as_long_as_its_slowest_service(tmp_path):
+    file = mesh_of("alpha", "beta", drain_seconds=2)
+    file["models"]["alpha"]["drain_seconds"] = 7
+    file["models"]["beta"]["drain_seconds"] = 3
+    assert MeshFile.read(write_mesh(tmp_path, file)).drain_seconds == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m.update(modls=1), ": modls: unknown key; did you mean models?"),
+        (lambda m: m.update(models={}), "models"),
+        (lambda m: m.update(models=[]), "models: must be a mapping"),
+        (lambda m: m.update(fuser=None), "fuser: None: must be a mapping"),
+        (lambda m: m.pop("fuser"), "fuser: is required"),
+        (lambda m: m["models"].update({"a b": m["models"]["llama"]}), "models.a b"),
+        (lambda m: m["models"].update(llama=None), "models.llama"),
+        (lambda m: m["models"].update(fuser={}), "models.fuser: is what the fuser is called"),
+        (lambda m: m["models"]["llama"].update(name="x"), "models.llama.name: follows from"),
+        (lambda m: m["models"]["llama"].update(tls={}), "models.llama.tls: a local mesh speaks"),
+        (lambda m: m["models"]["llama"].update(torch=None), "models.llama.torch: is required"),
+        (lambda m: m["models"]["llama"]["torch"].update(modl=1), "modl: unknown key; did you mean"),
+        (lambda m: m["fuser"].update(members={}), "fuser.members: follow from"),
+        (lambda m: m["fuser"].update(tls={}), "fuser.tls: a local mesh speaks plain text"),
+        (lambda m: m["fuser"].update(listen="here"), "fuser.listen: 'here': must be host:port"),
+        (
+            lambda m: m["fuser"]["ensembles"]["all"].update(members=["llama", "x"]),
+            "fuser.ensembles.all.members[1]: there is no member x; members: llama, qwen",
+        ),
+        (
+            lambda m: m["fuser"]["ensembles"]["all"].update(quorum=3),
+            "fuser.ensembles.all.quorum: 3",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_key_and_the_remedy(tmp_path, change, says):
+    file = torch_mesh()
+    change(file)
+    with pytest.raises(Misconfigured) as caught:
+        MeshFile.read(write_mesh(tmp_path, file))
+    assert says in caught.value.message
+    assert caught.value.message.startswith(f"{tmp_path}/mesh.yaml")
+
+
+def test_the_demo_mesh_runs_every_shipped_expert_alone_and_all_of_them_in_both_orders():
+    mesh = MeshFile.read(DEMO_MESH)
+    names = tuple(expert.name for expert in EXPERTS)
+    assert tuple(mesh.models) == names
+    for expert in EXPERTS:
+        torch = mesh.models[expert.name].torch
+        assert torch is not None
+        assert DEMO_MESH.parent / torch.model == expert.path
+    ensembles = {name: ensemble.members for name, ensemble in mesh.fuser.ensembles.items()}
+    assert ensembles == {name: (name,) for name in names} | {
+        "experts": names,
+        "reversed": names[::-1],
+    }
+
+
+def test_the_addresses_are_those_that_the_services_will_listen_on(tmp_path):
+    mesh = MeshFile.read(write_mesh(tmp_path, torch_mesh()))
+    addresses = mesh.addresses()
+    assert addresses["models.qwen.listen"] == "127.0.0.1:7001"
+    assert addresses["fuser.listen"] == "127.0.0.1:7000"
+    for free in ("models.llama.listen", "models.qwen.metrics_listen", "fuser.metrics_listen"):
+        assert addresses[free] == "127.0.0.1:0"
+    assert addresses.keys() - mesh.addresses("h:1").keys() == {"fuser.listen"}
+    assert mesh.addresses("h:1")["--listen"] == "h:1"
+
+
+@pytest.mark.parametrize("models", ["models:\n", "models: {}\n", "models: 3\n"])
+def test_without_models_that_is_all_there_is_to_say(tmp_path, models):
+    file = tmp_path / "mesh.yaml"
+    file.write_text(models + "fuser: {ensembles: {all: {members: [a]}}}\n")
+    with pytest.raises(Misconfigured) as caught:
+        MeshFile.read(file)
+    (line,) = caught.value.message.splitlines()
+    assert line.endswith("models: must be a mapping of at least one model, by name")
