@@ -59,7 +59,7 @@ class BackendObserver(Protocol):
     def ingested(self, *, hit: int, miss: int) -> None:
         """Of a context's tokens, `hit` came from a cache and `miss` were computed.
 
-        A remote server's word for it, where the model runs on one.
+        Where the model runs on a remote server, this is what the server reports.
         """
 
 

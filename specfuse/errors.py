@@ -3,14 +3,14 @@
     SpecFuseError
     ├── InvalidArgument       a field of the request is wrong
     │   └── ContextTooLong    the context does not fit the model's window
-    ├── Unauthenticated       nobody knows who is asking
-    ├── Forbidden             whoever asks may not
+    ├── Unauthenticated       the caller did not prove who it is
+    ├── Forbidden             the caller is known, and may not do this
     ├── NotFound              no such ensemble
-    ├── RateLimited           whoever asks has had as much as they may have
+    ├── RateLimited           the caller has used up its share
     ├── Overloaded            the queue is full, or memory is
     ├── DeadlineExceeded      the request's time is up
     ├── Cancelled             the caller went away
-    ├── Unavailable           nobody is there to answer
+    ├── Unavailable           what should answer cannot be reached
     │   ├── ShuttingDown      the service is draining
     │   └── QuorumLost        too few members are left; carries what was committed
     ├── Misconfigured         a settings file is wrong; nothing was started

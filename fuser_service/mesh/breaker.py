@@ -42,7 +42,7 @@ class Breaker:
         self._on_trial = self._opened
 
     def succeeded(self) -> None:
-        """The endpoint answered, be it with an error about the request."""
+        """The endpoint answered, even if with an error about the request."""
         self._close()
 
     def failed(self) -> None:

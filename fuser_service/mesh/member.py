@@ -27,7 +27,7 @@ ATTEMPTS = 3
 """Most replicas tried for one call."""
 
 RETRY_JITTER_SECONDS = 0.05
-"""Longest pause before the next replica is tried; random, lest all fusers move at once."""
+"""Longest pause before the next replica is tried; random, so that not all fusers move at once."""
 
 
 class GrpcMember:
@@ -135,7 +135,7 @@ class GrpcMember:
     def _pick(self, session_id: str, tried: Collection[Endpoint]) -> Replica | None:
         """The replica for the session among those not tried yet.
 
-        Health is hearsay and may be behind, so an endpoint that is said to be down is asked when
+        What health says may be out of date, so an endpoint said to be down is asked when
         there is no better one; a breaker that is open speaks from experience and is obeyed.
         """
         allowed = [

@@ -22,7 +22,7 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 _WATCH_AGAIN_SECONDS = (0.2, 0.6)
-"""Range of the pause before health is watched anew; a range, lest all fusers knock at once."""
+"""Range of the pause before health is watched anew; random, so that not all fusers ask at once."""
 
 _CLOSE_GRACE_SECONDS = 60.0
 """How long a replica that is no longer wanted may take to answer what it was asked."""

@@ -66,9 +66,10 @@ async def open_backend(name: str, section: BackendSection, host: BackendHost) ->
     try:
         module = await asyncio.to_thread(import_module, f"{__package__}.{name}.backend")
     except ImportError as error:
+        extras = ",".join(dict.fromkeys((BackendSection.extra, section.extra)))
         raise Misconfigured(
             f"backend: {name} needs what is not installed ({error.name}); "
-            f'pip install "specfuse[services,{section.extra}]"'
+            f'pip install "specfuse[{extras}]"'
         ) from error
     backend: Backend = await module.open_backend(section, host)
     return backend

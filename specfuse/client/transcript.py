@@ -34,7 +34,7 @@ class Transcript:
         return event
 
     def ended(self) -> None:
-        """The stream ended in good order.
+        """The stream ended as it should.
 
         Raises:
             Unavailable: but the answer did not.

@@ -187,7 +187,7 @@ def _follows_from_another(details: ErrorDetails) -> bool:
 
 
 def _said(details: ErrorDetails, model: type[BaseModel]) -> str:
-    """What pydantic found, in the words of whoever wrote the file."""
+    """What pydantic found, in the terms of the settings file."""
     kind, value = details["type"], details["input"]
     if kind == "extra_forbidden":
         return _unknown_key(details["loc"], model)

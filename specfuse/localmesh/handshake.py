@@ -2,7 +2,7 @@
 
 - `--die-with PID`: the service dies when that launcher does, however the launcher ends.
 - `--ready-fd FD`: once it serves, the service writes one line to this file descriptor, its
-  addresses, and closes it. Ports may so be free ones, and nobody has to guess or poll.
+  addresses, and closes it. So ports may be any free ones, and nothing has to guess or poll.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def die_with(parent: int) -> None:
     """Has the kernel kill this process when the process `parent`, which started it, ends.
 
     The kernel does it even if this process hangs or is stopped, and even if the launcher was killed
-    before it could do anything. Linux only; elsewhere only a launcher that ends in good order takes
+    before it could do anything. Linux only; elsewhere only a launcher that ends normally takes
     its services with it.
     """
     if sys.platform != "linux":

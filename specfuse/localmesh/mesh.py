@@ -53,7 +53,7 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A service ended as it was asked to: in good order if `drained`, else it had to be killed."""
+    """A service ended as it was asked to: by draining if `drained`, else it had to be killed."""
 
     name: str
     drained: bool

@@ -2,7 +2,7 @@
 
 Continuous batching: a call joins at the next forward pass and leaves as soon as it is done. Every
 pass takes the waiting drafting and scoring steps, and fills up with contexts still to be fed, piece
-by piece, so that a long prompt stalls nobody. Who was served goes to the back of the line.
+by piece, so that a long prompt stalls no other. What was served goes to the back of the line.
 
 Between passes, calls whose caller went away or whose deadline passed are dropped. A call that
 fails takes no other with it: if a pass fails as a whole, its steps are run one by one.
@@ -61,12 +61,12 @@ class Ticket:
     arrived: float = field(default_factory=time.monotonic)
 
     def answer(self, answer: object) -> None:
-        """Gives the answer to whoever still waits for it."""
+        """Gives the answer to its caller, if that still waits."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_result(answer)
 
     def refuse(self, error: SpecFuseError) -> None:
-        """Gives the error to whoever still waits for an answer."""
+        """Gives the error to its caller, if that still waits."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
@@ -226,7 +226,7 @@ def chosen(line: Sequence[Running], tokens: int) -> list[tuple[Running, Step]]:
 
     Steps that cannot be cut, as they feed at most the last token of a context, come first. Of the
     others one is taken whole, or else a piece of its context that leaves that token for the step
-    itself. One step is always taken; as whoever was served goes to the back, everybody's comes.
+    itself. One step is always taken; as calls that were served go to the back, every one's comes.
     """
     ready = [running for running in line if running.step.ingest <= 1]
     feeding = [running for running in line if running.step.ingest > 1]
@@ -257,7 +257,7 @@ def kind_of(steps: Sequence[Step]) -> ForwardKind:
 
 
 def _is_over(ticket: Ticket) -> bool:
-    """Whether nobody waits for the answer any more; a passed deadline is told."""
+    """Whether the caller has stopped waiting; a passed deadline is told."""
     if ticket.future.cancelled():
         return True
     if ticket.deadline.passed:

@@ -59,7 +59,7 @@ class KVStore:
 
     @property
     def longest_context(self) -> int:
-        """The most tokens of a context that there is room for if nobody else has any."""
+        """The most tokens of a context that there is room for if there is no other context."""
         return self._capacity - self._reserve
 
     @property
@@ -84,8 +84,8 @@ class KVStore:
     def _crowds_out(self, node: Node, missing: int) -> bool:
         """Whether holding on to a prefix leaves no room for the rest of a context.
 
-        A buffer stays as long as anything in it is held, be it the greeting that begins the prompt
-        at hand and was cached as part of a very long one.
+        A buffer stays as long as anything in it is held, even if that is only the greeting that
+        begins this prompt and was cached as part of a very long one.
         """
         if not node.spans:
             return False
