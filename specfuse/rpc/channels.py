@@ -34,7 +34,8 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """A channel to `target` for asyncio. Connects at the first call; close it when done.
 
-    `interceptors` are code around every call, the first outermost.
+    `interceptors` are code around every call, the first outermost; each is of one kind of call, as
+    gRPC takes no interceptor for several.
 
     Raises:
         Misconfigured: an empty target, or TLS files that are not what they should be.

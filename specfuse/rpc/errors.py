@@ -146,7 +146,9 @@ def from_rpc_error(error: grpc.RpcError, peer: str = "") -> SpecFuseError:
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns what servicers raise into statuses, for unary and server-streaming calls.
+    """Turns what servicers and the interceptors within it raise into statuses.
+
+    For unary and server-streaming calls.
 
     A `SpecFuseError` becomes its status. Anything else is a bug: INTERNAL with a correlation id,
     under which the log has the traceback. An unforeseen exception's message is neither sent nor
@@ -159,11 +161,23 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """The method's handler, with its errors turned into statuses."""
-        handler = await continuation(handler_call_details)
+        try:
+            handler = await continuation(handler_call_details)
+        except SpecFuseError as error:
+            handler = _raising(error)
         if handler is None:
             return None
         method = handler_call_details.method
         return wrapped(handler, lambda context: _reporting(context, method))
+
+
+def _raising(error: SpecFuseError) -> Handler:
+    """A handler of any call that ends it with the error, before its request is read."""
+
+    async def run(_request: bytes, _context: Context) -> NoReturn:
+        raise error
+
+    return grpc.unary_unary_rpc_method_handler(run)
 
 
 @asynccontextmanager
