@@ -77,7 +77,8 @@ def _attended(
 ) -> tuple[QueryState, dict[MemberName, Answer]]:
     """The state after failures, refusals and absences, and the answers of the others.
 
-    A failure or refusal loses the member at once, lateness when it comes to `max_misses` rounds. A
+    A failure or refusal loses the member at once, lateness when it comes to `max_misses` rounds; if
+    it could not be reached, a later round asks it again. A
     busy member kept nobody waiting, so that is never held against it. What a lost member proposed
     before stays, and may still win.
     """
@@ -94,7 +95,10 @@ def _attended(
         round=replace(state.round, absent=state.round.absent | late | busy),
     )
     answers = {member: result.value for member, result in results.items() if isinstance(result, Ok)}
-    return state.losing(_departures(state, results)), answers
+    unreached = (
+        m for m, result in results.items() if isinstance(result, Failed) and result.may_pass
+    )
+    return state.losing(_departures(state, results)).expecting(unreached), answers
 
 
 def _departures(

@@ -103,6 +103,7 @@ def scored(
 def _next_round(state: QueryState) -> Transition:
     number = state.round.number + 1
     state = replace(state, round=RoundState(number, departures_before=len(state.departures)))
+    state = state.welcoming_back()
     if _lacks_quorum(state, state.active):
         return _lose_quorum(state, state.active)
     if not state.active:
@@ -112,13 +113,14 @@ def _next_round(state: QueryState) -> Transition:
 
 def _come_back(state: QueryState) -> Transition:
     """Asks the members that left, and only them, to propose for this round as well."""
-    state = state.recalling()
-    return _propose(state, state.round.recalled)
+    members = state.dormant
+    return _propose(state.recalling(), members)
 
 
 def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
     max_tokens = min(state.rules.segment_tokens, state.tokens_left)
-    return Transition(state, Propose(members, max_tokens, _required(state, len(members))))
+    required = _required(state, len(members))
+    return Transition(state, Propose(members, max_tokens, required, bool(state.dormant)))
 
 
 def _vote(state: QueryState) -> Transition:
@@ -131,7 +133,8 @@ def _vote(state: QueryState) -> Transition:
     assignments = {m: unscored for m in state.present if (unscored := missing(state, m))}
     if not assignments:
         return _decide(state, by_vote(state))
-    return Transition(state, Verify(assignments, _required(state, len(assignments))))
+    required = _required(state, len(assignments))
+    return Transition(state, Verify(assignments, required, bool(state.dormant)))
 
 
 def _agree(state: QueryState) -> Transition:
@@ -145,7 +148,8 @@ def _agree(state: QueryState) -> Transition:
     only = verdict.winning
     proposers = [member for member in only.proposers if member in state.present]
     if _may_recall(state) and verdict.confidence is None and proposers:
-        return Transition(state, Verify({min(proposers): (only.candidate,)}, required=1))
+        step = Verify({min(proposers): (only.candidate,)}, required=1, standing_by=True)
+        return Transition(state, step)
     return _decide(state, verdict)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -50,8 +51,10 @@ class QueryState:
     brought along. `active` members
     are asked; `dormant` ones left by the exit policy and stand by; the rest are lost. Both are in
     the ensemble's order. `outgrown` are the lost ones whose window the context does not fit any
-    more. `quality` is each active member's cumulative fused share over the last
-    `evidence` rounds, `confidences` the winners' confidence in every round where it is known.
+    more. `returns` are lost ones that could not be reached, by the round from which they are asked
+    again; `failures` how often each was lost like that. `quality` is each active member's
+    cumulative fused share over the last `evidence` rounds, `confidences` the winners' confidence
+    in every round where it is known.
     """
 
     rules: Rules
@@ -66,6 +69,8 @@ class QueryState:
     dormant: tuple[MemberName, ...] = ()
     departures: tuple[Departure, ...] = ()
     outgrown: frozenset[MemberName] = frozenset()
+    returns: Mapping[MemberName, int] = field(default_factory=dict)
+    failures: Mapping[MemberName, int] = field(default_factory=dict)
     misses: Mapping[MemberName, int] = field(default_factory=dict)
     evidence: int = 0
     confidences: tuple[float, ...] = ()
@@ -81,8 +86,12 @@ class QueryState:
 
     @property
     def lost(self) -> tuple[Departure, ...]:
-        """The members lost to failure, refusal or lateness, in the order of their loss."""
-        return tuple(d for d in self.departures if d.reason is not DepartureReason.EXIT)
+        """The members ever lost to failure, refusal or lateness, in the order of their loss.
+
+        One that came back and was lost again counts once, by its last loss.
+        """
+        losses = (d for d in self.departures if d.reason is not DepartureReason.EXIT)
+        return tuple({departure.member: departure for departure in losses}.values())
 
     @property
     def tokens_left(self) -> int:
@@ -120,6 +129,33 @@ class QueryState:
         state = self.losing(Departure(member, DepartureReason.EXIT) for member in members)
         return replace(state, dormant=self.in_order((*self.dormant, *members)))
 
+    def expecting(self, members: Iterable[MemberName]) -> QueryState:
+        """The state in which lost members that could not be reached are asked again later.
+
+        After 1, 2, 4, ... rounds: a member that stays away costs ever less.
+        """
+        failures = {member: self.failures.get(member, 0) + 1 for member in members}
+        returns = {m: self.round.number + 2 ** (times - 1) for m, times in failures.items()}
+        return replace(
+            self, failures={**self.failures, **failures}, returns={**self.returns, **returns}
+        )
+
+    def welcoming_back(self) -> QueryState:
+        """The state after the lost members that are due in this round are active again.
+
+        They are credited the mean quality: having been away is no sign of losing.
+        """
+        due = {member for member, number in self.returns.items() if number <= self.round.number}
+        mean = math.fsum(self.quality.values()) / max(1, len(self.quality))
+        active = self.in_order((*self.active, *due))
+        return replace(
+            self,
+            active=active,
+            quality={member: self.quality.get(member, mean) for member in active},
+            returns={m: number for m, number in self.returns.items() if m not in due},
+            round=replace(self.round, recalled=self.in_order(due)),
+        )
+
     def recalling(self) -> QueryState:
         """The state after all dormant members come back for this round: quality starts afresh."""
         active = self.in_order((*self.active, *self.dormant))
@@ -129,5 +165,7 @@ class QueryState:
             dormant=(),
             quality=dict.fromkeys(active, 0.0),
             evidence=0,
-            round=replace(self.round, recalled=self.dormant),
+            round=replace(
+                self.round, recalled=self.in_order((*self.round.recalled, *self.dormant))
+            ),
         )

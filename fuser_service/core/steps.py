@@ -16,23 +16,26 @@ from fuser_service.core.types import Candidate, FinishReason, MemberName
 class Propose:
     """Ask these members for at most `max_tokens` tokens each.
 
-    Once `required` of them have answered, the others need not be waited for much longer.
+    Once `required` of them have answered, the others need not be waited for much longer. If members
+    are `standing_by`, who would be asked instead, none is worth a long wait.
     """
 
     members: tuple[MemberName, ...]
     max_tokens: int
     required: int
+    standing_by: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Verify:
     """Ask each verifier for its scores of these candidates (at least one each), in order.
 
-    Once `required` of them have answered, the others need not be waited for much longer.
+    `required` and `standing_by` are as for `Propose`.
     """
 
     assignments: Mapping[MemberName, tuple[Candidate, ...]]
     required: int
+    standing_by: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,14 @@ class Ok(Generic[Answer_co]):
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The member cannot be used any more in this query. `detail` holds no prompt or answer text."""
+    """The member is lost to the query. `detail` holds no prompt or answer text.
+
+    `may_pass` says that it could not be reached, so that it may be asked again in a later round;
+    otherwise it gave what no member may give, and is not trusted again.
+    """
 
     detail: str
+    may_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from specfuse.errors import (
     InvalidArgument,
     Overloaded,
     SpecFuseError,
+    Unavailable,
 )
 
 Answer = TypeVar("Answer")
@@ -96,7 +97,8 @@ class Gathering(Generic[Answer]):
             elif _being_cancelled():
                 raise
             else:  # nobody here asked for it: a transport that closes under a call does this
-                result, outcome = Failed("CANCELLED: the member gave the call up"), "failed"
+                detail = "CANCELLED: the member gave the call up"
+                result, outcome = Failed(detail, may_pass=True), "failed"
         finally:
             self.ended(member, outcome, self.clock() - began)
         return result
@@ -113,7 +115,7 @@ def _meaning(error: SpecFuseError) -> tuple[Failed | Refused | Busy | Late, Outc
         case InvalidArgument():
             return Refused(detail, outgrown=isinstance(error, ContextTooLong)), "rejected"
         case _:
-            return Failed(detail), "failed"
+            return Failed(detail, may_pass=isinstance(error, Unavailable)), "failed"
 
 
 def _being_cancelled() -> bool:

@@ -12,8 +12,10 @@ from fuser_service.core.types import Prompt, Sampling
 class Timings:
     """How long a query waits for its members, in seconds.
 
-    Once a quorum has answered, the others have `straggler_grace_seconds` more; every call of a
-    round ends within `round_timeout_seconds` of the round's start and by the request's deadline.
+    A round has a step or several (proposing, scoring, and both again for members that come back).
+    Once a quorum has answered in a step, the others have `straggler_grace_seconds` more; while
+    members stand by, everyone has that much more than answers took so far. No step takes longer
+    than `round_timeout_seconds`, nor beyond the request's deadline.
     """
 
     straggler_grace_seconds: float = 5.0

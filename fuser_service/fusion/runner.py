@@ -60,11 +60,10 @@ class Fusion:
 
 @dataclass(slots=True)
 class _RoundClock:
-    """Times a round: when it began, by when its calls must end, and the seconds its phases took."""
+    """Times a round: when it began, and the seconds its phases took."""
 
     number: int
     began: float
-    deadline: Deadline
     seconds: dict[Phase, float] = field(default_factory=dict)
 
 
@@ -82,6 +81,7 @@ class _Run:
     discarded: int = 0
     made: Counter[Rpc] = field(default_factory=Counter)
     avoided: Counter[Rpc] = field(default_factory=Counter)
+    slowest: dict[Rpc, float] = field(default_factory=dict)
     errors: dict[MemberName, SpecFuseError] = field(default_factory=dict)
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -115,6 +115,7 @@ class _Run:
     async def _proposals(
         self, state: QueryState, step: Propose, clock: _RoundClock
     ) -> dict[MemberName, Result[Proposal]]:
+        patience = self._patience("propose", step)
         calls = {
             member: partial(
                 self.members[member].propose,
@@ -122,41 +123,43 @@ class _Run:
                 max_tokens=step.max_tokens,
                 sampling=self._sampling(state),
                 stop=self.query.rules.stop,
-                deadline=clock.deadline,
+                deadline=patience.deadline,
             )
             for member in step.members
         }
-        return await self._gather("propose", calls, step.required, clock)
+        return await self._gather("propose", calls, patience, clock)
 
     async def _scores(
         self, state: QueryState, step: Verify, clock: _RoundClock
     ) -> dict[MemberName, Result[tuple[Score, ...]]]:
+        patience = self._patience("score", step)
         calls = {
             member: partial(
                 self.members[member].score,
                 self._context(state),
                 candidates,
-                deadline=clock.deadline,
+                deadline=patience.deadline,
             )
             for member, candidates in step.assignments.items()
         }
-        return await self._gather("score", calls, step.required, clock)
+        return await self._gather("score", calls, patience, clock)
 
     async def _gather(
         self,
         rpc: Rpc,
         calls: Mapping[MemberName, Callable[[], Awaitable[Answer]]],
-        required: int,
+        patience: Patience,
         clock: _RoundClock,
     ) -> dict[MemberName, Result[Answer]]:
         def ended(member: MemberName, outcome: Outcome, seconds: float) -> None:
             self.observer.call_ended(member, rpc, outcome, seconds)
+            if outcome == "ok":
+                self.slowest[rpc] = max(seconds, self.slowest.get(rpc, 0.0))
 
         began = self.clock()
         self.made[rpc] += len(calls)
         gathering = Gathering(calls, ended, self.clock)
-        grace = self.query.timings.straggler_grace_seconds
-        results = await gathering.run(Patience(required, grace, clock.deadline))
+        results = await gathering.run(patience)
         # The last word of every member: what it did not repeat does not stand any more.
         self.errors = {m: error for m, error in self.errors.items() if m not in calls}
         self.errors |= gathering.errors
@@ -164,6 +167,14 @@ class _Run:
             self.observer.straggler_waited(gathering.straggled_seconds)
         clock.seconds[rpc] = clock.seconds.get(rpc, 0.0) + self.clock() - began
         return results
+
+    def _patience(self, rpc: Rpc, step: Propose | Verify) -> Patience:
+        """How long a step that begins now is waited for."""
+        grace = self.query.timings.straggler_grace_seconds
+        limit = self.query.timings.round_timeout_seconds
+        if step.standing_by:
+            limit = min(limit, self.slowest.get(rpc, 0.0) + grace)
+        return Patience(step.required, grace, self.deadline.within(limit))
 
     def _context(self, state: QueryState) -> Context:
         return Context(self.query.prompt, state.committed, self.query.session_id)
@@ -181,8 +192,7 @@ class _Run:
     def _round_clock(self, state: QueryState) -> _RoundClock:
         number = state.round.number
         if self.current is None or self.current.number != number:
-            timeout = self.query.timings.round_timeout_seconds
-            self.current = _RoundClock(number, self.clock(), self.deadline.within(timeout))
+            self.current = _RoundClock(number, self.clock())
             self.observer.active_members(self.query.ensemble, len(state.active))
         return self.current
 

@@ -321,6 +321,10 @@ def gone(detail: str = "UNAVAILABLE: connection refused") -> Failed:
     return Failed(detail)
 
 
+def unreached() -> Failed:
+    return Failed("UNAVAILABLE: connection refused", may_pass=True)
+
+
 def test_a_failure_loses_the_member_and_nothing_else() -> None:
     played = Script(
         {"a": gone(), "b": " y", "c": " z"},
@@ -333,6 +337,55 @@ def test_a_failure_loses_the_member_and_nothing_else() -> None:
     assert played.rounds[1].left == ()
     assert played.asked_to_propose == [("a", "b", "c"), ("b", "c")]
     assert played.states[-1].lost == (lost,)
+
+
+def test_who_could_not_be_reached_is_asked_again_after_ever_more_rounds() -> None:
+    lines = [{"a": unreached(), "b": " y"} for _ in range(7)]
+    played = Script(*lines, {"b": done(" y"), "a": unreached()}, opinions={}).play(rules())
+    asked = [members for members in played.asked_to_propose if "a" in members]
+    assert [members == ("a", "b") for members in played.asked_to_propose] == [
+        *(True, True, False, True),
+        *(False, False, False, True),
+    ]
+    assert len(asked) == 4
+    assert played.rounds[1].recalled == ("a",)
+    assert played.states[-1].lost == (played.rounds[0].left[0],), "named once"
+
+
+def test_who_comes_back_takes_part_again_with_the_mean_quality() -> None:
+    likes_y = {" y": 0.9, " z": 0.1}
+    played = Script(
+        {"a": " y", "b": " z", "c": unreached()},
+        {"a": " y", "b": " z", "c": " y"},
+        {"a": done(" y"), "b": done(" y"), "c": done(" y")},
+        opinions=dict.fromkeys("abc", likes_y),
+    ).play(rules("abc"))
+    assert played.rounds[0].took_part == ("a", "b")
+    assert played.rounds[1].took_part == ("a", "b", "c")
+    assert played.rounds[1].recalled == ("c",)
+    back = next(state for state in played.states if state.round.number == 2)
+    assert back.quality["c"] == pytest.approx((back.quality["a"] + back.quality["b"]) / 2)
+    assert [departure.member for departure in played.states[-1].lost] == ["c"]
+
+
+def test_who_gave_what_no_model_may_give_is_not_asked_again() -> None:
+    lines = [{"a": Failed("MODEL_FAILURE: nan"), "b": " y"} for _ in range(4)]
+    played = Script(*lines, {"b": done(" y")}, opinions={}).play(rules())
+    assert played.asked_to_propose == [("a", "b"), *[("b",)] * 4]
+
+
+def test_steps_say_whether_members_stand_by() -> None:
+    likes_y = {" y": 0.9, " z": 0.01}
+    played = Script(
+        {"a": " y", "b": " z"},
+        {"a": " y", "b": " z"},
+        {"a": done(" y"), "b": " z"},
+        opinions=dict.fromkeys("ab", likes_y),
+    ).play(rules(exit=LEAVE))
+    left = [bool(state.dormant) for state in played.states]
+    asked = [step for step in played.steps if isinstance(step, Propose | Verify)]
+    assert [step.standing_by for step in asked] == left[: len(asked)]
+    assert {step.standing_by for step in asked} == {False, True}
 
 
 def test_the_candidate_of_a_member_lost_while_scoring_may_win() -> None:

@@ -62,7 +62,8 @@ class World:
         random = self._random("propose", member, committed)
         if random.random() < self.trouble:
             refused = Refused("CONTEXT_TOO_LONG: no", outgrown=True)
-            return random.choice((Failed("UNAVAILABLE: gone"), refused, Busy(), Late()))
+            unreached = Failed("UNAVAILABLE: gone", may_pass=True)
+            return random.choice((unreached, Failed("MODEL_FAILURE: nan"), refused, Busy(), Late()))
         text = "".join(random.choice(PIECES) for _ in range(random.randint(1, 2)))
         finish = SegmentFinish.END if random.random() < 0.05 else SegmentFinish.LENGTH
         candidate = Candidate(text, finish is SegmentFinish.END)
@@ -75,7 +76,9 @@ class World:
         random = self._random("score", member, committed)
         if random.random() < self.trouble:
             refused = Refused("INVALID_ARGUMENT: no")
-            return random.choice((Failed("MODEL_FAILURE: nan"), refused, Busy(), Late()))
+            failed = Failed("MODEL_FAILURE: nan")
+            unreached = Failed("UNAVAILABLE: gone", may_pass=True)
+            return random.choice((failed, unreached, refused, Busy(), Late()))
         return self._score(member, committed, candidate)
 
     def play(self, rules: Rules, committed: tuple[str, ...] = (), tokens: int = 0) -> Played:
@@ -280,9 +283,12 @@ def test_permuting_the_members_permutes_the_results(
 def test_somebody_is_always_asked_and_nobody_who_left(world: World, rules: Rules) -> None:
     played = world.play(rules)
     for state, step in zip(played.states, played.steps, strict=True):
-        away = {*state.dormant, *(departure.member for departure in state.lost)}
+        lost = {departure.member for departure in state.lost}
+        away = {*state.dormant, *lost} - {*state.active}
         asked = _asked(step)
         assert not away & set(asked)
+        assert not set(state.dormant) & set(state.active)
+        assert lost & set(state.active) <= state.failures.keys(), "only the unreached come back"
         if isinstance(step, Propose | Verify):
             assert asked
             assert 1 <= step.required <= len(asked)

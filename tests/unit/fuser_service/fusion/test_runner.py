@@ -18,6 +18,7 @@ from fuser_service.core.types import (
     Sampling,
 )
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
+from fuser_service.fusion.ports import Rpc
 from fuser_service.fusion.query import Query, Timings
 from fuser_service.fusion.runner import Fusion
 from specfuse.deadline import Deadline
@@ -356,6 +357,53 @@ async def test_a_late_member_is_cancelled_and_sits_the_round_out() -> None:
     assert len(ensemble.observer.straggled) == 2
     # The answer ends with the second round, but b was lost in it all the same.
     assert [(d.member, d.reason) for d in finished.lost] == [("b", DepartureReason.STRAGGLER)]
+
+
+@pytest.mark.parametrize("rpc", ["propose", "score"])
+@pytest.mark.parametrize("recall", [True, False])
+async def test_if_the_last_active_member_hangs_those_that_stand_by_are_asked(
+    rpc: Rpc, recall: bool
+) -> None:
+    sure = likes(" one", " two", " three", liked=0.9, other=0.05)
+    a = ScriptedMember("a", says(" one", " two", " three"), sure)
+    b = ScriptedMember("b", says(" eins", " two", " three"), sure)
+    ensemble = Ensemble(a, b)
+    timings = Timings(straggler_grace_seconds=0.05, round_timeout_seconds=30)
+    query = ensemble.query(timings=timings, exit=ExitRules(recall=recall))
+    stream = ensemble.run(query)
+    events = [await anext(stream), await anext(stream)]
+    assert [departure.member for departure in ensemble.observer.left] == ["b"]
+    a.hold[rpc] = asyncio.Event()
+    async with asyncio.timeout(10):
+        events += [event async for event in stream]
+    assert _text(events) == " one two three"
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert not finished.text
+    assert a.running == 0
+
+
+async def test_a_member_that_could_not_be_reached_takes_part_again() -> None:
+    whole = says(" one", " two", " three")
+    flaky = lambda context: Unavailable("reset") if len(context.committed) == 1 else whole(context)  # noqa: E731
+    a = ScriptedMember("a", says(" x", " y", " three"), likes(" one", " two", " three"))
+    b = ScriptedMember("b", flaky, likes(" one", " two", " three"))
+    ensemble = Ensemble(a, b)
+    text, finished = await ensemble.answer(ensemble.query())
+    assert text == " one y three"
+    assert finished.degraded
+    assert [asked.rpc for asked in b.asked].count("propose") == 3
+
+
+async def test_a_step_has_the_time_of_a_whole_round() -> None:
+    """What proposing took is not taken from scoring."""
+    a, b = ScriptedMember("a", says(" one")), ScriptedMember("b", says(" two"))
+    ensemble = Ensemble(a, b)
+    timings = Timings(straggler_grace_seconds=10, round_timeout_seconds=10)
+    await ensemble.answer(ensemble.query(timings=timings))
+    proposing, scoring = a.asked
+    assert (proposing.rpc, scoring.rpc) == ("propose", "score")
+    assert scoring.deadline > proposing.deadline
 
 
 async def test_a_round_without_a_quorum_ends_in_time() -> None:
