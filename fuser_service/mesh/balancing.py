@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from fuser_service.mesh.discovery.port import Endpoint
 
@@ -27,15 +28,30 @@ def ranked(session_id: str, endpoints: Collection[Endpoint]) -> tuple[Endpoint, 
     return tuple(sorted(endpoints, key=lambda endpoint: _affinity(session_id, endpoint)))
 
 
-def choose(preferred: Sequence[Endpoint], loads: Mapping[Endpoint, int]) -> Endpoint:
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What an endpoint has to do, and how much it is fit for.
+
+    `in_flight` are its calls, `warmth`, in (0, 1], the part of a full share of them that it gets.
+    """
+
+    in_flight: int = 0
+    warmth: float = 1.0
+
+
+def choose(preferred: Sequence[Endpoint], loads: Mapping[Endpoint, Load]) -> Endpoint:
     """The first endpoint with room for one more call, `preferred` being not empty.
 
-    `loads` are the calls in flight per endpoint. Room is ceil(LOAD_BOUND * mean), the new call
-    counted; somebody always has it, since not all can be above the mean.
+    Room is ceil(LOAD_BOUND * share), the share being the endpoint's part, by warmth, of all calls
+    with the new one counted; somebody always has it, since not all can be above their shares.
     """
-    total = sum(loads.get(endpoint, 0) for endpoint in preferred) + 1
-    room = math.ceil(LOAD_BOUND * total / len(preferred))
-    return next(endpoint for endpoint in preferred if loads.get(endpoint, 0) < room)
+    total = sum(loads[endpoint].in_flight for endpoint in preferred) + 1
+    warmth = sum(loads[endpoint].warmth for endpoint in preferred)
+
+    def room(endpoint: Endpoint) -> int:
+        return math.ceil(LOAD_BOUND * total * loads[endpoint].warmth / warmth)
+
+    return next(one for one in preferred if loads[one].in_flight < room(one))
 
 
 class Pins:
@@ -45,18 +61,20 @@ class Pins:
         self._kept = kept
         self._pins: OrderedDict[str, Endpoint] = OrderedDict()
 
-    def pick(
-        self, session_id: str, endpoints: Collection[Endpoint], loads: Mapping[Endpoint, int]
-    ) -> Endpoint:
-        """The session's endpoint if it is among `endpoints`, otherwise a new one, remembered."""
+    def pick(self, session_id: str, loads: Mapping[Endpoint, Load]) -> Endpoint:
+        """The session's endpoint if `loads` has it, otherwise a new one, remembered."""
         endpoint = self._pins.get(session_id)
-        if endpoint is None or endpoint not in endpoints:
-            endpoint = choose(ranked(session_id, endpoints), loads)
+        if endpoint is None or endpoint not in loads:
+            endpoint = choose(ranked(session_id, loads.keys()), loads)
+        self.pin(session_id, endpoint)
+        return endpoint
+
+    def pin(self, session_id: str, endpoint: Endpoint) -> None:
+        """Remembers that this endpoint serves the session."""
         self._pins[session_id] = endpoint
         self._pins.move_to_end(session_id)
         if len(self._pins) > self._kept:
             self._pins.popitem(last=False)
-        return endpoint
 
 
 def _affinity(session_id: str, endpoint: Endpoint) -> bytes:

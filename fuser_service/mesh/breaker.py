@@ -21,7 +21,14 @@ class BreakerRules:
 
 
 class Breaker:
-    """The state of one endpoint: closed (calls pass), open (none do), or on trial (one does)."""
+    """The state of one endpoint: closed (calls pass), open (none do), or on trial (one does).
+
+    `outpaced` says that it is open, or on trial, because siblings were faster.
+    """
+
+    _failures: int
+    _opened: bool
+    _late: bool
 
     def __init__(
         self, rules: BreakerRules = BreakerRules(), clock: Callable[[], float] = time.monotonic
@@ -37,8 +44,13 @@ class Breaker:
             return True
         return not self._on_trial and self._clock() >= self._open_until
 
+    @property
+    def outpaced(self) -> bool:
+        """Whether only lateness keeps calls away: better a late answer than none."""
+        return self._opened and self._late
+
     def started(self) -> None:
-        """A call that was allowed begins. Exactly one of the three calls below must end it."""
+        """A call that was allowed begins. `succeeded`, `failed` or `abandoned` must end it."""
         self._on_trial = self._opened
 
     def succeeded(self) -> None:
@@ -47,10 +59,18 @@ class Breaker:
 
     def failed(self) -> None:
         """The endpoint could not be reached, or would not serve."""
+        self._failed(late=False)
+
+    def late(self) -> None:
+        """A sibling that was asked the same thing later answered first. The call is abandoned."""
+        self._failed(late=True)
+
+    def _failed(self, *, late: bool) -> None:
         self._failures += 1
         trial_failed, self._on_trial = self._on_trial, False
         if trial_failed or (not self._opened and self._failures >= self._rules.failures):
             self._open()
+            self._late = late
 
     def abandoned(self) -> None:
         """The call was given up before it said anything about the endpoint."""
@@ -58,6 +78,7 @@ class Breaker:
 
     def _close(self) -> None:
         self._failures = 0
+        self._late = False
         self._opened = False
         self._on_trial = False
         self._open_until = 0.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from enum import Enum
 from typing import TypeVar
 
@@ -24,6 +26,9 @@ Response = TypeVar("Response")
 _WATCH_AGAIN_SECONDS = (0.2, 0.6)
 """Range of the pause before health is watched anew; random, so that not all fusers ask at once."""
 
+_WARM_UP_SECONDS = 10.0
+"""How long a replica that is back is spared, as its caches are cold and all sessions new to it."""
+
 _CLOSE_GRACE_SECONDS = 60.0
 """How long a replica that is no longer wanted may take to answer what it was asked."""
 
@@ -39,13 +44,20 @@ class Health(Enum):
 class Replica:
     """One endpoint. Create it on a running event loop; it watches the endpoint's health at once."""
 
-    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        channel: grpc.aio.Channel,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.endpoint = endpoint
         self.stub = ModelServiceStub(channel)
         self.in_flight = 0
         self._channel = channel
         self._breaker = Breaker()
         self._health = Health.UNHEARD
+        self._clock = clock
+        self._back_at = -math.inf
         self._watching = asyncio.create_task(self._watch())
 
     @property
@@ -57,6 +69,20 @@ class Replica:
     def hopeful(self) -> bool:
         """Whether a call is thought to succeed. False also while it drains."""
         return self.allowed and self._health is not Health.DOWN
+
+    @property
+    def outpaced(self) -> bool:
+        """Whether its breaker keeps calls away only because siblings were faster."""
+        return self._breaker.outpaced
+
+    @property
+    def warmth(self) -> float:
+        """How much of its share of new sessions it gets, in (0, 1]: less when it is just back."""
+        return min(1.0, (1.0 + self._clock() - self._back_at) / _WARM_UP_SECONDS)
+
+    def outpaced_by_sibling(self) -> None:
+        """A call that it has in flight was answered by a sibling that was asked later."""
+        self._breaker.late()
 
     async def call(
         self,
@@ -106,6 +132,7 @@ class Replica:
         async for serving in _health_of(self._channel):
             if serving and self._health is Health.DOWN:
                 self._breaker.succeeded()  # it is back: what its breaker knew is out of date
+                self._back_at = self._clock()
             self._health = Health.SERVING if serving else Health.DOWN
 
 

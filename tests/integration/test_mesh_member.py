@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal
 
 import pytest
 
 from fuser_service.core.types import Candidate, Context, Proposal, Sampling
+from fuser_service.mesh.balancing import ranked
+from fuser_service.mesh.budget import MOST_SAVED, SHARE
 from fuser_service.mesh.discovery.endpoints.discovery import ListedEndpoints
 from fuser_service.mesh.discovery.port import Discovery
 from fuser_service.mesh.member import GrpcMember
@@ -18,6 +21,7 @@ from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, InvalidArgument, ModelFailure, Overloaded, Unavailable
 from specfuse.rpc.channels import open_channel
 from tests.support.fuser_mesh import PATIENCE_SECONDS, Node, Nodes
+from tests.support.link import Link
 
 ANSWER = Line(answer="so it is")
 Trouble = Literal["", "unavailable", "overloaded", "model_failure"]
@@ -53,6 +57,11 @@ async def member_of(*nodes: Node, discovery: Discovery | None = None) -> AsyncIt
         yield member
     finally:
         await member.stop()
+
+
+def member_at(*addresses: str) -> AbstractAsyncContextManager[GrpcMember]:
+    """A member whose replicas are at these addresses."""
+    return member_of(discovery=ListedEndpoints(addresses))
 
 
 async def ask(
@@ -175,7 +184,7 @@ async def test_a_draining_replica_gets_no_new_calls(nodes: Nodes) -> None:
         in_flight = asyncio.create_task(ask(member))
         await pinned.comes_to_wait()
         draining = asyncio.create_task(pinned.server.drain(PATIENCE_SECONDS))
-        await until(lambda: not member._replicas[pinned.address].hopeful)
+        await until(lambda: not member._pool._replicas[pinned.address].hopeful)
 
         assert (await ask(member)).text == "so it"
 
@@ -194,7 +203,7 @@ async def test_replicas_come_and_go_while_it_runs(nodes: Nodes) -> None:
         await first.comes_to_wait()
 
         discovery.change(second)
-        await until(lambda: member._replicas.keys() == {second.address})
+        await until(lambda: member._pool._replicas.keys() == {second.address})
         assert (await ask(member)).text == "so it"
 
         assert calls_of(second) == [1]
@@ -213,7 +222,7 @@ async def test_a_call_moves_when_its_channel_is_closed_under_it(nodes: Nodes) ->
         (other,) = [node for node in replicas if node is not asked_first]
         other.backend.opened.set()
 
-        await member._replicas[asked_first.address].close(grace=0)
+        await member._pool._replicas[asked_first.address].close(grace=0)
 
         assert (await asked).text == "so it"
 
@@ -255,3 +264,106 @@ async def test_cancelling_a_call_ends_it_at_the_replica(nodes: Nodes) -> None:
             await asked
         await node.is_cancelled()
         assert member.ready
+
+
+# Slow replicas, broken connections
+
+
+async def answered(member: GrpcMember, count: int) -> None:
+    """Asks so many new sessions, one after the other."""
+    for number in range(count):
+        assert (await ask(member, f"s{number}")).text == "so it"
+
+
+async def test_a_call_that_is_late_is_made_at_another_replica_too(nodes: Nodes) -> None:
+    slow = await nodes.start("a", ANSWER, hold_from=0)
+    fast = await nodes.start("a", ANSWER)
+    async with member_of(slow, fast) as member:
+        session = ranked_first(slow, fast)
+        assert (await ask(member, session)).text == "so it"
+        assert calls_of(slow, fast) == [1, 1]
+        await slow.is_cancelled()
+        assert (await ask(member, session)).text == "so it"
+        assert calls_of(slow, fast)[0] == 1, "the session stays with who answered"
+
+
+def ranked_first(node: Node, other: Node) -> str:
+    """A session that an idle mesh sends to this node rather than the other."""
+    addresses = (node.address, other.address)
+    sessions = map(str, itertools.count())
+    return next(one for one in sessions if ranked(one, addresses)[0] == node.address)
+
+
+async def test_a_replica_that_hangs_is_left_alone_and_tried_again(nodes: Nodes) -> None:
+    hung = await nodes.start("a", ANSWER, hold_from=0)
+    well = await nodes.start("a", ANSWER)
+    async with member_of(hung, well) as member:
+        await answered(member, 40)
+        ejected = len(hung.backend.sessions)
+        assert ejected <= 6, "three late calls, and a trial or two"
+        hung.backend.opened.set()
+        await until_asked(hung, member)
+
+
+async def until_asked(node: Node, member: GrpcMember) -> None:
+    """Asks new sessions until the node answers one."""
+    before = len(node.backend.sessions)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for number in itertools.count():
+            await ask(member, f"again {number}")
+            if len(node.backend.sessions) > before + 1:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_the_last_replica_is_never_left_alone_for_being_slow(nodes: Nodes) -> None:
+    hung = await nodes.start("a", ANSWER, hold_from=0)
+    well = await nodes.start("a", ANSWER)
+    async with member_of(hung, well) as member:
+        await answered(member, 20)
+        await well.kill()
+        waiting = asyncio.create_task(ask(member, "late is better than never"))
+        await hung.comes_to_wait()
+        hung.backend.opened.set()
+        assert (await waiting).text == "so it"
+
+
+async def test_when_all_are_slow_few_calls_are_made_twice(nodes: Nodes) -> None:
+    both = [await nodes.start("a", ANSWER, hold_from=0) for _ in range(2)]
+    async with member_of(*both) as member:
+        calls = [asyncio.create_task(ask(member, f"s{number}")) for number in range(60)]
+        await until(lambda: sum(calls_of(*both)) >= 60 + MOST_SAVED)
+        for node in both:
+            node.backend.opened.set()
+        await asyncio.gather(*calls)
+        assert sum(calls_of(*both)) <= 60 + MOST_SAVED + 60 * SHARE
+
+
+async def test_a_connection_that_breaks_costs_no_answer(nodes: Nodes) -> None:
+    node = await nodes.start("a", ANSWER, hold_from=0)
+    async with Link(node.address) as link, member_at(link.address) as member:
+        for _ in range(3):
+            asked = asyncio.create_task(ask(member))
+            await node.comes_to_wait()
+            link.reset()
+            await node.comes_to_wait()
+            node.backend.opened.set()
+            assert (await asked).text == "so it"
+            node.backend.opened.clear()
+
+
+async def test_a_link_that_goes_dead_moves_its_calls(nodes: Nodes) -> None:
+    one, two = [await nodes.start("a", ANSWER) for _ in range(2)]
+    async with Link(one.address) as link, member_at(link.address, two.address) as member:
+        await answered(member, 10)
+        assert all(calls_of(one, two))
+        link.freeze()
+        await answered(member, 20)
+        before = len(one.backend.sessions)
+        link.thaw()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for number in itertools.count():
+                await ask(member, f"after {number}")
+                if len(one.backend.sessions) > before:
+                    break
+                await asyncio.sleep(0.02)

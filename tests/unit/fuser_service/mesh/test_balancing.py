@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuser_service.mesh.balancing import LOAD_BOUND, Pins, choose, ranked
+from fuser_service.mesh.balancing import LOAD_BOUND, Load, Pins, choose, ranked
 
 ENDPOINTS = tuple(f"replica-{number}:50051" for number in range(8))
 
@@ -39,47 +39,73 @@ def test_sessions_spread_over_the_endpoints() -> None:
     assert max(chosen.values()) < 1.25 * 4000 / len(ENDPOINTS)
 
 
-@given(endpoints, st.lists(st.integers(0, 50), min_size=8, max_size=8))
-def test_no_endpoint_is_chosen_beyond_the_bound_and_somebody_always_is(
-    preferred: list[str], in_flight: list[int]
+def busy(endpoint: str) -> dict[str, Load]:
+    """The loads of all endpoints, of which one has a hundred calls in flight."""
+    return {one: Load(100 * (one == endpoint)) for one in ENDPOINTS}
+
+
+IDLE = {endpoint: Load() for endpoint in ENDPOINTS}
+warmths = st.sampled_from([0.01, 0.1, 0.5, 1.0])
+
+
+@given(
+    endpoints,
+    st.lists(st.builds(Load, st.integers(0, 50), warmths), min_size=8, max_size=8),
+)
+def test_no_endpoint_is_chosen_beyond_its_share_and_somebody_always_is(
+    preferred: list[str], given: list[Load]
 ) -> None:
-    loads = dict(zip(ENDPOINTS, in_flight, strict=True))
+    loads = dict(zip(ENDPOINTS, given, strict=True))
     chosen = choose(preferred, loads)
-    mean = (sum(loads[endpoint] for endpoint in preferred) + 1) / len(preferred)
-    assert loads[chosen] + 1 < LOAD_BOUND * mean + 1
+    total = sum(loads[endpoint].in_flight for endpoint in preferred) + 1
+    warmth = sum(loads[endpoint].warmth for endpoint in preferred)
+    share = total * loads[chosen].warmth / warmth
+    assert loads[chosen].in_flight + 1 < LOAD_BOUND * share + 1.001
+
+
+def test_an_endpoint_that_is_just_back_gets_less() -> None:
+    preferred = ranked("s", ENDPOINTS)
+    loads = {endpoint: Load(in_flight=4) for endpoint in ENDPOINTS}
+    assert choose(preferred, loads | {preferred[0]: Load(1, warmth=1.0)}) == preferred[0]
+    assert choose(preferred, loads | {preferred[0]: Load(1, warmth=0.1)}) == preferred[1]
 
 
 def test_an_idle_mesh_follows_the_ranking() -> None:
     preferred = ranked("s", ENDPOINTS)
-    assert choose(preferred, {}) == preferred[0]
+    assert choose(preferred, IDLE) == preferred[0]
 
 
 class TestPins:
     def test_load_does_not_move_a_session_in_mid_answer(self) -> None:
         pins = Pins()
-        first = pins.pick("s", ENDPOINTS, {})
-        assert pins.pick("s", ENDPOINTS, {first: 100}) == first
+        first = pins.pick("s", IDLE)
+        assert pins.pick("s", busy(first)) == first
 
     def test_load_moves_a_session_that_begins(self) -> None:
         preferred = ranked("s", ENDPOINTS)
-        assert Pins().pick("s", ENDPOINTS, {preferred[0]: 100}) == preferred[1]
+        assert Pins().pick("s", busy(preferred[0])) == preferred[1]
 
     def test_a_session_whose_endpoint_went_stays_with_the_next(self) -> None:
         pins = Pins()
-        first = pins.pick("s", ENDPOINTS, {})
-        others = [endpoint for endpoint in ENDPOINTS if endpoint != first]
-        second = pins.pick("s", others, {})
+        first = pins.pick("s", IDLE)
+        others = {endpoint: Load() for endpoint in ENDPOINTS if endpoint != first}
+        second = pins.pick("s", others)
         assert second == ranked("s", ENDPOINTS)[1]
-        assert pins.pick("s", ENDPOINTS, {}) == second
+        assert pins.pick("s", IDLE) == second
+
+    def test_a_session_goes_where_it_is_pinned(self) -> None:
+        pins = Pins()
+        other = ranked("s", ENDPOINTS)[3]
+        pins.pin("s", other)
+        assert pins.pick("s", IDLE) == other
 
     def test_the_session_unseen_for_longest_is_forgotten(self) -> None:
         pins = Pins(kept=2)
-        busy = {ranked("old", ENDPOINTS)[0]: 100}
-        moved = pins.pick("old", ENDPOINTS, busy)
-        pins.pick("other", ENDPOINTS, {})
-        assert pins.pick("old", ENDPOINTS, {}) == moved
-        pins.pick("third", ENDPOINTS, {})
-        assert pins.pick("old", ENDPOINTS, {}) == moved
-        pins.pick("other", ENDPOINTS, {})
-        pins.pick("third", ENDPOINTS, {})
-        assert pins.pick("old", ENDPOINTS, {}) == ranked("old", ENDPOINTS)[0]
+        moved = pins.pick("old", busy(ranked("old", ENDPOINTS)[0]))
+        pins.pick("other", IDLE)
+        assert pins.pick("old", IDLE) == moved
+        pins.pick("third", IDLE)
+        assert pins.pick("old", IDLE) == moved
+        pins.pick("other", IDLE)
+        pins.pick("third", IDLE)
+        assert pins.pick("old", IDLE) == ranked("old", ENDPOINTS)[0]

@@ -114,3 +114,51 @@ def test_calls_that_were_under_way_when_it_opened_do_not_extend_it(
         breaker.failed()
     clock.now += 1
     assert breaker.allows
+
+
+def outpace(breaker: Breaker, times: int = 1) -> None:
+    for _ in range(times):
+        assert breaker.allows
+        breaker.started()
+        breaker.late()
+        breaker.abandoned()
+
+
+def test_it_opens_for_lateness_as_for_failures_and_says_so(breaker: Breaker) -> None:
+    outpace(breaker, 2)
+    assert breaker.allows
+    assert not breaker.outpaced
+    outpace(breaker)
+    assert not breaker.allows
+    assert breaker.outpaced
+
+
+def test_a_late_trial_keeps_it_open_twice_as_long(breaker: Breaker, clock: Clock) -> None:
+    outpace(breaker, 3)
+    clock.now += 1.0
+    outpace(breaker)
+    clock.now += 1.9
+    assert not breaker.allows
+    clock.now += 0.1
+    assert breaker.allows
+
+
+def test_what_failed_is_not_merely_late(breaker: Breaker, clock: Clock) -> None:
+    outpace(breaker, 3)
+    clock.now += 1.0
+    fail(breaker)
+    assert not breaker.allows
+    assert not breaker.outpaced
+    clock.now += 2.0
+    breaker.started()
+    breaker.succeeded()
+    outpace(breaker, 2)
+    assert breaker.allows
+
+
+def test_lateness_that_is_told_after_it_opened_for_failures_changes_nothing(
+    breaker: Breaker,
+) -> None:
+    fail(breaker, 3)
+    breaker.late()
+    assert not breaker.outpaced

@@ -1,0 +1,140 @@
+"""One call of a member, made at as many of its replicas as it takes.
+
+Every call is complete in itself, so any replica may be asked it, and more than one. A replica that
+is UNAVAILABLE hands the call to another, or is asked once more if there is no other. One that is
+late has company: a second replica is asked, the first answer counts, and the session stays with
+whoever gave it. Who loses such a race is late where a sibling is not, which its breaker remembers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from fuser_service.mesh.budget import Budget
+from fuser_service.mesh.discovery.port import Endpoint
+from fuser_service.mesh.pace import Pace
+from fuser_service.mesh.pool import Pool
+from fuser_service.mesh.replica import Replica
+from specfuse.deadline import Deadline
+from specfuse.errors import Overloaded, Unavailable
+
+Response = TypeVar("Response")
+
+ATTEMPTS = 3
+"""Most times that one call is made because replicas were UNAVAILABLE."""
+
+RETRY_JITTER_SECONDS = 0.05
+"""Longest pause before the next attempt; random, so that not all fusers move at once."""
+
+
+@dataclass(slots=True)
+class Attempts(Generic[Response]):
+    """A call about to be made. `send` makes it at one replica; `pace` is that of such calls."""
+
+    pool: Pool
+    session_id: str
+    send: Callable[[Replica, Deadline], Awaitable[Response]]
+    pace: Pace
+    budget: Budget
+    tried: set[Endpoint] = field(default_factory=set)
+    racing: dict[asyncio.Task[Response], Replica] = field(default_factory=dict)
+
+    async def run(self, deadline: Deadline) -> Response:
+        """The first response.
+
+        Raises:
+            Unavailable: no replica could be reached, or none is known.
+            SpecFuseError: what a replica answered.
+        """
+        self.budget.called()
+        replica = self._next()
+        failure = Unavailable(
+            f"no replica can be reached of: {', '.join(self.pool.endpoints) or 'none'}"
+        )
+        for _ in range(ATTEMPTS):
+            if replica is None:
+                break
+            try:
+                return await self._race(replica, deadline)
+            except Unavailable as error:
+                failure = error
+            if deadline.passed:
+                break
+            replica = self._next() or self._again(replica)
+            await asyncio.sleep(random.uniform(0, RETRY_JITTER_SECONDS))  # noqa: S311
+        raise failure
+
+    def _next(self) -> Replica | None:
+        """A replica that was not tried yet, from now on tried."""
+        replica = self.pool.pick(self.session_id, self.tried)
+        if replica is not None:
+            self.tried.add(replica.endpoint)
+        return replica
+
+    def _again(self, replica: Replica) -> Replica | None:
+        """The same replica, as there is no other: its connection may have broken, and no more."""
+        if not (replica.allowed and self.budget.left):
+            return None
+        self.budget.spend()
+        return replica
+
+    async def _race(self, replica: Replica, deadline: Deadline) -> Response:
+        """The response of this replica, or of another that is faster once this one is late."""
+        self._start(replica, deadline)
+        try:
+            late = deadline.within(self.pace.late_seconds)
+            await asyncio.wait(self.racing, timeout=late.timeout)
+            if not self._finished() and not deadline.passed:
+                self._hedge(deadline)
+            return await self._winner()
+        finally:
+            await self._stop()
+
+    def _start(self, replica: Replica, deadline: Deadline) -> None:
+        call = asyncio.ensure_future(self._timed(replica, deadline))
+        self.racing[call] = replica
+
+    async def _timed(self, replica: Replica, deadline: Deadline) -> Response:
+        began = time.monotonic()
+        response = await self.send(replica, deadline)
+        self.pace.took(time.monotonic() - began)
+        return response
+
+    def _hedge(self, deadline: Deadline) -> None:
+        """Asks another replica as well, if there is one and the budget has a call to spare."""
+        if self.budget.left and (other := self._next()) is not None:
+            self.budget.spend()
+            self._start(other, deadline)
+
+    def _finished(self) -> bool:
+        return any(call.done() for call in self.racing)
+
+    async def _winner(self) -> Response:
+        """The first response; an error only once there is nobody else to wait for."""
+        while True:
+            done, _ = await asyncio.wait(self.racing, return_when=asyncio.FIRST_COMPLETED)
+            for call in done:
+                replica = self.racing.pop(call)
+                if call.exception() is None:
+                    self._won(replica)
+                elif self.racing and isinstance(call.exception(), Unavailable | Overloaded):
+                    continue  # the other may still answer
+                return call.result()
+
+    def _won(self, winner: Replica) -> None:
+        self.pool.pin(self.session_id, winner)
+        for loser in self.racing.values():
+            if loser.endpoint != winner.endpoint:
+                loser.outpaced_by_sibling()
+
+    async def _stop(self) -> None:
+        """Ends the calls that are still in flight."""
+        calls, self.racing = list(self.racing), {}
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
