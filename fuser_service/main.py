@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
+from fuser_service.doors.grpc.health import reporting
 from fuser_service.doors.grpc.servicer import rpc_service
 from fuser_service.fusion.runner import Fusion
 from fuser_service.mesh.member import GrpcMember
@@ -57,9 +58,10 @@ async def start(settings: Settings) -> RunningService:
             limits=settings.limits,
             observer=metrics,
         )
-        doors = {GRPC: grpc_door(rpc_service(service), settings.listen, settings.tls)}
+        door = grpc_door(rpc_service(service), settings.listen, settings.tls)
+        await stack.enter_async_context(reporting(service, door))
         _logger.info("fusing %s; metrics on %s", ", ".join(settings.ensembles), endpoint.address)
-        return await RunningService.start(doors, endpoint, settings.drain_seconds, stack)
+        return await RunningService.start({GRPC: door}, endpoint, settings.drain_seconds, stack)
 
 
 async def _started_members(

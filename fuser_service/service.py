@@ -84,6 +84,11 @@ class EnsembleStatus:
     quorum: int
     max_tokens_limit: int
 
+    @property
+    def ready(self) -> bool:
+        """Whether enough members can be reached to answer."""
+        return len(self.ready_members) >= self.quorum
+
 
 class FuserService:
     """Answers requests with the ensembles it is given.
@@ -118,7 +123,7 @@ class FuserService:
     ) -> AsyncGenerator[Event, None]:
         """Answers a request, an event at a time.
 
-        It ends by `deadline` or the ensemble's own time limit, whichever is earlier. Closing the
+        It ends by the time `deadline_of` says, also if whoever iterates comes too late. Closing the
         generator, or cancelling the task that iterates it, ends all its work at once.
 
         Raises:
@@ -130,11 +135,20 @@ class FuserService:
         record = _Record(self._observer, self._clock, request.team, deadline)
         with record, self._admitted():
             query = self._resolve(request)
-            limit = self._ensembles[query.ensemble].request_timeout_seconds
-            async with aclosing(self._fusion.run(query, deadline.within(limit))) as events:
+            deadline = self.deadline_of(request, deadline)
+            async with aclosing(self._fusion.run(query, deadline)) as events:
                 async for event in events:
                     record.saw(event, query.ensemble)
                     yield event
+
+    def deadline_of(self, request: GenerateRequest, deadline: Deadline) -> Deadline:
+        """By when the answer ends: the caller's deadline, or the ensemble's limit from now on.
+
+        A door that cannot hand an event over by then must give up, or the answer keeps its place
+        for as long as its reader likes.
+        """
+        ensemble = self._ensembles.get(request.ensemble or self._only_ensemble())
+        return deadline if ensemble is None else deadline.within(ensemble.request_timeout_seconds)
 
     def refused(self) -> None:
         """Counts a request that a door could make no sense of: an invalid argument."""

@@ -20,7 +20,14 @@ from fuser_service.fusion.gather import Gathering, Patience
 from fuser_service.fusion.ports import FusionObserver, Member, Outcome, Phase, Rpc
 from fuser_service.fusion.query import Query
 from specfuse.deadline import Deadline
-from specfuse.errors import DeadlineExceeded, InvalidArgument, QuorumLost, SpecFuseError
+from specfuse.errors import (
+    ContextTooLong,
+    DeadlineExceeded,
+    InvalidArgument,
+    QuorumLost,
+    SpecFuseError,
+    Unavailable,
+)
 
 Answer = TypeVar("Answer")
 
@@ -233,13 +240,29 @@ class _Run:
             discarded_tokens=self.discarded,
         )
 
+    def _wrong(self, state: QueryState) -> InvalidArgument | None:
+        """What is wrong with the request, if that alone is why members are lost.
+
+        A context that is too long for all who could be asked is too long, whoever else is down.
+        """
+        if state.round.absent:
+            return None
+        errors = [self.errors.get(departure.member) for departure in state.lost]
+        wrong = [error for error in errors if isinstance(error, InvalidArgument)]
+        others = [error for error in errors if not isinstance(error, InvalidArgument)]
+        if others and not (
+            all(isinstance(error, ContextTooLong) for error in wrong)
+            and all(isinstance(error, Unavailable) for error in others)
+        ):
+            return None
+        return next(iter(wrong), None)
+
     def _giving_up(self, state: QueryState) -> SpecFuseError:
         """Why the query cannot go on, once the deadline passed or too few members are left."""
         if self.deadline.remaining < TIMER_SLACK_SECONDS:
             return DeadlineExceeded(f"the deadline passed after {self.commits} rounds")
-        wrong = [error for error in self.errors.values() if isinstance(error, InvalidArgument)]
-        if wrong and len(wrong) == len(state.lost) and not state.round.absent:
-            return wrong[0]
+        if (wrong := self._wrong(state)) is not None:
+            return wrong
         details = {departure.member: departure.detail for departure in state.lost}
         for member in state.round.absent & self.errors.keys():
             error = self.errors[member]

@@ -54,7 +54,7 @@ class Attempts(Generic[Response]):
         self.budget.called()
         replica = self._next()
         failure = Unavailable(
-            f"no replica can be reached of: {', '.join(self.pool.endpoints) or 'none'}"
+            f"no replica can be reached of the {len(self.pool.endpoints)} that it has"
         )
         for _ in range(ATTEMPTS):
             if replica is None:

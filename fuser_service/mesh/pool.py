@@ -28,8 +28,8 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        """Whether some replica is thought to be able to answer."""
-        return any(replica.hopeful for replica in self._replicas.values())
+        """Whether some replica says that it serves, and is not known to fail."""
+        return any(replica.ready for replica in self._replicas.values())
 
     def update(self, endpoints: Collection[Endpoint]) -> None:
         """Connects to the endpoints that are new, and lets go of those that are gone."""

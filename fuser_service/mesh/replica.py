@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 import time
@@ -16,12 +17,14 @@ from grpc_health.v1 import health_pb2
 from fuser_service.mesh.breaker import Breaker
 from fuser_service.mesh.discovery.port import Endpoint
 from specfuse.deadline import Deadline
-from specfuse.errors import Cancelled, DeadlineExceeded, Unavailable
-from specfuse.rpc.errors import from_rpc_error
+from specfuse.errors import Cancelled, DeadlineExceeded, SpecFuseError, Unavailable
+from specfuse.rpc.errors import from_rpc_error, without_address
 from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+_logger = logging.getLogger(__name__)
 
 _WATCH_AGAIN_SECONDS = (0.2, 0.6)
 """Range of the pause before health is watched anew; random, so that not all fusers ask at once."""
@@ -71,6 +74,11 @@ class Replica:
         return self.allowed and self._health is not Health.DOWN
 
     @property
+    def ready(self) -> bool:
+        """Whether it says that it serves, and its breaker does not know better."""
+        return self.allowed and self._health is Health.SERVING
+
+    @property
     def outpaced(self) -> bool:
         """Whether its breaker keeps calls away only because siblings were faster."""
         return self._breaker.outpaced
@@ -83,6 +91,8 @@ class Replica:
     def outpaced_by_sibling(self) -> None:
         """A call that it has in flight was answered by a sibling that was asked later."""
         self._breaker.late()
+        if self._breaker.outpaced:
+            _logger.warning("%s is left alone for a while: it is slower than others", self.endpoint)
 
     async def call(
         self,
@@ -102,12 +112,12 @@ class Replica:
         except grpc.aio.AioRpcError as rpc_error:
             error = from_rpc_error(rpc_error, peer=self.endpoint)
             self._learn_from(error)
-            raise error from rpc_error
+            raise without_address(error) from rpc_error
         except asyncio.CancelledError as cancelled:
             self._breaker.abandoned()
             if _asked_to_stop():
                 raise
-            raise Unavailable(f"{self.endpoint} is gone") from cancelled  # its channel was closed
+            raise Unavailable("the replica is gone") from cancelled  # its channel was closed
         else:
             self._breaker.succeeded()
             return response
@@ -120,9 +130,11 @@ class Replica:
         await asyncio.gather(self._watching, return_exceptions=True)
         await self._channel.close(grace)
 
-    def _learn_from(self, error: Exception) -> None:
+    def _learn_from(self, error: SpecFuseError) -> None:
         if isinstance(error, Unavailable):
             self._breaker.failed()
+            if not self._breaker.allows:
+                _logger.warning("%s is left alone for a while: %s", self.endpoint, error.message)
         elif isinstance(error, Cancelled | DeadlineExceeded):
             self._breaker.abandoned()
         else:
@@ -133,7 +145,10 @@ class Replica:
             if serving and self._health is Health.DOWN:
                 self._breaker.succeeded()  # it is back: what its breaker knew is out of date
                 self._back_at = self._clock()
-            self._health = Health.SERVING if serving else Health.DOWN
+            health = Health.SERVING if serving else Health.DOWN
+            if health is not self._health:
+                _logger.info("%s is %s", self.endpoint, health.value)
+            self._health = health
 
 
 def _asked_to_stop() -> bool:
@@ -150,12 +165,15 @@ async def _health_of(channel: grpc.aio.Channel) -> AsyncIterator[bool]:
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
     )
     while True:
+        heard = False
         try:
             async for response in watch(health_pb2.HealthCheckRequest()):
+                heard = True
                 yield response.status == health_pb2.HealthCheckResponse.SERVING
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 yield True  # without the health service, being reachable is all there is to know
                 return
-        yield False
-        await asyncio.sleep(random.uniform(*_WATCH_AGAIN_SECONDS))  # noqa: S311 (not a secret)
+        if not heard:  # one that was heard of may only have closed an old connection: ask at once
+            yield False
+            await asyncio.sleep(random.uniform(*_WATCH_AGAIN_SECONDS))  # noqa: S311 (not a secret)

@@ -77,7 +77,7 @@ def _options(
         ("grpc.enable_http_proxy", 0),
         # A replica that comes back must not wait out gRPC's two minutes of backoff.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
         # Its own connections: another channel's failures to connect are not this one's.
         ("grpc.use_local_subchannel_pool", 1),
     ]

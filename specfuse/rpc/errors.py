@@ -145,6 +145,17 @@ def from_rpc_error(error: grpc.RpcError, peer: str = "") -> SpecFuseError:
     return _build(cls, message, metadata)
 
 
+def without_address(error: SpecFuseError) -> SpecFuseError:
+    """The error for those who are not to know where the peer is.
+
+    What the peer says is its own; what gRPC says of a connection names addresses.
+    """
+    if "peer" not in error.metadata:
+        return error
+    said = "could not be reached" if isinstance(error, Unavailable) else "did not answer the call"
+    return _build(type(error), said, {})
+
+
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Turns what servicers and the interceptors within it raise into statuses.
 

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from specfuse.config.addresses import host_and_port
 from specfuse.deadline import Deadline
-from specfuse.errors import Misconfigured
+from specfuse.errors import DeadlineExceeded, Misconfigured
 from specfuse.rpc.channels import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS, MAX_MESSAGE_BYTES
 from specfuse.rpc.errors import ErrorInterceptor
 from specfuse.rpc.interception import Context, Handler, wrapped
@@ -25,6 +25,18 @@ from specfuse.rpc.tls import TlsFiles
 
 _STANDARD_SERVICES: Final = (health.SERVICE_NAME, reflection.SERVICE_NAME)
 _WATCH: Final = f"/{health.SERVICE_NAME}/Watch"
+MAX_CONNECTIONS: Final = 1024
+"""Most connections at a time; a further one is closed."""
+
+_IDLE_SECONDS: Final = 300
+"""A connection without calls is closed after so long. Its owner connects again when it must."""
+
+_HANDSHAKE_SECONDS: Final = 10
+"""How long a new connection may take to say what it speaks."""
+
+_STALL_SECONDS: Final = 60.0
+"""How long a caller may leave what it is sent unread."""
+
 _FLUSH_SECONDS: Final = 5.0
 _UNWIND_SECONDS: Final = 5.0
 _NO_LIMIT_SECONDS: Final = 1e9
@@ -113,6 +125,11 @@ class RpcServer:
         self._address = f"{host}:{port}"
         _logger.info("serving %s on %s", ", ".join(names), self._address)
 
+    async def report(self, name: str, *, serving: bool) -> None:
+        """Says by health whether something that is no service of its own, `name`, can be used."""
+        status = health_pb2.HealthCheckResponse
+        await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
+
     async def drain(self, grace_seconds: float) -> None:
         """Ends gracefully: NOT_SERVING first, then no new calls, then what is in flight finishes.
 
@@ -173,6 +190,21 @@ def deadline_of(context: grpc.aio.ServicerContext[Any, Any]) -> Deadline:
     """The deadline the caller set; never, if it set none."""
     remaining: float | None = context.time_remaining()
     return Deadline.after(remaining)
+
+
+async def send(
+    context: grpc.aio.ServicerContext[Any, Any], message: object, deadline: Deadline
+) -> None:
+    """Sends a message of a stream, to a caller that reads.
+
+    Raises:
+        DeadlineExceeded: the deadline passed, or the caller has read nothing for too long.
+    """
+    try:
+        async with asyncio.timeout(deadline.within(_STALL_SECONDS).timeout):
+            await context.write(message)
+    except TimeoutError as error:
+        raise DeadlineExceeded("the caller does not read what it is sent") from error
 
 
 class _InFlight(grpc.aio.ServerInterceptor):
@@ -261,6 +293,10 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         # A caller that vanished without a word is noticed, and its work freed.
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
+        # What callers may hold without asking for anything is bounded.
+        ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+        ("grpc.max_connection_idle_ms", _IDLE_SECONDS * 1000),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1000),
         # Callers may probe twice as often as our own channels do.
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 500),
     ]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import pytest_asyncio
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from model_service.backends.scripted.settings import Line
 from specfuse.errors import (
@@ -28,8 +30,16 @@ from specfuse.rpc.errors import from_rpc_error
 from specfuse.rpc.tls import ClientTls, TlsFiles
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1 import prompt_pb2
+from specfuse.v1.fuser_service_pb2_grpc import FuserServiceStub
 from tests.support.certificates import OPENSSL, Authority
-from tests.support.fuser_mesh import FuserMesh, Node, Nodes, open_fuser, open_mesh
+from tests.support.fuser_mesh import (
+    PATIENCE_SECONDS,
+    FuserMesh,
+    Node,
+    Nodes,
+    open_fuser,
+    open_mesh,
+)
 
 PARIS = "The capital of France is Paris and that of Spain is Madrid."
 LYON = "The capital of France is Lyon and that of Spain is Madrid."
@@ -421,6 +431,53 @@ class TestTrouble:
             await mesh.becomes_ready("a")
             assert (await mesh.ask()).text == PARIS
 
+    async def test_health_tells_which_ensembles_can_answer(self, nodes: Nodes) -> None:
+        well, node = [await nodes.start("a", Line(answer=PARIS)) for _ in range(2)]
+        document = {
+            "two": {"members": ["a", "b"], "quorum": 2},
+            "one": {"members": ["a", "b"], "quorum": 1},
+        }
+        members = {"a": well, "b": node}
+        async with AsyncExitStack() as stack:
+            mesh = await stack.enter_async_context(open_fuser(members, top={"ensembles": document}))
+            channel = await stack.enter_async_context(open_channel(mesh.fuser.address))
+            two, one = (health_updates(channel, name) for name in ("two", "one"))
+            await becomes(two, SERVING)
+            await becomes(one, SERVING)
+            await node.kill()
+            await becomes(two, NOT_SERVING)
+            back = await nodes.start("b", Line(answer=PARIS), listen=node.address)
+            await becomes(two, SERVING)
+            await back.kill()
+            await well.kill()
+            await becomes(one, NOT_SERVING)
+            process = await HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            assert process.status == SERVING, "the process is well, whoever else is not"
+
+    async def test_callers_that_do_not_read_lose_their_place_when_time_is_up(self) -> None:
+        long = " ".join(f"{number:040}" for number in range(2000))
+        limits = {"requests_in_flight": 8}
+        long_answer = asking(max_tokens=2000)
+        async with (
+            open_mesh(
+                {"a": long},
+                request_timeout_seconds=1.0,
+                segment_tokens=50,
+                top={"limits": limits, "drain_seconds": 0.5},
+            ) as (mesh, _),
+            AsyncExitStack() as stack,
+        ):
+            deaf = [await stack.enter_async_context(deaf_channel(mesh)) for _ in range(8)]
+            calls = [FuserServiceStub(channel).Generate(long_answer) for channel in deaf]
+            await until_metric(mesh, "specfuse_requests_in_flight", 8)
+            refused = from_rpc_error(await mesh.refusal(asking()))
+            assert isinstance(refused, Overloaded)
+            await mesh.becomes_idle()
+            assert (await mesh.ask(max_tokens=4)).text
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await mesh.fuser.drain()
+            assert all(call.done() is not None for call in calls)
+
     async def test_fewer_than_the_quorum_end_the_query(self) -> None:
         async with open_mesh({"a": PARIS, "b": PARIS}, quorum=2) as (mesh, nodes):
             await nodes["b"].kill()
@@ -583,6 +640,40 @@ class TestStart:
         async with open_fuser({"a": NOWHERE}) as mesh:
             await mesh.fuser.stop()
             await mesh.fuser.stop()
+
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def health_updates(channel: grpc.aio.Channel, name: str) -> AsyncIterator[Any]:
+    """What health says of an ensemble, from now on."""
+    request = health_pb2.HealthCheckRequest(service=name)
+    return aiter(HealthStub(channel).Watch(request))
+
+
+async def becomes(updates: AsyncIterator[Any], status: int) -> None:
+    """Returns when health says so."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await anext(updates)).status != status:
+            pass
+
+
+def deaf_channel(mesh: FuserMesh) -> grpc.aio.Channel:
+    """A connection of its own over which little is taken unless it is read."""
+    options = [
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 1024),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    return grpc.aio.insecure_channel(mesh.fuser.address, options)
+
+
+async def until_metric(mesh: FuserMesh, name: str, value: float) -> None:
+    """Returns when /metrics has this value."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await mesh.metric(name) != value:  # noqa: ASYNC110 (behind a socket)
+            await asyncio.sleep(0.02)
 
 
 class TestNumbers:

@@ -136,6 +136,20 @@ async def test_message_over_the_limit_fails_alone() -> None:
         await stub.ListEnsembles(pb.ListEnsemblesRequest())
 
 
+async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specfuse.rpc.server.MAX_CONNECTIONS", 3)
+    async with open_door(ScriptedFuser()) as server:
+        host, _, port = server.address.rpartition(":")
+        opened = [await asyncio.open_connection(host, int(port)) for _ in range(6)]
+        greetings = [await reader.read(1) for reader, _ in opened]
+        assert sum(map(bool, greetings)) == 3, "the others are closed without a word"
+        for _, writer in opened:
+            writer.close()
+        async with asyncio.timeout(20), open_channel(server.address) as channel:
+            stub = FuserServiceStub(channel)
+            await stub.ListEnsembles(pb.ListEnsemblesRequest(), wait_for_ready=True)
+
+
 async def test_deadline_is_the_callers() -> None:
     deadlines = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -13,7 +12,7 @@ from fuser_service.service import FuserService
 from fuser_service.validation import GenerateRequest
 from specfuse.errors import InvalidArgument
 from specfuse.rpc.headers import TEAM_HEADER
-from specfuse.rpc.server import RpcService, deadline_of
+from specfuse.rpc.server import RpcService, deadline_of, send
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import (
     FuserServiceServicer,
@@ -33,14 +32,15 @@ class FuserServicer(FuserServiceServicer):
     def __init__(self, service: FuserService) -> None:
         self._service = service
 
-    async def Generate(  # noqa: N802 (the contract's name)
+    async def Generate(  # type: ignore[override]  # noqa: N802 (it sends by itself; contract's name)
         self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
-    ) -> AsyncIterator[pb.GenerateResponse]:
+    ) -> None:
         """Answers one query, an event at a time."""
         asked = self._asked(request, context)
-        async with aclosing(self._service.generate(asked, deadline_of(context))) as events:
+        deadline = self._service.deadline_of(asked, deadline_of(context))
+        async with aclosing(self._service.generate(asked, deadline)) as events:
             async for event in events:
-                yield wire.response(event)
+                await send(context, wire.response(event), deadline)
 
     async def ListEnsembles(  # noqa: N802 (the contract's name)
         self, request: pb.ListEnsemblesRequest, context: ServicerContext[Any, Any]

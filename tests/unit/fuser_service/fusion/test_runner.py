@@ -284,6 +284,17 @@ async def test_what_only_some_find_wrong_is_not() -> None:
     assert (text, finished.degraded) == (" fine", True)
 
 
+async def test_what_is_too_long_for_all_that_can_be_reached_is_too_long() -> None:
+    a = ScriptedMember("a", failing(ContextTooLong(tokens=5000, window=4096)))
+    b = ScriptedMember("b", failing(Unavailable("connection refused")))
+    ensemble = Ensemble(a, b)
+    with pytest.raises(ContextTooLong):
+        await ensemble.answer(ensemble.query())
+    b.proposes = failing(Overloaded("full"))
+    with pytest.raises(QuorumLost):
+        await ensemble.answer(ensemble.query())
+
+
 async def test_an_answer_that_outgrows_its_members_is_not_lost() -> None:
     wrong = ContextTooLong(tokens=5000, window=4096)
     ensemble = Ensemble(*(ScriptedMember(name, failing(wrong, after=2)) for name in "ab"))
