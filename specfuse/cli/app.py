@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from specfuse.cli.complaints import FAILED, INTERRUPTED, complaint
-from specfuse.cli.connection import TlsCa, TlsCert, TlsKey, tls_of
+from specfuse.cli.connection import (
+    DEFAULT_ADDRESS,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    addresses_of,
+    tls_of,
+)
 from specfuse.cli.eval.command import evaluate
 from specfuse.errors import InvalidArgument, SpecFuseError
 from specfuse.localmesh.handshake import DIE_WITH_OPTION, READY_FD_OPTION
@@ -103,8 +110,14 @@ def ask(  # noqa: PLR0913 (an option each)
     ],
     *,
     address: Annotated[
-        str, typer.Option(metavar="HOST:PORT", envvar="SPECFUSE_ADDRESS", help="The fuser's.")
-    ] = "127.0.0.1:50050",
+        list[str] | None,
+        typer.Option(
+            metavar="HOST:PORT[,...]",
+            envvar="SPECFUSE_ADDRESS",
+            help="The fuser's. Of several, the next goes on when one fails. May be given again.",
+            show_default=DEFAULT_ADDRESS,
+        ),
+    ] = None,
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
@@ -218,7 +231,7 @@ def ask(  # noqa: PLR0913 (an option each)
         "self_judgement": self_judgement,
         "fast_finish": fast_finish,
     }
-    client = Client(address, tls=tls_of(tls_ca, tls_cert, tls_key))
+    client = Client(addresses_of(address), tls=tls_of(tls_ca, tls_cert, tls_key))
     asking.ask(client, asking.prompt_from(question, raw=raw), options, view)
 
 

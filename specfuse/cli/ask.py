@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from specfuse.cli.report import answer_report
-from specfuse.cli.trace import Palette, degradation, heading, round_block, summary
+from specfuse.cli.trace import Palette, degradation, heading, resumption, round_block, summary
 from specfuse.client import (
     Answer,
     Client,
@@ -78,7 +78,7 @@ def prompt_from(argument: str, *, raw: bool) -> Prompt:
 
 @dataclass(slots=True)
 class PlainView:
-    """The answer's text and nothing else on stdout; on stderr a word if members were lost."""
+    """The answer's text and nothing else on stdout; on stderr what went wrong on the way."""
 
     written: bool = False
 
@@ -90,6 +90,8 @@ class PlainView:
             self.written |= bool(event.text)
         if isinstance(event, Finished):
             sys.stdout.write("\n")
+            if event.resumed:
+                sys.stderr.write(f"specfuse: {resumption(event.resumed)}\n")
             if event.degraded:
                 sys.stderr.write(f"specfuse: {degradation(event.lost)}\n")
 

@@ -1,7 +1,8 @@
-"""Options of every command that calls services: what to trust, and whom to be known as."""
+"""Options of every command that calls services: where, what to trust, and whom to be known as."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,23 @@ TlsKey = Annotated[
         metavar="FILE", help="The certificate's private key, in PEM.", rich_help_panel=_PANEL
     ),
 ]
+
+DEFAULT_ADDRESS = "127.0.0.1:50050"
+"""Where a fuser is, unless said otherwise."""
+
+
+def addresses_of(given: Iterable[str] | None) -> list[str]:
+    """The addresses that are given, each several times or several in one with commas between.
+
+    Raises:
+        InvalidArgument: one is empty.
+    """
+    addresses = [
+        one.strip() for several in given or [DEFAULT_ADDRESS] for one in several.split(",")
+    ]
+    if not all(addresses):
+        raise InvalidArgument("--address", "has an empty one; give host:port, or several a:1,b:2")
+    return addresses
 
 
 def tls_of(ca: Path | None, certificate: Path | None, key: Path | None) -> ClientTls | None:

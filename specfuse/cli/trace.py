@@ -53,13 +53,15 @@ def round_block(segment: Segment, palette: Palette) -> RenderableType:
 
 
 def summary(finished: Finished) -> Text:
-    """What the answer took, and who was lost on the way."""
+    """What the answer took, how often it was resumed, and who was lost on the way."""
     line = Text(
         f"{finished.rounds} rounds · {finished.output_tokens} tokens · "
         f"{_milliseconds(finished.total_seconds)} ms · {finished.calls_made} calls made, "
         f"{finished.calls_avoided} avoided · {finished.reason}",
         "dim",
     )
+    if finished.resumed:
+        line.append(f"\n{resumption(finished.resumed)}", "yellow")
     if finished.degraded:
         line.append(f"\n{degradation(finished.lost)}", "yellow")
     return line
@@ -68,6 +70,11 @@ def summary(finished: Finished) -> Text:
 def degradation(lost: Iterable[Departure]) -> str:
     """Which members were lost, and why."""
     return "degraded: lost " + "; ".join(_departure(departure) for departure in lost)
+
+
+def resumption(times: int) -> str:
+    """How often the answer was interrupted and gone on with."""
+    return f"resumed after {times} interruption{'' if times == 1 else 's'}"
 
 
 def visible(text: str) -> str:

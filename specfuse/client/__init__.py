@@ -10,9 +10,24 @@
             if isinstance(event, Segment | Finished):
                 print(event.text, end="", flush=True)
 
-Whatever goes wrong is a `specfuse.errors.SpecFuseError`. If that interrupts an answer of which
-something stands (a lost connection, a deadline, too few members left), the error's `resume` says
-where, and a new call goes on from there, on any fuser, with nothing lost and nothing repeated:
+Whatever goes wrong is a `specfuse.errors.SpecFuseError`.
+
+An answer that is interrupted (a lost connection, a fuser that ends, too few members left) is gone
+on with, on another fuser or on the same one once it is back; nothing is lost and nothing repeated.
+Give the addresses of all fusers for that; a name that has several addresses counts as all of them:
+
+    client = Client(["fuser-a:50050", "fuser-b:50050"])
+
+The answer's events are then those of one answer, and its `resumed` says how often it happened. It
+goes on while segments come, and otherwise ends after some seconds of trying, or when the `timeout`
+that the caller gave is up, which is for all attempts together. A fuser that has no room is asked
+again too; what would go wrong again is raised at once, and so is whatever makes the answer itself
+doubtful. A seed that is left out is 0, so a sampled answer draws what it would have drawn. But
+weights and exits start afresh: with `weighting="uniform"` and `exit_policy="none"` the answer is as
+it would have been without the interruption, with others it may go on in other words.
+
+If that comes to an end, or `resume="never"` forbids it, the error's `resume` says where the answer
+stands, and a new call goes on from there, on any fuser:
 
     try:
         answer = client.generate(question)
@@ -20,9 +35,6 @@ where, and a new call goes on from there, on any fuser, with nothing lost and no
         if error.resume is None:
             raise
         answer = client.generate(question, resume=error.resume)
-
-That is never done by itself: an answer takes as long as it takes, and when to give up on one is the
-caller's decision.
 """
 
 from __future__ import annotations

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 import grpc
 import grpc.aio
 
+from specfuse.client.addresses import Addresses
+from specfuse.client.attempts import Attempts
 from specfuse.client.query import Prompt, Query, QueryOptions, headers_of, query_of
 from specfuse.client.results import Answer, Ensemble, Event
-from specfuse.client.transcript import Transcript
 from specfuse.client.wire import ensembles_of
+from specfuse.deadline import Deadline
+from specfuse.errors import Unavailable
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.errors import from_rpc_error
 from specfuse.rpc.tls import ClientTls
@@ -27,22 +31,26 @@ if TYPE_CHECKING:
 class AsyncClient:
     """Asks a fuser. Connects at the first call; belongs to the event loop that makes it.
 
-    What interrupts an answer carries, as `resume`, what a new call needs to go on with it; see
-    `specfuse.client`.
+    An answer that is interrupted is gone on with; see `specfuse.client`.
     """
 
-    def __init__(self, target: str, *, tls: ClientTls | None = None, team: str = "") -> None:
+    def __init__(
+        self, target: str | Sequence[str], *, tls: ClientTls | None = None, team: str = ""
+    ) -> None:
         """A client of the fuser at `target`.
 
         Args:
-            target: `host:port`.
+            target: `host:port`, or those of several fusers that are alike: calls go to the first,
+                and to the next whenever one fails. A name may have several addresses; calls go to
+                them in turn.
             tls: How to trust the fuser and be known to it. None is plain text.
             team: For whom calls are made: the fuser counts tokens by it.
         """
-        self._target = target
+        self._addresses = Addresses(target)
         self._tls = tls
         self._headers = headers_of(team)
-        self._channel: grpc.aio.Channel | None = None
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._closed = asyncio.Event()
 
     def stream(
         self, prompt: Prompt, **options: Unpack[QueryOptions]
@@ -77,18 +85,17 @@ class AsyncClient:
         Raises:
             SpecFuseError: whatever goes wrong.
         """
-        try:
-            response = await self._stub().ListEnsembles(
-                pb.ListEnsemblesRequest(), timeout=timeout, metadata=self._headers
-            )
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, peer=self._target) from error
-        return ensembles_of(response)
+        deadline = Deadline.after(timeout)
+        for _ in range(len(self._addresses) - 1):
+            with suppress(Unavailable):
+                return await self._ensembles(deadline)
+        return await self._ensembles(deadline)
 
     async def close(self) -> None:
-        """Closes the connection; answers still streaming are cancelled."""
-        if self._channel is not None:
-            await self._channel.close()
+        """Closes the connections; answers still streaming are cancelled."""
+        self._closed.set()
+        for channel in tuple(self._channels.values()):
+            await channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,21 +108,54 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    def _stub(self) -> FuserServiceAsyncStub:
-        if self._channel is None:
-            self._channel = open_channel(self._target, self._tls)
-        return FuserServiceStub(self._channel)
+    def _stub(self, address: str) -> FuserServiceAsyncStub:
+        if address not in self._channels:
+            self._channels[address] = open_channel(address, self._tls, spread=True)
+        return FuserServiceStub(self._channels[address])
+
+    async def _ensembles(self, deadline: Deadline) -> tuple[Ensemble, ...]:
+        """What the fuser at the current address lists."""
+        address = self._addresses.current
+        try:
+            response = await self._stub(address).ListEnsembles(
+                pb.ListEnsemblesRequest(), timeout=deadline.timeout, metadata=self._headers
+            )
+        except grpc.RpcError as error:
+            failure = from_rpc_error(error, peer=address)
+            self._addresses.failed(address, failure)
+            raise failure from error
+        return ensembles_of(response)
 
     async def _events(self, query: Query) -> AsyncGenerator[Event, None]:
-        transcript = Transcript(self._target, query.resumed)
-        call = self._stub().Generate(query.request, timeout=query.timeout, metadata=self._headers)
+        attempts = Attempts(query, self._addresses)
+        while True:
+            async with aclosing(self._stream(attempts)) as events:
+                async for event in events:
+                    yield event
+            if attempts.complete:
+                return
+            if await self._closed_within(attempts.pause):
+                raise attempts.cancelled()
+
+    async def _stream(self, attempts: Attempts) -> AsyncGenerator[Event, None]:
+        """The events of the next attempt."""
+        call = self._stub(attempts.address).Generate(
+            attempts.request, timeout=attempts.timeout, metadata=self._headers
+        )
         try:
             async for response in call:
-                event = transcript.event(response)
+                event = attempts.event(response)
                 if event is not None:
                     yield event
+            attempts.ended()
         except grpc.RpcError as error:
-            raise transcript.failure(error) from error
+            end = attempts.interrupted(error)
+            if end is not None:
+                yield end
         finally:
             call.cancel()
-        transcript.ended()
+
+    async def _closed_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), seconds)
+        return self._closed.is_set()

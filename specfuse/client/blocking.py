@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import closing
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Self, Unpack
 
 import grpc
 
+from specfuse.client.addresses import Addresses
+from specfuse.client.attempts import Attempts
 from specfuse.client.query import Prompt, Query, QueryOptions, headers_of, query_of
 from specfuse.client.results import Answer, Ensemble, Event
-from specfuse.client.transcript import Transcript
 from specfuse.client.wire import ensembles_of
+from specfuse.deadline import Deadline
+from specfuse.errors import Unavailable
 from specfuse.rpc.channels import open_blocking_channel
 from specfuse.rpc.errors import from_rpc_error
 from specfuse.rpc.tls import ClientTls
@@ -23,25 +27,30 @@ from specfuse.v1.fuser_service_pb2_grpc import FuserServiceStub
 class Client:
     """Asks a fuser, blocking. Connects at the first call; safe to share between threads.
 
-    What interrupts an answer carries, as `resume`, what a new call needs to go on with it; see
-    `specfuse.client`.
+    An answer that is interrupted is gone on with; see `specfuse.client`.
     """
 
-    def __init__(self, target: str, *, tls: ClientTls | None = None, team: str = "") -> None:
+    def __init__(
+        self, target: str | Sequence[str], *, tls: ClientTls | None = None, team: str = ""
+    ) -> None:
         """A client of the fuser at `target`.
 
         Args:
-            target: `host:port`.
+            target: `host:port`, or those of several fusers that are alike: calls go to the first,
+                and to the next whenever one fails. A name may have several addresses; calls go to
+                them in turn.
             tls: How to trust the fuser and be known to it. None is plain text.
             team: For whom calls are made: the fuser counts tokens by it.
 
         Raises:
             Misconfigured: an empty target, or TLS files that are not what they should be.
         """
-        self._target = target
+        self._addresses = Addresses(target)
         self._headers = headers_of(team)
-        self._channel = open_blocking_channel(target, tls)
-        self._stub = FuserServiceStub(self._channel)
+        self._channels = {
+            address: open_blocking_channel(address, tls, spread=True) for address in self._addresses
+        }
+        self._closed = threading.Event()
 
     def stream(
         self, prompt: Prompt, **options: Unpack[QueryOptions]
@@ -73,17 +82,17 @@ class Client:
         Raises:
             SpecFuseError: whatever goes wrong.
         """
-        try:
-            response = self._stub.ListEnsembles(
-                pb.ListEnsemblesRequest(), timeout=timeout, metadata=self._headers
-            )
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, peer=self._target) from error
-        return ensembles_of(response)
+        deadline = Deadline.after(timeout)
+        for _ in range(len(self._addresses) - 1):
+            with suppress(Unavailable):
+                return self._ensembles(deadline)
+        return self._ensembles(deadline)
 
     def close(self) -> None:
-        """Closes the connection; answers still streaming are cancelled."""
-        self._channel.close()
+        """Closes the connections; answers still streaming are cancelled."""
+        self._closed.set()
+        for channel in self._channels.values():
+            channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -96,16 +105,45 @@ class Client:
     ) -> None:
         self.close()
 
+    def _stub(self, address: str) -> FuserServiceStub:
+        return FuserServiceStub(self._channels[address])
+
+    def _ensembles(self, deadline: Deadline) -> tuple[Ensemble, ...]:
+        """What the fuser at the current address lists."""
+        address = self._addresses.current
+        try:
+            response = self._stub(address).ListEnsembles(
+                pb.ListEnsemblesRequest(), timeout=deadline.timeout, metadata=self._headers
+            )
+        except grpc.RpcError as error:
+            failure = from_rpc_error(error, peer=address)
+            self._addresses.failed(address, failure)
+            raise failure from error
+        return ensembles_of(response)
+
     def _events(self, query: Query) -> Generator[Event, None, None]:
-        transcript = Transcript(self._target, query.resumed)
-        call = self._stub.Generate(query.request, timeout=query.timeout, metadata=self._headers)
+        attempts = Attempts(query, self._addresses)
+        while True:
+            yield from self._stream(attempts)
+            if attempts.complete:
+                return
+            if self._closed.wait(attempts.pause):
+                raise attempts.cancelled()
+
+    def _stream(self, attempts: Attempts) -> Generator[Event, None, None]:
+        """The events of the next attempt."""
+        call = self._stub(attempts.address).Generate(
+            attempts.request, timeout=attempts.timeout, metadata=self._headers
+        )
         try:
             for response in call:
-                event = transcript.event(response)
+                event = attempts.event(response)
                 if event is not None:
                     yield event
+            attempts.ended()
         except grpc.RpcError as error:
-            raise transcript.failure(error) from error
+            end = attempts.interrupted(error)
+            if end is not None:
+                yield end
         finally:
             call.cancel()
-        transcript.ended()

@@ -37,7 +37,7 @@ Prompt = str | Sequence[Message] | RawPrompt
 
 
 class QueryOptions(TypedDict, total=False):
-    """Options of a query. One that is absent, or None, is as the ensemble has it.
+    """Options of a query. One that is absent, or None, is as the ensemble has it, but for `resume`.
 
     Attributes:
         ensemble: Which ensemble answers; may be left out if the fuser has exactly one.
@@ -55,8 +55,11 @@ class QueryOptions(TypedDict, total=False):
         self_judgement: Whether a model's score of its own candidate counts.
         fast_finish: Whether a finished candidate is taken without scoring.
         session_id: Keeps a conversation on the same replicas; at most 128 bytes.
-        resume: Where an interrupted answer stands: the error's `resume`. Ask the same otherwise.
-        timeout: Seconds the whole call may take. The fuser has a limit of its own as well.
+        resume: "auto", as when it is absent: an answer that is interrupted is gone on with. "never"
+            or None: it is not. A `ResumePoint`, where an interrupted answer stands (the error's
+            `resume`): go on from there, and then as "auto"; ask the same otherwise.
+        timeout: Seconds the whole call may take, however often its answer is interrupted. The fuser
+            has a limit of its own as well.
     """
 
     ensemble: str
@@ -74,17 +77,22 @@ class QueryOptions(TypedDict, total=False):
     self_judgement: bool | None
     fast_finish: bool | None
     session_id: str
-    resume: ResumePoint | None
+    resume: ResumePoint | Literal["auto", "never"] | None
     timeout: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query ready to be sent: its request, seconds it may take, and where it goes on from."""
+    """A query ready to be sent.
+
+    Its request, the seconds it may take, where it goes on from, and whether its answer is gone on
+    with when it is interrupted.
+    """
 
     request: pb.GenerateRequest
     timeout: float | None
     resumed: ResumePoint
+    resumes: bool
 
 
 _UINT32: Final = 2**32 - 1
@@ -118,7 +126,8 @@ def query_of(prompt: Prompt, options: QueryOptions) -> Query:
         TypeError: an option that does not exist.
     """
     given = _given(options)
-    resumed = given.get("resume") or ResumePoint()
+    resume = options.get("resume", "auto")
+    resumed = _point(resume)
     request = pb.GenerateRequest(
         ensemble=_text("ensemble", given.get("ensemble", "")),
         stop=_texts("stop", given.get("stop", ())),
@@ -134,7 +143,16 @@ def query_of(prompt: Prompt, options: QueryOptions) -> Query:
     _set_sampling(request, given)
     _set_overrides(request, given)
     timeout = _timeout(given["timeout"]) if "timeout" in given else None
-    return Query(request, timeout, resumed)
+    return Query(request, timeout, resumed, resumes=resume not in ("never", None))
+
+
+def _point(resume: object) -> ResumePoint:
+    """Where a query goes on from: the start, unless a point is given."""
+    if isinstance(resume, ResumePoint):
+        return resume
+    if resume not in ("auto", "never", None):
+        raise InvalidArgument("resume", f"{resume!r} is not auto, never or a ResumePoint")
+    return ResumePoint()
 
 
 def _timeout(value: object) -> float:

@@ -111,6 +111,11 @@ class Finished:
     `output_tokens` (in the winners' own tokens) and calls are of this call alone. `lost` are the
     members lost to failure or lateness; the answer is `degraded` if there are any.
     `discarded_tokens` were drafted, each in its proposer's own tokens, and not committed.
+
+    `resumed` is how often the answer was interrupted and gone on with. Then rounds, tokens, `lost`
+    and seconds are of all its streams, pauses between them included. What an interrupted stream
+    cost beyond the proposals that came is not known: the calls are at least so many, and
+    `discarded_tokens` are of the last stream.
     """
 
     reason: FinishReason
@@ -123,6 +128,7 @@ class Finished:
     degraded: bool
     total_seconds: float
     discarded_tokens: int = 0
+    resumed: int = 0
 
     @property
     def calls_made(self) -> int:
@@ -195,6 +201,11 @@ class Answer:
     def output_tokens(self) -> int:
         """Tokens of this call's segments, in the winners' own tokens."""
         return self.finished.output_tokens
+
+    @property
+    def resumed(self) -> int:
+        """How often it was interrupted and gone on with."""
+        return self.finished.resumed
 
     @property
     def calls_made(self) -> int:

@@ -89,7 +89,7 @@ class Mesh:
         return {one.name: one.members for one in await self._client.ensembles()}
 
     async def answer(self, prompt: str, ensemble: str, max_tokens: int | None) -> TimedAnswer:
-        """An ensemble's answer.
+        """An ensemble's answer, in one stream: what is measured must not hide what went wrong.
 
         Raises:
             SpecFuseError: whatever goes wrong.
@@ -97,7 +97,9 @@ class Mesh:
         began = time.perf_counter()
         first: float | None = None
         events = []
-        stream = self._client.stream(prompt, ensemble=ensemble, max_tokens=max_tokens)
+        stream = self._client.stream(
+            prompt, ensemble=ensemble, max_tokens=max_tokens, resume="never"
+        )
         async with aclosing(stream):
             async for event in stream:
                 if first is None and isinstance(event, Segment):

@@ -24,6 +24,8 @@ KEEPALIVE_SECONDS: Final = 20
 KEEPALIVE_TIMEOUT_SECONDS: Final = 10
 """A probe unanswered for so long ends the connection; its calls fail with UNAVAILABLE."""
 
+_SPREAD: Final = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
+
 
 def open_channel(
     target: str,
@@ -31,16 +33,20 @@ def open_channel(
     *,
     interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    spread: bool = False,
 ) -> grpc.aio.Channel:
     """A channel to `target` for asyncio. Connects at the first call; close it when done.
 
     `interceptors` are code around every call, the first outermost; each is of one kind of call, as
-    gRPC takes no interceptor for several.
+    gRPC takes no interceptor for several. If the name in `target` has several addresses, calls go
+    to one of them while it can be reached, or, with `spread`, to all of them in turn.
 
     Raises:
         Misconfigured: an empty target, or TLS files that are not what they should be.
     """
     options = _options(target, tls, max_message_bytes)
+    if spread:
+        options.append(_SPREAD)
     if tls is None:
         return grpc.aio.insecure_channel(target, options, interceptors=interceptors)
     credentials = tls.credentials()
@@ -53,9 +59,12 @@ def open_blocking_channel(
     *,
     interceptors: Sequence[BlockingInterceptor] = (),
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    spread: bool = False,
 ) -> grpc.Channel:
     """As `open_channel`, for callers without an event loop. Safe to share between threads."""
     options = _options(target, tls, max_message_bytes)
+    if spread:
+        options.append(_SPREAD)
     if tls is None:
         channel = grpc.insecure_channel(target, options)
     else:

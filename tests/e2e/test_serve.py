@@ -59,6 +59,25 @@ def test_both_services_serve_drain_on_sigterm_and_end_with_code_0(model_file, fu
         assert model.end(signal.SIGINT)[0] == 0
 
 
+def test_an_answer_outlives_the_fuser_that_began_it(model_file, fuser_file):
+    with running("model", "serve", str(model_file)) as model:
+        file = str(fuser_file(ServiceAddresses(**model.ready).address))
+        with running("fuser", "serve", file) as one, running("fuser", "serve", file) as other:
+            addresses = f"{one.ready['address']},{other.ready['address']}"
+            with subprocess.Popen(
+                [*COMMAND, "ask", "--address", addresses, "--timeout", "60", SLOWLY + QUESTION],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+            ) as asking:
+                assert asking.stdout is not None
+                begun = asking.stdout.read(4)
+                one.process.kill()
+                rest, err = asking.communicate(timeout=60)
+    assert (begun + rest).decode() == f"{ANSWER}\n"
+    assert (asking.returncode, err) == (0, b"specfuse: resumed after 1 interruption\n")
+
+
 def test_a_service_whose_launcher_is_gone_already_does_not_live(model_file):
     """Its parent is another than the one it is to die with."""
     command = [*COMMAND, "model", "serve", str(model_file), "--die-with"]

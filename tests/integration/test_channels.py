@@ -57,6 +57,25 @@ async def test_channel_finds_a_server_that_came_back() -> None:
             await stub.ListEnsembles(pb.ListEnsemblesRequest(), wait_for_ready=True, timeout=20)
 
 
+@pytest.mark.parametrize(("spread", "asked"), [(False, {0, 4}), (True, {2})])
+async def test_calls_go_to_one_of_a_names_addresses_or_to_all_in_turn(
+    spread: bool, asked: set[int]
+) -> None:
+    fusers = [ScriptedFuser(), ScriptedFuser()]
+    async with open_door(fusers[0]) as one, open_door(fusers[1]) as other:
+        target = f"ipv4:{one.address},{other.address}"
+        async with open_channel(target, spread=spread) as channel:
+            stub = FuserServiceStub(channel)
+            if spread:  # both connections stand once both have been asked
+                while not all(fuser.requests for fuser in fusers):
+                    await stub.ListEnsembles(pb.ListEnsemblesRequest(), timeout=20)
+                for fuser in fusers:
+                    fuser.requests.clear()
+            for _ in range(4):
+                await stub.ListEnsembles(pb.ListEnsemblesRequest(), timeout=20)
+    assert {len(fuser.requests) for fuser in fusers} == asked
+
+
 async def test_a_silent_call_outlasts_many_keepalive_probes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

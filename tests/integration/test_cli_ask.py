@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 from specfuse.cli.app import main
+from specfuse.errors import Unavailable
 from specfuse.v1 import fuser_service_pb2 as pb
 from tests.support.fuser_door import ScriptedFuser, finished, open_door, script, segment, started
 
@@ -40,3 +42,30 @@ async def test_overrides_are_only_those_that_are_given() -> None:
     fields = {field.name for field, _ in request.overrides.ListFields()}
     assert fields == {"recall", "segment_tokens"}
     assert not request.overrides.recall
+
+
+async def resumed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
+    """What asking two fusers writes, to stdout and stderr, if the first one fails in mid-answer."""
+    first = ScriptedFuser(script(started("ada"), segment(1, "Yes"), Unavailable("gone")))
+    second = ScriptedFuser(script(started("ada"), segment(1, ", no"), finished(".")))
+    async with open_door(first) as one, open_door(second) as other:
+        addresses = ["--address", f"{one.address},127.0.0.1:1", "--address", other.address]
+        command = ["ask", "--timeout", "5", *addresses, *arguments, "Why?"]
+        assert await asyncio.to_thread(main, command) == 0
+    written = capsys.readouterr()
+    return written.out, written.err
+
+
+async def test_another_fuser_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = await resumed(capsys)
+    assert (out, err) == ("Yes, no.\n", "specfuse: resumed after 1 interruption\n")
+
+
+async def test_json_says_how_often(capsys: pytest.CaptureFixture[str]) -> None:
+    report = json.loads((await resumed(capsys, "--json"))[0])
+    assert (report["text"], report["resumed"]) == ("Yes, no.", 1)
+
+
+async def test_the_trace_says_how_often(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = await resumed(capsys, "--trace")
+    assert out.splitlines()[-1] == "resumed after 1 interruption"

@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, closing
 from typing import Any
 
 import pytest
 
 import specfuse
 from specfuse.client import (
-    Answer,
     AsyncClient,
     CallCounts,
     Client,
     Departure,
     DepartureReason,
     Ensemble,
-    Event,
     Finished,
     FinishReason,
     Judgement,
@@ -42,6 +38,7 @@ from specfuse.errors import (
 )
 from specfuse.rpc.server import RpcServer
 from specfuse.v1 import fuser_service_pb2 as pb
+from tests.support.caller import Caller, asking
 from tests.support.fuser_door import (
     ScriptedFuser,
     finished,
@@ -55,63 +52,9 @@ BEGIN = started("ada", "bob")
 COMPLETE = (BEGIN, segment(1, "One"), segment(2, " two\n"), finished("."))
 
 
-class Caller:
-    """The one behaviour of two clients; the blocking one works in a thread."""
-
-    def __init__(self, kind: type[Client | AsyncClient], target: str, **options: Any) -> None:
-        self.client = kind(target, **options)
-
-    async def generate(self, prompt: str = "Count.", **options: Any) -> Answer:
-        return await self._run(lambda client: client.generate(prompt, **options))
-
-    async def ensembles(self, **options: Any) -> tuple[Ensemble, ...]:
-        return await self._run(lambda client: client.ensembles(**options))
-
-    async def close(self) -> None:
-        await self._run(lambda client: client.close())
-
-    async def take(self, count: int, prompt: str = "Count.", **options: Any) -> list[Event]:
-        """The first events of a stream, which is then closed; -1 takes all."""
-        stream = self.client.stream(prompt, **options)
-        if isinstance(self.client, Client):
-            return await asyncio.to_thread(take_blocking, stream, count)
-        events = []
-        async with aclosing(stream):
-            async for event in stream:
-                events.append(event)
-                if len(events) == count:
-                    break
-        return events
-
-    async def _run(self, work: Callable[[Any], Any]) -> Any:
-        if isinstance(self.client, Client):
-            return await asyncio.to_thread(work, self.client)
-        return await work(self.client)
-
-
-def take_blocking(stream: Any, count: int) -> list[Event]:
-    events: list[Event] = []
-    with closing(stream):
-        for event in stream:
-            events.append(event)
-            if len(events) == count:
-                break
-    return events
-
-
 @pytest.fixture(params=[Client, AsyncClient])
 def kind(request: pytest.FixtureRequest) -> type[Client | AsyncClient]:
     return request.param
-
-
-@asynccontextmanager
-async def asking(kind: type, fuser: ScriptedFuser, **options: Any) -> AsyncIterator[Caller]:
-    async with open_door(fuser) as server:
-        caller = Caller(kind, server.address, **options)
-        try:
-            yield caller
-        finally:
-            await caller.close()
 
 
 async def test_generate_is_the_whole_answer(kind: type) -> None:
@@ -343,11 +286,14 @@ INTERRUPTIONS = [
 
 
 @pytest.mark.parametrize("error", INTERRUPTIONS, ids=lambda error: error.message)
-async def test_interrupted_answer_says_where_it_stands(kind: type, error: SpecFuseError) -> None:
+@pytest.mark.parametrize("never", ["never", None])
+async def test_interrupted_answer_says_where_it_stands(
+    kind: type, error: SpecFuseError, never: str | None
+) -> None:
     events = (BEGIN, segment(1, "One"), segment(2, " tw", shown=" t"), error)
     async with asking(kind, ScriptedFuser(script(*events))) as caller:
         with pytest.raises(type(error)) as caught:
-            await caller.generate()
+            await caller.generate(resume=never)
     assert caught.value.resume == ResumePoint(("One", " tw"), 4, "One t")
     if isinstance(caught.value, QuorumLost):
         assert caught.value.committed_segments == ("One", " tw")
@@ -361,8 +307,8 @@ async def test_resuming_goes_on_where_the_answer_stands(kind: type) -> None:
     async with asking(kind, fuser) as caller:
         with pytest.raises(Internal) as first:
             await caller.generate()
-        fuser.generate = script(BEGIN, segment(1, "o", shown="wo"), Unavailable("again"))
-        with pytest.raises(Unavailable) as second:
+        fuser.generate = script(BEGIN, segment(1, "o", shown="wo"), DeadlineExceeded("again"))
+        with pytest.raises(DeadlineExceeded) as second:
             await caller.generate(resume=first.value.resume)
         fuser.generate = script(BEGIN, segment(1, " three"), finished("."))
         answer = await caller.generate(resume=second.value.resume)
@@ -403,7 +349,7 @@ async def test_server_that_dies_in_mid_answer_is_an_interruption(kind: type) -> 
 
     async with open_door(ScriptedFuser(generate)) as server:
         caller = Caller(kind, server.address)
-        call = asyncio.create_task(caller.generate())
+        call = asyncio.create_task(caller.generate(resume="never"))
         await reached.wait()
         await server.stop()
         with pytest.raises(Unavailable) as caught:

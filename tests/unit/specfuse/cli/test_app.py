@@ -63,7 +63,7 @@ def test_help_imports_nothing_heavy():
         (["ask", "--max-tokens", "ten", "?"], "'--max-tokens': Input should be a valid integer"),
         (["ask", "--colour", "red", "?"], "No such option: --colour"),
         (["ask", "--statistic", "mode", "?"], "'--statistic'"),
-        (["ask", "--address", " ", "?"], "target: empty"),
+        (["ask", "--address", " ", "?"], "--address: has an empty one"),
         (["up"], "FILE: give a file, or --demo, and not both"),
         (["up", "mesh.yaml", "--demo"], "FILE: give a file, or --demo, and not both"),
         (["up", "nowhere.yaml"], "nowhere.yaml: cannot be read"),

@@ -133,6 +133,14 @@ def test_the_summary_counts_and_names_the_lost():
     ]
 
 
+@pytest.mark.parametrize(
+    ("times", "says"), [(1, "resumed after 1 interruption"), (2, "resumed after 2 interruptions")]
+)
+def test_the_summary_says_how_often_it_was_resumed(times, says):
+    finished = replace(FINISHED, resumed=times, degraded=False)
+    assert plain(summary(finished)).splitlines()[1:] == [says]
+
+
 def test_the_report_of_an_answer():
     answer = Answer.of([STARTED, SCORED, AGREED, FINISHED])
     assert answer_report(answer) == {
@@ -158,4 +166,5 @@ def test_the_report_of_an_answer():
         "members": ["capitals", "sums", "colours"],
         "finish_reason": "stop",
         "lost": [{"member": "colours", "reason": "failed"}],
+        "resumed": 0,
     }

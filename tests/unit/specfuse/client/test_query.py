@@ -66,6 +66,7 @@ def test_all_options() -> None:
     )
     assert query.timeout == 30
     assert query.resumed.text == "a b"
+    assert query.resumes
     assert query.request == pb.GenerateRequest(
         ensemble="duo",
         raw_prompt="Once",
@@ -92,6 +93,29 @@ def test_options_that_are_none_say_nothing() -> None:
     nothing = dict.fromkeys(("max_tokens", "temperature", "top_p", "seed", "recall", "resume"))
     assert query_of("Why?", nothing).request == query_of("Why?", {}).request
     assert query_of("Why?", {"timeout": None}).timeout is None
+
+
+@pytest.mark.parametrize(
+    ("options", "resumes"),
+    [
+        ({}, True),
+        ({"resume": "auto"}, True),
+        ({"resume": "never"}, False),
+        ({"resume": None}, False),
+    ],
+)
+def test_an_answer_is_gone_on_with_unless_the_caller_says_never(
+    options: Any, resumes: bool
+) -> None:
+    query = query_of("Why?", options)
+    assert query.resumes is resumes
+    assert query.resumed == ResumePoint()
+
+
+@pytest.mark.parametrize("wrong", ["always", True, ("a",)])
+def test_another_way_to_resume_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidArgument, match="not auto, never or a ResumePoint"):
+        query_of("Why?", {"resume": wrong})
 
 
 def test_zero_and_false_do_say_something() -> None:
