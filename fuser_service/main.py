@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 async def serve(
     settings: Settings, announce: Callable[[RunningService], None] | None = None
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. `announce` is told once it serves.
+    """Serves until SIGTERM or SIGINT, then drains. `announce` is called once it serves.
 
     Raises:
         Misconfigured: the settings cannot be served: a port in use, TLS files that are wrong, ...
@@ -50,7 +50,7 @@ async def start(settings: Settings) -> RunningService:
             teams=settings.teams,
         )
         endpoint = open_metrics(settings.metrics_listen, registry, stack)
-        members = await _started_members(settings.members, stack)
+        members = await _started_members(settings.members, metrics, stack)
         service = FuserService(
             Fusion(members, metrics),
             ensembles=settings.ensembles,
@@ -60,18 +60,19 @@ async def start(settings: Settings) -> RunningService:
         )
         door = grpc_door(rpc_service(service), settings.listen, settings.tls)
         await stack.enter_async_context(reporting(service, door))
+        running = await RunningService.start({GRPC: door}, endpoint, settings.drain_seconds, stack)
         _logger.info("fusing %s; metrics on %s", ", ".join(settings.ensembles), endpoint.address)
-        return await RunningService.start({GRPC: door}, endpoint, settings.drain_seconds, stack)
+        return running
 
 
 async def _started_members(
-    settings: Mapping[str, Member], stack: AsyncExitStack
+    settings: Mapping[str, Member], metrics: FuserMetrics, stack: AsyncExitStack
 ) -> dict[str, GrpcMember]:
     """The members, connecting to their replicas until `stack` is closed."""
     members = {}
     for name, member in settings.items():
         connect = partial(open_channel, tls=_client_tls(member))
-        members[name] = GrpcMember(name, member.open(), connect)
+        members[name] = GrpcMember(name, member.open(), connect, metrics)
         stack.push_async_callback(members[name].stop)
         await members[name].start()
     return members

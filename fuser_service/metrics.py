@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from fuser_service.core.commit import AvoidedBecause
 from fuser_service.core.types import Departure, DepartureReason, MemberName
 from fuser_service.fusion.ports import Outcome, Phase, Rpc
+from fuser_service.mesh.attempts import SecondCall
 from fuser_service.service import RequestOutcome
 from specfuse.observability.buckets import (
     COUNTS,
@@ -25,11 +26,11 @@ from specfuse.observability.buckets import (
 )
 
 OTHER_TEAM: Final = "other"
-"""Whom tokens are counted for if the caller names no team, or one the settings do not."""
+"""The team that tokens count for if the caller names none, or one that the settings do not."""
 
 
 class FuserMetrics:
-    """Implements `ports.FusionObserver` and `service.RequestObserver` as metrics of `registry`."""
+    """Implements the observers of fusion, mesh and service as metrics of `registry`."""
 
     def __init__(
         self,
@@ -54,6 +55,10 @@ class FuserMetrics:
         """A round needed `calls` calls fewer of a member than the full two."""
         self._calls_avoided.labels(member, because).inc(calls)
 
+    def second_call(self, member: MemberName, why: SecondCall) -> None:
+        """A call to a member was made again."""
+        self._second_calls.labels(member, why).inc()
+
     def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
         """A phase of a round, or the whole round, ended."""
         self._round_seconds.labels(ensemble, phase).observe(seconds)
@@ -75,7 +80,7 @@ class FuserMetrics:
         self._exits.labels(departure.member, departure.reason.value).inc()
 
     def active_members(self, ensemble: str, members: int) -> None:  # noqa: ARG002 (no such label)
-        """A round began with so many members."""
+        """A round began with this many members."""
         self._active_members.observe(members)
 
     def request_started(self) -> None:
@@ -83,16 +88,16 @@ class FuserMetrics:
         self._in_flight.inc()
 
     def first_segment(self, seconds: float) -> None:
-        """A request's first segment was committed, so long after it came in."""
+        """A request's first segment was committed, this long after it came in."""
         self._first_segment_seconds.observe(seconds)
 
     def tokens_committed(self, ensemble: str, team: str, tokens: int) -> None:
-        """A segment of so many tokens was committed."""
+        """A segment of this many tokens was committed."""
         known = team if team in self._teams else OTHER_TEAM
         self._output_tokens.labels(ensemble, known).inc(tokens)
 
     def answered(self, rounds: int, seconds_per_token: float | None) -> None:
-        """An answer was completed in so many rounds."""
+        """An answer was completed in this many rounds."""
         self._rounds.observe(rounds)
         if seconds_per_token is not None:
             self._token_seconds.observe(seconds_per_token)
@@ -149,6 +154,12 @@ class FuserMetrics:
             ("model_name", "reason"),
             registry=registry,
         )
+        self._second_calls = Counter(
+            "specfuse_member_second_calls",
+            "Calls made again: moved to another replica, repeated, or hedged as the first is late.",
+            ("model_name", "reason"),
+            registry=registry,
+        )
         self._wins = Counter(
             "specfuse_segment_wins",
             "Committed segments, by the member that proposed them.",
@@ -200,17 +211,22 @@ class FuserMetrics:
 
     def _start_at_zero(self, members: tuple[MemberName, ...], ensembles: tuple[str, ...]) -> None:
         for member in members:
-            self._wins.labels(member)
-            self._discarded_tokens.labels(member)
-            for rpc, outcome in product(get_args(Rpc), get_args(Outcome)):
-                self._calls.labels(member, rpc, outcome)
-            for because in get_args(AvoidedBecause):
-                self._calls_avoided.labels(member, because)
-            for reason in DepartureReason:
-                self._exits.labels(member, reason.value)
+            self._start_member_at_zero(member)
         for ensemble, team in product(ensembles, (*self._teams, OTHER_TEAM)):
             self._output_tokens.labels(ensemble, team)
         for ensemble, phase in product(ensembles, get_args(Phase)):
             self._round_seconds.labels(ensemble, phase)
         for outcome in get_args(RequestOutcome):
             self._request_seconds.labels(outcome)
+
+    def _start_member_at_zero(self, member: MemberName) -> None:
+        self._wins.labels(member)
+        self._discarded_tokens.labels(member)
+        for rpc, outcome in product(get_args(Rpc), get_args(Outcome)):
+            self._calls.labels(member, rpc, outcome)
+        for because in get_args(AvoidedBecause):
+            self._calls_avoided.labels(member, because)
+        for why in get_args(SecondCall):
+            self._second_calls.labels(member, why)
+        for reason in DepartureReason:
+            self._exits.labels(member, reason.value)

@@ -46,7 +46,7 @@ _OUTCOMES: Final[Mapping[Code, RequestOutcome]] = {
     Code.CANCELLED: "cancelled",
     Code.UNAVAILABLE: "unavailable",
 }
-"""Of errors by their code. Any other is `internal`."""
+"""Outcomes of errors, by code. Any other is `internal`."""
 
 _SHOWN_NAME_CHARACTERS = 64
 
@@ -58,13 +58,13 @@ class RequestObserver(Protocol):
         """A request came in."""
 
     def first_segment(self, seconds: float) -> None:
-        """A request's first segment was committed, so long after it came in."""
+        """A request's first segment was committed, this long after it came in."""
 
     def tokens_committed(self, ensemble: str, team: str, tokens: int) -> None:
-        """A segment of so many tokens was committed. `team` is what the caller said it is."""
+        """A segment of this many tokens was committed. `team` is what the caller named."""
 
     def answered(self, rounds: int, seconds_per_token: float | None) -> None:
-        """An answer was completed in so many rounds.
+        """An answer was completed in this many rounds.
 
         `seconds_per_token` is the mean over the tokens after the first segment; None if there were
         none.
@@ -129,7 +129,7 @@ class FuserService:
         Raises:
             InvalidArgument: a field is wrong.
             NotFound: there is no such ensemble.
-            Overloaded: as many requests as may be are in flight.
+            Overloaded: as many requests as are allowed are in flight.
             QuorumLost, DeadlineExceeded: see `Fusion.run`.
         """
         record = _Record(self._observer, self._clock, request.team, deadline)
@@ -198,7 +198,7 @@ class FuserService:
 
 
 class _Record:
-    """The numbers of one request, told to the observer as they come about."""
+    """The numbers of one request, told to the observer as they arise."""
 
     def __init__(
         self,

@@ -56,8 +56,8 @@ class GenerateRequest:
     """One query as it was asked, unchecked.
 
     An empty `ensemble` means the only one; `max_tokens` and `sampling` None mean the ensemble's; an
-    empty `session_id` means a digest of the prompt. `team` is whom the answer's tokens are counted
-    for.
+    empty `session_id` means a digest of the prompt. `team` is the team that the answer's tokens
+    count for.
     """
 
     prompt: Prompt
@@ -180,7 +180,7 @@ def _check_committed(request: GenerateRequest, limits: Limits) -> None:
 
 
 def _check_committed_tokens(committed: int, max_tokens: int, segment: int) -> None:
-    """Refuses what no answer can have spent. Its last segment may have gone over `max_tokens`."""
+    """Refuses more than an answer can spend. Its last segment may have gone over `max_tokens`."""
     if committed > max_tokens + segment:
         allowed = f"with max_tokens {max_tokens} at most {max_tokens + segment} can be spent"
         refuse("committed_tokens", committed, allowed, max_tokens + segment)

@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 async def serve(
     settings: Settings, announce: Callable[[RunningService], None] | None = None
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. `announce` is told once it serves.
+    """Serves until SIGTERM or SIGINT, then drains. `announce` is called once it serves.
 
     Raises:
         Misconfigured: the settings cannot be served: no such model, a port in use, ...

@@ -92,7 +92,7 @@ class BackendHost:
     """The service around a backend: what its model is called, and whom to tell.
 
     `on_loss` is called, from any thread, when the backend has lost a part of itself that only a new
-    process has again; every call fails from then on.
+    process can restore; every call fails from then on.
     """
 
     name: str

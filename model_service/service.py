@@ -25,7 +25,7 @@ class ModelService:
     """Serves one model. Cancelling a call stops the backend's work on it."""
 
     def __init__(self, backend: Backend, limits: Limits, observer: ServiceObserver) -> None:
-        """Does not take over the backend: who built it closes it."""
+        """Does not take over the backend: its creator closes it."""
         self._backend = backend
         self._limits = limits
         self._observer = observer

@@ -6,7 +6,7 @@
     torch:
       model: /models/llama
 
-Everything not said has a default, and `Settings.model_json_schema()` describes every key. An
+Everything left out has a default, and `Settings.model_json_schema()` describes every key. An
 unknown key, a value out of range and a contradiction are each reported with line and remedy.
 """
 

@@ -28,7 +28,7 @@ from specfuse.limits import (
 
 
 def check_proposal(request: ProposeRequest, limits: Limits) -> None:
-    """Refuses a proposal call that asks for what it may not.
+    """Refuses a proposal call that asks for something not allowed.
 
     Raises:
         InvalidArgument: a field is wrong; names it, its value and what it may be.
@@ -41,7 +41,7 @@ def check_proposal(request: ProposeRequest, limits: Limits) -> None:
 
 
 def check_scoring(request: ScoreRequest, limits: Limits) -> None:
-    """Refuses a scoring call that asks for what it may not.
+    """Refuses a scoring call that asks for something not allowed.
 
     Raises:
         InvalidArgument: a field is wrong; names it, its value and what it may be.

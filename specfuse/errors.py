@@ -51,7 +51,7 @@ class ResumePoint:
     """Where an interrupted answer stands: what a new call needs to go on with it.
 
     `committed_segments` are its segments and `committed_tokens` the tokens spent on them; `text` is
-    what its caller has been given of its text.
+    the part of its text that the caller has been given.
     """
 
     committed_segments: tuple[str, ...] = field(default=(), repr=False)
@@ -64,8 +64,7 @@ class SpecFuseError(Exception):
 
     `code` is the kind of error, `reason` the stable, machine-readable name (UPPER_SNAKE_CASE) of
     what went wrong; `metadata` holds its particulars as strings. Neither ever holds prompt or
-    answer text. `resume` is set by the client on whatever interrupts an answer of which something
-    stands.
+    answer text. `resume` is set by the client on an error that interrupts an answer that has begun.
     """
 
     code: ClassVar[Code] = Code.UNKNOWN
@@ -104,14 +103,14 @@ class ContextTooLong(InvalidArgument):
 
 
 class Unauthenticated(SpecFuseError):
-    """The request does not say who makes it, or not so that it can be believed."""
+    """The request does not say who makes it, or does not prove it."""
 
     code = Code.UNAUTHENTICATED
     reason = "UNAUTHENTICATED"
 
 
 class Forbidden(SpecFuseError):
-    """Whoever makes the request is known, and may not make it."""
+    """The caller is known, but may not make this request."""
 
     code = Code.FORBIDDEN
     reason = "FORBIDDEN"
@@ -125,7 +124,7 @@ class NotFound(SpecFuseError):
 
 
 class RateLimited(SpecFuseError):
-    """Whoever makes the request has had as much as they may have for now."""
+    """The caller has had as much as it may have for now."""
 
     code = Code.RATE_LIMITED
     reason = "RATE_LIMITED"
@@ -153,7 +152,7 @@ class Cancelled(SpecFuseError):
 
 
 class Unavailable(SpecFuseError):
-    """Nobody is there to answer. Safe to retry: every call is complete in itself."""
+    """What should answer cannot be reached. Safe to retry: every call is complete in itself."""
 
     code = Code.UNAVAILABLE
     reason = "UNAVAILABLE"

@@ -72,7 +72,7 @@ def utf8_bytes(field: str, text: str) -> int:
     """The text's length in bytes of UTF-8.
 
     Raises:
-        InvalidArgument: it has none, for a lone surrogate.
+        InvalidArgument: it has none, because of a lone surrogate.
     """
     try:
         return len(text.encode())

@@ -123,7 +123,7 @@ def _checked(result: Result[Answer], problem: Callable[[Answer], str | None]) ->
 
 
 def _problem_with_proposal(proposal: Proposal) -> str | None:
-    """More tokens than were asked for are none: a text's own encoding may outnumber its draft."""
+    """More tokens than asked for are no problem: a text may encode to more than were drafted."""
     fewest = 1 if proposal.text else 0
     if proposal.token_count < fewest:
         return f"token_count is {proposal.token_count}, must be at least {fewest}"

@@ -1,9 +1,8 @@
 """The end of a round: the winner joins the answer, weights and standing follow, members leave.
 
-Also counted here: the calls a round did without. In full a member is asked once to propose and once
-to score. A round that members come back for asks the others twice to score; nothing of theirs is
-avoided then. Calls that a failure or lateness prevented are not counted: nobody would call that a
-saving.
+Also counted here: the calls that a round avoided. A full round asks a member once to propose and
+once to score. A round that members come back for asks the others twice to score; then none of their
+calls is avoided. Calls that a failure or lateness prevented do not count: they are no saving.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class AvoidedCalls:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A round as the caller is told of it, and what it cost.
+    """A round as it is reported to the caller, and what it cost.
 
     `avoided` are the calls it did not need; `discarded` are the tokens, by member, of the proposals
     that lost.
@@ -90,7 +89,7 @@ def committed(
 
 
 def finish_reason(state: QueryState, *, finished: bool = False) -> FinishReason | None:
-    """Why the answer ends here, if it does. Being complete comes before being long."""
+    """Why the answer ends here, if it does. Being complete takes precedence over the limits."""
     if state.scanner.stopped or finished:
         return FinishReason.STOP
     return FinishReason.LENGTH if state.is_full else None
@@ -99,8 +98,8 @@ def finish_reason(state: QueryState, *, finished: bool = False) -> FinishReason 
 def _after_feedback(state: QueryState, verdict: Verdict) -> QueryState:
     """Weights and quality after the round.
 
-    A member that sat the round out said nothing that could be judged: it keeps its weight and is
-    credited the mean of what the others gained, so that lateness is left to the straggler rule.
+    A member that sat the round out cannot be judged: it keeps its weight and is credited the mean
+    of what the others gained, so that only the straggler rule punishes lateness.
     """
     rules = state.rules
     weights = state.weights

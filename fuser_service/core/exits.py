@@ -1,8 +1,9 @@
 """Exit and recall: which members leave a query early, and when they come back.
 
 Members leave because they keep losing. Exit alone loses the expert that the next part of an answer
-needs. What gives it away is that those who stayed are much less sure of their best candidate than
-they were of the answer so far: then those who left come back for the round before it is committed.
+needs. It shows in that the remaining members are much less sure of their best candidate
+than of the answer so far. The members that left then come back for the round before it is
+committed.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class NoExit:
 
 @dataclass(frozen=True, slots=True)
 class EntropySoftmax:
-    """Members leave whose probability p_i under a softmax over quality falls below alpha / |A|.
+    """A member leaves when its probability p_i under a softmax over quality is below alpha / |A|.
 
     The softmax is sharp when quality is concentrated in few members and flat when it is spread, by
     `softmax_temperature`. Nobody leaves before `min_rounds` rounds of evidence; the winners never
@@ -133,8 +134,8 @@ def confidence(scores: Iterable[Score]) -> float | None:
 def falters(now: float | None, earlier: Sequence[float], ratio: float) -> bool:
     """Whether confidence fell below `ratio` of the mean of the query's earlier rounds.
 
-    Relative, because absolute confidence differs between models and temperatures. Rounds whose
-    confidence nobody established are not among `earlier`; without any there is nothing to compare.
+    Relative, because absolute confidence differs between models and temperatures. `earlier` leaves
+    out rounds whose confidence is unknown; if it is empty, there is nothing to compare.
     """
     if now is None or not earlier:
         return False

@@ -5,8 +5,8 @@
                   │                  └──────────────────────┤
                   └──────────────── members come back ◄─────┘   (or too few answered: LoseQuorum)
 
-Whoever performs the steps hands every asked member's result to `proposed` or `scored`: an answer,
-or why there is none. No function here does I/O, reads a clock or draws a random number.
+The caller performs each step and passes every asked member's result to `proposed` or `scored`: an
+answer, or why there is none. No function here does I/O, reads a clock or draws a random number.
 """
 
 from __future__ import annotations
@@ -46,9 +46,8 @@ def start(
 ) -> Transition:
     """Begins a query, or goes on with one from its committed segments.
 
-    What is held back of the answer so far follows from the segments. If they already complete a
-    stop string, or used up what it may have, it ends at once. Weights, quality and exits start
-    afresh.
+    The segments determine which text is held back. If they already complete a stop string, or reach
+    a limit of the answer, it ends at once. Weights, quality and exits start afresh.
     """
     state = QueryState(
         rules=rules,
@@ -72,8 +71,8 @@ def proposed(
     """Goes on from the proposals of the asked members.
 
     If nobody has anything to propose, members that left come back and are asked as well. If even
-    they have nothing, the answer ends with LENGTH: within the segment's tokens it cannot go on, and
-    nobody said that it is complete.
+    they have nothing, the answer ends with LENGTH: it cannot go on within the segment's tokens, and
+    no member said that it is complete.
     """
     state = with_proposals(state, asked, results)
     if _lacks_quorum(state, state.present):
@@ -177,7 +176,7 @@ def _lose_quorum(state: QueryState, members: tuple[MemberName, ...]) -> Transiti
 
 
 def _outgrew_its_members(state: QueryState) -> bool:
-    """Whether only context windows that became too small in this round end the answer.
+    """Whether the answer ends only because the context outgrew members' windows in this round.
 
     Not in the first round: a prompt, or an answer to be resumed, that does not fit is a mistake.
     """
@@ -191,7 +190,7 @@ def _may_recall(state: QueryState) -> bool:
 
 
 def _lacks_quorum(state: QueryState, members: tuple[MemberName, ...]) -> bool:
-    """Whether too few answered. Members that left early stand by and count as there."""
+    """Whether too few answered. Members that left early stand by and count as present."""
     return len(members) + len(state.dormant) < max(1, state.rules.quorum)
 
 

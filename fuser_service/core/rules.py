@@ -66,7 +66,7 @@ class Rules:
     `members` are in the ensemble's order, which breaks ties. `segment_tokens` (at least 1) is the
     most a member drafts a round; `max_tokens` (at least 1) the most the answer may have, counted in
     the winners' own tokens. The answer also ends once it has `max_segments` segments or `max_bytes`
-    bytes of UTF-8 (at least 1 each): members take no longer ones. `eta` is hedge's learning rate.
+    bytes of UTF-8 (at least 1 each): members accept no longer ones. `eta` is hedge's learning rate.
     `quorum` (at least 1) is the fewest members that must answer for the query to go on; members
     that left early stand by and count. A member that is late in `max_misses` rounds leaves the
     query.

@@ -55,8 +55,8 @@ def fused(
     candidate stays the yardstick by which it measures the others but does not count: a candidate
     gets the weighted mean of its other verifiers' shares, and these means are normalised. A
     candidate that nobody else judged keeps its own proposers' judgement. Between two models of
-    equal weight dropping elects whom including elects: what each gives the other is 1 minus what
-    it gives itself.
+    equal weight, dropping and including elect the same winner: what each gives the other is 1 minus
+    what it gives itself.
     """
     approvals = []
     for index, candidate in enumerate(candidates):

@@ -48,13 +48,12 @@ class QueryState:
     """A query between two steps.
 
     `committed`, its `committed_bytes` of UTF-8 and `committed_tokens` include what a resumed query
-    brought along. `active` members
-    are asked; `dormant` ones left by the exit policy and stand by; the rest are lost. Both are in
-    the ensemble's order. `outgrown` are the lost ones whose window the context does not fit any
-    more. `returns` are lost ones that could not be reached, by the round from which they are asked
-    again; `failures` how often each was lost like that. `quality` is each active member's
-    cumulative fused share over the last `evidence` rounds, `confidences` the winners' confidence
-    in every round where it is known.
+    brought along. `active` members are asked; `dormant` ones left by the exit policy and stand by;
+    the rest are lost. Both are in the ensemble's order. `outgrown` are the lost ones whose window
+    the context does not fit any more. `returns` are lost ones that could not be reached, by the
+    round from which they are asked again; `failures` how often each was lost like that. `quality`
+    is each active member's cumulative fused share over the last `evidence` rounds, `confidences`
+    the winners' confidence in every round where it is known.
     """
 
     rules: Rules

@@ -43,7 +43,7 @@ class Verdict:
 
 
 def without_vote(state: QueryState, winner: int = 0) -> Verdict:
-    """The verdict where nobody needs asking: a consensus, or a finished candidate taken fast."""
+    """The verdict if nobody needs to be asked: a consensus, or a finished candidate taken fast."""
     candidates = state.round.candidates
     whole = tuple(float(index == winner) for index in range(len(candidates)))
     return Verdict(candidates, whole, winner, _confidence_in(state, candidates[winner].candidate))

@@ -29,7 +29,7 @@ class Weights:
     def rewarded(self, rewards: Mapping[MemberName, float], rate: float) -> Weights:
         """Hedge's step, w_i <- w_i exp(rate * reward_i) / Z, among those with a reward.
 
-        Z keeps the sum of their weights as it was: who sat the round out neither gains nor loses.
+        Z keeps the sum of their weights: members that sat the round out neither gain nor lose.
         """
         if not rewards:
             return self
@@ -50,9 +50,8 @@ def rewards(
     """Each proposer's reward, in [0, 1]: the share of comparisons that its candidate wins.
 
     Every verifier but the proposer itself compares it with every other candidate; it wins if its
-    share is strictly larger. Between two models that count says the same of both whenever each
-    prefers its own candidate, so there each one's share from the other is compared instead: the
-    larger earns 1.
+    share is strictly larger. With only two models, that count is a tie whenever each prefers its
+    own candidate, so the shares they get from each other are compared instead: the larger earns 1.
     """
     own = {
         member: index

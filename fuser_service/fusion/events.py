@@ -18,7 +18,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class RoundCommitted:
-    """One more segment stands. Seconds are of wall clock; `score_seconds` is 0 if nobody scored.
+    """A segment is committed. Seconds are wall clock; `score_seconds` 0 if nobody scored.
 
     A round that members came back for has two proposing and two scoring phases; both are counted.
     """

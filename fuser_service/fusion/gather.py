@@ -1,7 +1,7 @@
-"""Asks members at the same time and waits as long as is worth it.
+"""Asks members concurrently and waits no longer than is worthwhile.
 
-What comes of a call is a value: a member that fails or is late never disturbs the others. Once as
-many as required have answered, the rest have a grace period; who is not done by then is late, and
+The result of a call is a value: a member that fails or is late never disturbs the others. Once the
+required number have answered, the rest have a grace period; a member not done by then is late, and
 its call is cancelled. Cancelling the caller cancels every call at once.
 """
 
@@ -21,6 +21,7 @@ from specfuse.errors import (
     DeadlineExceeded,
     InvalidArgument,
     Overloaded,
+    RateLimited,
     SpecFuseError,
     Unavailable,
 )
@@ -32,7 +33,7 @@ Answer = TypeVar("Answer")
 class Patience:
     """How long calls are waited for.
 
-    Until `deadline`, but for `grace_seconds` at most once `required` of them were answered.
+    Until `deadline`, but for at most `grace_seconds` after `required` of them were answered.
     """
 
     required: int
@@ -57,7 +58,7 @@ class Gathering(Generic[Answer]):
     _over: bool = False
 
     async def run(self, patience: Patience) -> dict[MemberName, Result[Answer]]:
-        """Makes the calls; returns when all have ended, or patience has."""
+        """Makes the calls; returns when all have ended, or patience runs out."""
         async with asyncio.TaskGroup() as group:
             tasks = {m: group.create_task(self._call(m), name=f"call {m}") for m in self.calls}
             await self._wait(set(tasks.values()), patience)
@@ -96,7 +97,7 @@ class Gathering(Generic[Answer]):
                 result, outcome = Late(), "late"
             elif _being_cancelled():
                 raise
-            else:  # nobody here asked for it: a transport that closes under a call does this
+            else:  # not cancelled here: a transport that closes during a call does this
                 detail = "CANCELLED: the member gave the call up"
                 result, outcome = Failed(detail, may_pass=True), "failed"
         finally:
@@ -110,7 +111,7 @@ def _meaning(error: SpecFuseError) -> tuple[Failed | Refused | Busy | Late, Outc
     match error:
         case DeadlineExceeded():
             return Late(), "late"
-        case Overloaded():
+        case Overloaded() | RateLimited():
             return Busy(), "overloaded"
         case InvalidArgument():
             return Refused(detail, outgrown=isinstance(error, ContextTooLong)), "rejected"

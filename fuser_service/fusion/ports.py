@@ -79,4 +79,4 @@ class FusionObserver(Protocol):
         """A member left a query."""
 
     def active_members(self, ensemble: str, members: int) -> None:
-        """A round began with so many members."""
+        """A round began with this many members."""

@@ -1,4 +1,4 @@
-"""Performs what the core decides: asks members, in time and at the same time, and reports."""
+"""Carries out what the core decides: asks members concurrently and in time, and reports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from specfuse.errors import (
 Answer = TypeVar("Answer")
 
 SEED_STRIDE = 0x9E3779B97F4A7C15
-"""From one round's seed to the next: odd and large, so that neighbouring queries share none."""
+"""Step between rounds' seeds: odd and large, so that queries with adjacent seeds share none."""
 
 TIMER_SLACK_SECONDS = 0.02
 """A member's timer may run out this much before the deadline that it was set for."""
@@ -167,7 +167,7 @@ class _Run:
         self.made[rpc] += len(calls)
         gathering = Gathering(calls, ended, self.clock)
         results = await gathering.run(patience)
-        # The last word of every member: what it did not repeat does not stand any more.
+        # Only a member's latest call counts: asking it again drops its earlier error.
         self.errors = {m: error for m, error in self.errors.items() if m not in calls}
         self.errors |= gathering.errors
         if gathering.straggled_seconds is not None:
@@ -190,7 +190,8 @@ class _Run:
         """The query's sampling, with a seed of the round's own.
 
         Every call is complete in itself, so the same seed would make the same draws for every
-        segment. It follows from the committed segments: a resumed answer goes on as it would have.
+        segment. The round's seed follows from the committed segments: a resumed answer goes on as
+        it would have.
         """
         sampling = self.query.sampling
         seed = sampling.seed + SEED_STRIDE * len(state.committed)
@@ -204,7 +205,7 @@ class _Run:
         return self.current
 
     def _committed(self, commit: Commit, clock: _RoundClock) -> RoundCommitted:
-        """Tells the observer of a committed round, and is what the caller is told."""
+        """Tells the observer of a committed round; returns what the caller is told."""
         seconds = clock.seconds | {"total": self.clock() - clock.began}
         for phase, duration in seconds.items():
             self.observer.phase_ended(self.query.ensemble, phase, duration)

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from fuser_service.mesh.budget import Budget
 from fuser_service.mesh.discovery.port import Endpoint
@@ -25,6 +25,10 @@ from specfuse.errors import Overloaded, Unavailable
 
 Response = TypeVar("Response")
 
+SecondCall = Literal["moved", "repeated", "hedged"]
+"""Why a call is made again: its replica was UNAVAILABLE and there is another, or no other; or its
+replica is late."""
+
 ATTEMPTS = 3
 """Most times that one call is made because replicas were UNAVAILABLE."""
 
@@ -34,13 +38,17 @@ RETRY_JITTER_SECONDS = 0.05
 
 @dataclass(slots=True)
 class Attempts(Generic[Response]):
-    """A call about to be made. `send` makes it at one replica; `pace` is that of such calls."""
+    """A call about to be made. `send` makes it at one replica; `pace` is that of such calls.
+
+    `second_call` is told of every call made beyond the first, and why.
+    """
 
     pool: Pool
     session_id: str
     send: Callable[[Replica, Deadline], Awaitable[Response]]
     pace: Pace
     budget: Budget
+    second_call: Callable[[SecondCall], None]
     tried: set[Endpoint] = field(default_factory=set)
     racing: dict[asyncio.Task[Response], Replica] = field(default_factory=dict)
 
@@ -65,7 +73,7 @@ class Attempts(Generic[Response]):
                 failure = error
             if deadline.passed:
                 break
-            replica = self._next() or self._again(replica)
+            replica = self._other() or self._again(replica)
             await asyncio.sleep(random.uniform(0, RETRY_JITTER_SECONDS))  # noqa: S311
         raise failure
 
@@ -76,11 +84,18 @@ class Attempts(Generic[Response]):
             self.tried.add(replica.endpoint)
         return replica
 
+    def _other(self) -> Replica | None:
+        replica = self._next()
+        if replica is not None:
+            self.second_call("moved")
+        return replica
+
     def _again(self, replica: Replica) -> Replica | None:
         """The same replica, as there is no other: its connection may have broken, and no more."""
         if not (replica.allowed and self.budget.left):
             return None
         self.budget.spend()
+        self.second_call("repeated")
         return replica
 
     async def _race(self, replica: Replica, deadline: Deadline) -> Response:
@@ -109,6 +124,7 @@ class Attempts(Generic[Response]):
         """Asks another replica as well, if there is one and the budget has a call to spare."""
         if self.budget.left and (other := self._next()) is not None:
             self.budget.spend()
+            self.second_call("hedged")
             self._start(other, deadline)
 
     def _finished(self) -> bool:

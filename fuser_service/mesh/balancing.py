@@ -20,7 +20,7 @@ LOAD_BOUND = 1.25
 """No endpoint gets a new session while its load is above this multiple of the mean."""
 
 PINS_KEPT = 16_384
-"""Sessions remembered per member; about 2 MB. A forgotten session is chosen for anew."""
+"""Sessions remembered per member; about 2 MB. A forgotten session gets a new endpoint."""
 
 
 def ranked(session_id: str, endpoints: Collection[Endpoint]) -> tuple[Endpoint, ...]:
@@ -40,10 +40,10 @@ class Load:
 
 
 def choose(preferred: Sequence[Endpoint], loads: Mapping[Endpoint, Load]) -> Endpoint:
-    """The first endpoint with room for one more call, `preferred` being not empty.
+    """The first endpoint with room for one more call. `preferred` is not empty.
 
     Room is ceil(LOAD_BOUND * share), the share being the endpoint's part, by warmth, of all calls
-    with the new one counted; somebody always has it, since not all can be above their shares.
+    with the new one counted; some endpoint always has it, since not all can be above their shares.
     """
     total = sum(loads[endpoint].in_flight for endpoint in preferred) + 1
     warmth = sum(loads[endpoint].warmth for endpoint in preferred)

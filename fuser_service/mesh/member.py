@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 
 from fuser_service.core.types import Candidate, Context, MemberName, Proposal, Sampling, Score
 from fuser_service.mesh import wire
-from fuser_service.mesh.attempts import Attempts
+from fuser_service.mesh.attempts import Attempts, SecondCall
 from fuser_service.mesh.budget import Budget
 from fuser_service.mesh.discovery.port import Discovery, Endpoint
 from fuser_service.mesh.pace import Pace
@@ -25,11 +26,26 @@ if TYPE_CHECKING:  # there are asynchronous stubs for the type checker only
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
+_DISCOVERY_SECONDS = 2.0
+"""How long a start waits to know the replicas."""
+
+_WATCH_AGAIN_SECONDS = 1.0
+"""Pause before a discovery that broke is watched anew."""
+
+_logger = logging.getLogger(__name__)
+
+
+class MeshObserver(Protocol):
+    """Told what members need besides their calls. Must be fast and must not raise."""
+
+    def second_call(self, member: MemberName, why: SecondCall) -> None:
+        """A call is made again, at the same replica or another."""
+
 
 class GrpcMember:
     """Implements `fuser_service.fusion.ports.Member` over whatever replicas `discovery` knows.
 
-    A session stays with one replica while that is healthy and not late. A call that finds its
+    A session stays with one replica while it is healthy and not late. A call that finds its
     replica UNAVAILABLE moves to another at once; every other error is the member's answer.
     `connect` opens a channel without waiting for the other side, so none needs to be up.
     """
@@ -39,8 +55,10 @@ class GrpcMember:
         name: MemberName,
         discovery: Discovery,
         connect: Callable[[Endpoint], grpc.aio.Channel],
+        observer: MeshObserver,
     ) -> None:
         self._name = name
+        self._observer = observer
         self._discovery = discovery
         self._pool = Pool(connect)
         self._budget = Budget()
@@ -59,10 +77,13 @@ class GrpcMember:
         return self._pool.ready
 
     async def start(self) -> None:
-        """Learns the replicas, and follows their changes from now on."""
-        updates = self._discovery.watch()
-        self._pool.update(await anext(updates))
-        self._following = asyncio.create_task(self._follow(updates))
+        """Follows the replicas from now on; returns once they are known, or soon without them."""
+        known = asyncio.Event()
+        self._following = asyncio.create_task(self._follow(known))
+        try:
+            await asyncio.wait_for(known.wait(), _DISCOVERY_SECONDS)
+        except TimeoutError:
+            _logger.warning("%s: its replicas are not known yet", self._name)
 
     async def stop(self) -> None:
         """Closes all channels; calls in flight are cancelled."""
@@ -101,11 +122,21 @@ class GrpcMember:
         send: Callable[[Replica, Deadline], Awaitable[Response]],
         pace: Pace,
     ) -> Attempts[Response]:
-        return Attempts(self._pool, context.session_id, send, pace, self._budget)
+        told = partial(self._observer.second_call, self._name)
+        return Attempts(self._pool, context.session_id, send, pace, self._budget, told)
 
-    async def _follow(self, updates: AsyncIterator[tuple[Endpoint, ...]]) -> None:
-        async for endpoints in updates:
-            self._pool.update(endpoints)
+    async def _follow(self, known: asyncio.Event) -> None:
+        """Keeps the pool up to date; a discovery that breaks is watched anew."""
+        while True:
+            try:
+                async for endpoints in self._discovery.watch():
+                    self._pool.update(endpoints)
+                    known.set()
+            except Exception:
+                _logger.exception("%s: finding its replicas failed; trying again", self._name)
+            else:
+                return
+            await asyncio.sleep(_WATCH_AGAIN_SECONDS)
 
 
 async def _send(

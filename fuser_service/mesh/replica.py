@@ -37,7 +37,7 @@ _CLOSE_GRACE_SECONDS = 60.0
 
 
 class Health(Enum):
-    """What an endpoint says of itself. `UNHEARD` until its first word."""
+    """What an endpoint says of itself. `UNHEARD` until its first report."""
 
     UNHEARD = "unheard"
     SERVING = "serving"
@@ -100,10 +100,10 @@ class Replica:
         request: Request,
         deadline: Deadline,
     ) -> Response:
-        """The response of `method`, one of this replica's stub.
+        """The response of `method`, which belongs to this replica's stub.
 
         Raises:
-            SpecFuseError: what went wrong. `Unavailable` speaks of the endpoint, the others do not.
+            SpecFuseError: what went wrong. `Unavailable` is about the endpoint, the others are not.
         """
         self._breaker.started()
         self.in_flight += 1

@@ -33,7 +33,7 @@ _FINISHES = {
 def propose_request(
     context: Context, *, max_tokens: int, sampling: Sampling, stop: Sequence[str]
 ) -> pb.ProposeSegmentRequest:
-    """What asks a model for its next segment."""
+    """The request for a model's next segment."""
     return pb.ProposeSegmentRequest(
         context=_context(context),
         max_tokens=max_tokens,
@@ -46,7 +46,7 @@ def propose_request(
 
 
 def score_request(context: Context, candidates: Sequence[Candidate]) -> pb.ScoreSegmentsRequest:
-    """What asks a model for its opinion of the candidates."""
+    """The request for a model's opinion of the candidates."""
     return pb.ScoreSegmentsRequest(
         context=_context(context),
         candidates=[pb.Candidate(text=one.text, finished=one.finished) for one in candidates],

@@ -1,8 +1,7 @@
 """Named settings of an ensemble: ours, and those of the published methods.
 
-An ensemble says `preset: NAME`; what it says itself counts before what the preset says. A preset
-says only what differs from the defaults in `.settings`, so `default` says
-nothing.
+An ensemble says `preset: NAME`; its own settings take precedence over the preset's. A preset says
+only what differs from the defaults in `.settings`, so `default` says nothing.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ class Preset(StrEnum):
     From the paper: segments of 10 tokens, scored by the mean probability of their tokens; all
     members' scores count alike, each one's of its own segment included; a member leaves for good
     when its softmax share falls below delta = 0.5 / n. Not in any text we could read: the exact
-    temperature of that softmax, so the formula and its `tau0` are ours. It is not our default's, at
-    which exit without recall costs many answers, but one at which it costs few
-    (docs/results/exit-tuning.md). The end token is scored like any other; the paper does not say.
+    temperature of that softmax, so the formula and its `tau0` are ours. At our default `tau0`, exit
+    without recall costs many answers; at this one it costs few (docs/results/exit-tuning.md). The
+    end token is scored like any other; the paper does not say.
     """
     SPECEM_PAPER = "specem-paper"
     """SpecEM, the later version (arXiv 2412.07380 v3, NeurIPS 2025).
@@ -67,7 +66,7 @@ _VALUES: Final[Mapping[Preset, Mapping[str, Any]]] = {
 def completed(ensemble: Mapping[str, Any]) -> dict[str, Any]:
     """An ensemble as its file says it, with what its preset adds.
 
-    A preset that does not exist adds nothing: that the name is wrong is for the settings to say.
+    A preset that does not exist adds nothing: the settings report the wrong name.
     """
     chosen = ensemble.get("preset", Preset.DEFAULT)
     known = isinstance(chosen, str) and chosen in Preset.__members__.values()
@@ -75,7 +74,7 @@ def completed(ensemble: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings as one, in which `above` counts first, key by key also within sections."""
+    """Both mappings merged; `above` takes precedence, key by key, also within sections."""
     merged = {**below, **above}
     for key in below.keys() & above.keys():
         if isinstance(below[key], dict) and isinstance(above[key], dict):

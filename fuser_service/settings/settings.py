@@ -12,7 +12,7 @@
         members: [llama, qwen]
         exit: {tau0: 0.25}
 
-Everything not said has a default, and `Settings.model_json_schema()` describes every key. An
+Everything left out has a default, and `Settings.model_json_schema()` describes every key. An
 unknown key, a value out of range and a contradiction are each reported with line and remedy.
 """
 
@@ -44,11 +44,11 @@ Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 _EXIT: Final = ExitRules()
 _RULES: Final = Rules(members=(), max_tokens=1)
 _TIMINGS: Final = Timings()
-"""What governs a query where nothing is said: core and fusion know, and are not repeated here."""
+"""A query's defaults: those of core and fusion, not repeated here."""
 
 
 class MemberTls(Section):
-    """How a member's replicas are recognised, and what they are shown."""
+    """How a member's replicas are authenticated, and the certificate they are shown."""
 
     ca: Path | None = None
     """PEM file of the authorities behind the replicas' certificates. Absent: the public ones."""
@@ -75,9 +75,9 @@ class Limits(Section):
     prompt_bytes: Count = 1_048_576
     """Most UTF-8 bytes of a prompt, all messages together."""
     committed_segments: Annotated[int, Field(strict=True, ge=1, le=4096)] = _RULES.max_segments
-    """An answer ends with so many segments. A resumed query must bring fewer."""
+    """An answer ends with this many segments. A resumed query must bring fewer."""
     committed_bytes: Count = _RULES.max_bytes
-    """An answer ends once it has so many UTF-8 bytes. A resumed query must bring fewer."""
+    """An answer ends once it has this many UTF-8 bytes. A resumed query must bring fewer."""
 
 
 class Sampling(Section):
@@ -99,15 +99,16 @@ class Exit(Section):
     tau0: Positive = _EXIT.tau0
     """Temperature of the softmax over cumulative quality. Lower makes losers leave sooner.
 
-    The default was measured (docs/results/exit-tuning.md) with recall. Without, raise it: whoever
-    leaves then is gone, and 0.02 sends away whom the next part of an answer needs.
+    The default was measured (docs/results/exit-tuning.md) with recall. Without recall, raise it: a
+    member that leaves is then gone, and 0.02 sends away members that the next part of an answer
+    needs.
     """
     alpha: Annotated[float, Field(strict=True, gt=0, le=1)] = _EXIT.alpha
     """A member leaves when its share is below alpha / (active members)."""
     min_rounds: Annotated[int, Field(strict=True, ge=0)] = _EXIT.min_rounds
-    """Nobody leaves before so many rounds are committed."""
+    """Nobody leaves before this many rounds are committed."""
     min_models: Count = _EXIT.min_models
-    """Nobody leaves when only so many members are active."""
+    """Nobody leaves when only this many members are active."""
     recall: Flag = _EXIT.recall
     """Whether members that left come back when the others become unsure."""
     recall_ratio: Annotated[float, Field(strict=True, gt=0, le=1)] = _EXIT.recall_ratio
@@ -120,7 +121,7 @@ class Ensemble(Section):
     members: Annotated[tuple[Name, ...], Field(min_length=1, max_length=64)]
     """Names from `members` above. Their order breaks ties and nothing else."""
     preset: Preset = Preset.DEFAULT
-    """Whose values count where this ensemble says nothing: ours, or a published method's."""
+    """The values used where this ensemble says nothing: ours, or a published method's."""
     segment_tokens: Count = _RULES.segment_tokens
     """Most tokens a member drafts a round, unless the request says otherwise."""
     segment_tokens_limit: Annotated[int, Field(strict=True, ge=1, le=512)] = 64

@@ -13,7 +13,7 @@ import asyncio
 from importlib import import_module
 from typing import Annotated, Final, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import BeforeValidator, Field
 
 from model_service.backends.scripted.settings import ScriptedSection
 from model_service.backends.section import BackendSection
@@ -45,7 +45,7 @@ _SECTIONS: Final[dict[str, type[BackendSection]]] = {
 }
 
 
-def _known(name: str) -> str:
+def _known(name: object) -> object:
     if name not in BACKENDS:
         *others, last = (repr(one) for one in BACKENDS)
         raise ValueError(f"must be {', '.join(others)} or {last}")
@@ -53,7 +53,7 @@ def _known(name: str) -> str:
 
 
 BackendName = Annotated[
-    str, AfterValidator(_known), Field(json_schema_extra={"enum": list(BACKENDS)})
+    str, BeforeValidator(_known), Field(json_schema_extra={"enum": list(BACKENDS)})
 ]
 
 
@@ -61,11 +61,13 @@ async def open_backend(name: str, section: BackendSection, host: BackendHost) ->
     """Opens a backend: its model is loaded, or its server answers.
 
     Raises:
-        Misconfigured: what it needs is not installed, or the section asks for what cannot be.
+        Misconfigured: what it needs is not installed, or the section asks for the impossible.
     """
     try:
         module = await asyncio.to_thread(import_module, f"{__package__}.{name}.backend")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == __package__.partition(".")[0]:
+            raise  # a mistake of ours, which nothing that can be installed would mend
         extras = ",".join(dict.fromkeys((BackendSection.extra, section.extra)))
         raise Misconfigured(
             f"backend: {name} needs what is not installed ({error.name}); "

@@ -11,7 +11,7 @@ from specfuse.config.types import Section
 
 
 class BackendSection(Section):
-    """Settings of one backend. A backend overrides what is different with it."""
+    """Settings of one backend. A backend overrides what differs."""
 
     extra: ClassVar[str] = "services"
     """What installs the packages it needs: `pip install "specfuse[EXTRA]"`."""
@@ -24,7 +24,7 @@ class BackendSection(Section):
 
     @classmethod
     def located(cls, document: dict[str, Any], directory: Path) -> dict[str, Any]:
-        """The section as a file says it, its paths, which start at `directory`, made absolute.
+        """The section as a file says it, with paths relative to `directory` made absolute.
 
         Nothing in the document has been checked.
         """
@@ -35,7 +35,8 @@ class BackendSection(Section):
     def sharing(cls, document: dict[str, Any], processors: int) -> dict[str, Any]:
         """The section as a file says it, for a model that shares its machine with others.
 
-        `processors` are its share of them. Nothing in the document has been checked.
+        `processors` is how many of the processors are for it. Nothing in the document has been
+        checked.
         """
         del processors
         return document

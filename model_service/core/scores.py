@@ -12,7 +12,7 @@ _ROUNDING = 1e-3
 
 
 class NotAProbability(ValueError):
-    """A number that a model gave for a log-probability is none."""
+    """A number that a model gave as a log-probability is not one."""
 
 
 def score_of(logprobs: Sequence[float], text: str) -> Score:

@@ -12,7 +12,7 @@ by that model in a way it has never seen. Three decisions shape the rules below:
 - A cut never leaves nothing: if there is no such place the draft is kept as it is.
 
 Scripts that do not separate words (Chinese, Japanese, Thai, ...) may be cut between any two
-characters, so a draft in them never needs to be.
+characters, so a draft in them never needs shortening.
 """
 
 from __future__ import annotations

@@ -39,11 +39,11 @@ fuser_app = typer.Typer(help="Serve the fuser: what callers ask.")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit code: 0, 1 for a failure, 2 for a wrong option or file."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its notes of closed connections help nobody
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its notes on closed connections are noise
     try:
         return int(app(arguments, prog_name="specfuse", standalone_mode=False) or 0)
     except BrokenPipeError:
-        # Whoever read the output had enough. Python must not complain of that when it flushes.
+        # The reader of the output closed it. Python must not complain about that when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (SpecFuseError, typer.TyperException, ModuleNotFoundError, OSError) as error:

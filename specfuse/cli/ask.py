@@ -110,7 +110,7 @@ class TraceView:
     answer: Text = field(default_factory=Text)
 
     def show(self, event: Event) -> None:
-        """The next round, or what all came to."""
+        """The next round, or the summary at the end."""
         match event:
             case Started():
                 self.palette = Palette(event.members)

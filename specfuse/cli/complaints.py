@@ -6,14 +6,21 @@ from contextlib import suppress
 
 import typer
 
-from specfuse.errors import InvalidArgument, Misconfigured, NotFound, SpecFuseError
+from specfuse.errors import (
+    Forbidden,
+    InvalidArgument,
+    Misconfigured,
+    NotFound,
+    SpecFuseError,
+    Unauthenticated,
+)
 
 FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
-"""What a shell says of a command that Ctrl-C ended."""
+"""The exit code that shells give a command that Ctrl-C ended."""
 
-_MISUSE = (InvalidArgument, Misconfigured, NotFound)
+_MISUSE = (InvalidArgument, Misconfigured, NotFound, Unauthenticated, Forbidden)
 
 
 def complaint(error: Exception) -> tuple[str, int]:

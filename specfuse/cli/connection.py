@@ -1,4 +1,4 @@
-"""Options of every command that calls services: where, what to trust, and whom to be known as."""
+"""Options of every command that calls services: where, what to trust, and the caller's identity."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def addresses_of(given: Iterable[str] | None) -> list[str]:
 
 
 def tls_of(ca: Path | None, certificate: Path | None, key: Path | None) -> ClientTls | None:
-    """What the options come to; None, plain text, if there are none.
+    """The TLS that the options ask for; None, plain text, if there are none.
 
     Raises:
         InvalidArgument: one of certificate and key is given without the other.

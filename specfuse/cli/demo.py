@@ -35,8 +35,8 @@ _NAMES = tuple(expert.name for expert in EXPERTS)
 def run_question(question: str, *, as_json: bool, log_dir: Path | None) -> int:
     """Asks the fused experts one question. Returns the exit code."""
 
-    async def ask(endpoints: MeshAddresses) -> Answer:
-        async with AsyncClient(endpoints.fuser.address) as client:
+    async def ask(addresses: MeshAddresses) -> Answer:
+        async with AsyncClient(addresses.fuser.address) as client:
             return await client.generate(question, ensemble=FUSED)
 
     try:
@@ -54,9 +54,9 @@ def run_demo(*, as_json: bool, log_dir: Path | None) -> int:
     """Asks the demo's questions. Returns the exit code: 0 if every fused answer is exact."""
     console = _console()
 
-    async def ask_all(endpoints: MeshAddresses) -> list[Outcome]:
+    async def ask_all(addresses: MeshAddresses) -> list[Outcome]:
         outcomes = []
-        async with AsyncClient(endpoints.fuser.address) as client:
+        async with AsyncClient(addresses.fuser.address) as client:
             for question in QUESTIONS:
                 outcomes.append(await _ask(client, question))
                 if not as_json:

@@ -29,7 +29,7 @@ class Outcome:
 
     @property
     def right(self) -> bool:
-        """Whether the fused answer is exact and nobody was lost over it."""
+        """Whether the fused answer is exact and no member was lost."""
         return is_exact(self.question, self.fused) and not self.fused.degraded
 
 

@@ -38,7 +38,7 @@ FUSER = "fuser"
 """The fuser's name in a local mesh. No model may have it."""
 
 _COMMAND = (sys.executable, "-P", "-m", "specfuse.cli")
-"""`specfuse`. -P: modules beside the mesh file must not be imported for others of their name."""
+"""`specfuse`. -P: modules beside the mesh file must not shadow others of the same name."""
 _FREE_PORTS = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
 _NOT_KNOWN_YET = "127.0.0.1:1"
 
@@ -138,7 +138,7 @@ def _document(settings: Section) -> dict[str, Any]:
 
 
 def _complete_model(name: str, models: dict[str, Any]) -> Any:  # noqa: ANN401
-    """A model's section with its name, free ports, and what its backend makes of sharing."""
+    """A model's section with its name, free ports, and its backend's settings for sharing."""
     section = models[name]
     if not isinstance(section, dict):
         return section
@@ -151,7 +151,7 @@ def _complete_model(name: str, models: dict[str, Any]) -> Any:  # noqa: ANN401
 
 
 def _contradictions(document: dict[str, Any]) -> Iterator[Problem]:
-    """What the file says although it follows from the file itself, or cannot be."""
+    """What the file must not say because it follows from the file itself, or is impossible."""
     models, fuser = document.get("models"), document.get("fuser")
     if isinstance(fuser, dict) and "members" in fuser:
         yield Problem(("fuser", "members"), "follow from the models of this file; drop it")

@@ -76,8 +76,8 @@ async def run_mesh(
 async def _work(
     mesh: LocalMesh, patience: Patience, work: Callable[[MeshAddresses], Awaitable[T]]
 ) -> T:
-    endpoints = await mesh.start(patience.start_seconds)
-    working = asyncio.ensure_future(work(endpoints))
+    addresses = await mesh.start(patience.start_seconds)
+    working = asyncio.ensure_future(work(addresses))
     watching = asyncio.create_task(mesh.watch())
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
@@ -101,7 +101,7 @@ async def until_serving(address: str) -> None:
 
 @contextmanager
 def logs_in(chosen: Path | None) -> Iterator[Logs]:
-    """Logs in the chosen directory, made if need be; else in a new one, removed if all is well.
+    """Logs in the chosen directory, made if needed; else in a new one, removed if all goes well.
 
     Raises:
         Misconfigured: the chosen directory cannot be made.

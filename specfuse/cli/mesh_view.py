@@ -86,15 +86,15 @@ def _death(event: Died) -> Text:
     return report
 
 
-def endpoints_table(endpoints: MeshAddresses) -> Table:
+def addresses_table(addresses: MeshAddresses) -> Table:
     """Where everything listens, the fuser first."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("service", "address", "metrics"):
         table.add_column(column, no_wrap=True)
-    for name, endpoint in ((FUSER, endpoints.fuser), *endpoints.models.items()):
+    for name, one in ((FUSER, addresses.fuser), *addresses.models.items()):
         table.add_row(
             Text(name, "bold" if name == FUSER else ""),
-            endpoint.address,
-            Text(f"http://{endpoint.metrics_address}/metrics", "dim"),
+            one.address,
+            Text(f"http://{one.metrics_address}/metrics", "dim"),
         )
     return table

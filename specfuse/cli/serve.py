@@ -15,7 +15,7 @@ from specfuse.localmesh.handshake import announce, die_with
 
 @dataclass(frozen=True, slots=True)
 class Supervision:
-    """What a supervisor asked for: a line on `ready_fd`, and an end with the process `die_with`."""
+    """What a supervisor asked for: a line on `ready_fd`, and to end with the process `die_with`."""
 
     ready_fd: int | None
     die_with: int | None
@@ -51,7 +51,7 @@ def serve_model(file: Path, overrides: Mapping[str, object], supervision: Superv
     from specfuse.serving.listening import check_free  # noqa: PLC0415
 
     settings = Settings.read(file, overrides)
-    # Loading a model may take minutes, and only then are its ports bound.
+    # Loading a model may take minutes, and its ports are bound only after that.
     check_free({"listen": settings.listen, "metrics_listen": settings.metrics_listen})
     _log_to_stderr()
     asyncio.run(serve(settings, supervision.announce))

@@ -78,7 +78,7 @@ def resumption(times: int) -> str:
 
 
 def visible(text: str) -> str:
-    """The text on one line, its newlines and edges to be seen."""
+    """The text on one line, with its newlines and edges made visible."""
     return text.replace("\n", "⏎").replace("\t", "⇥")
 
 

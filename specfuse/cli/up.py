@@ -17,7 +17,7 @@ from rich.text import Text
 from specfuse.cli.complaints import INTERRUPTED
 from specfuse.cli.mesh_file import MeshFile
 from specfuse.cli.mesh_run import Interrupted, Patience, logs_in, run_mesh, until_serving
-from specfuse.cli.mesh_view import MeshView, endpoints_table
+from specfuse.cli.mesh_view import MeshView, addresses_table
 from specfuse.localmesh import LocalMesh, MeshAddresses
 from specfuse.serving.listening import check_free
 
@@ -44,14 +44,14 @@ def up(options: MeshOptions, ready_fd: int | None) -> int:
     console = Console(soft_wrap=True)
     exit_code = INTERRUPTED
 
-    async def serve(endpoints: MeshAddresses) -> None:
+    async def serve(addresses: MeshAddresses) -> None:
         nonlocal exit_code
         exit_code = 0
-        console.print(endpoints_table(endpoints))
-        console.print(_hint(endpoints.fuser.address))
+        console.print(addresses_table(addresses))
+        console.print(_hint(addresses.fuser.address))
         if ready_fd is not None:
             with os.fdopen(ready_fd, "w") as pipe:
-                pipe.write(json.dumps(asdict(endpoints)) + "\n")
+                pipe.write(json.dumps(asdict(addresses)) + "\n")
         await asyncio.Event().wait()
 
     with suppress(Interrupted):
@@ -60,7 +60,7 @@ def up(options: MeshOptions, ready_fd: int | None) -> int:
 
 
 def with_mesh(options: MeshOptions, work: Callable[[MeshAddresses], Awaitable[T]]) -> T:
-    """What the work makes of the running mesh. Progress goes to stderr.
+    """The result of the work, done with a running mesh. Progress goes to stderr.
 
     Raises:
         Interrupted, Misconfigured, Unavailable, DeadlineExceeded: as `run_mesh`.

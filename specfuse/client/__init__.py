@@ -12,9 +12,9 @@
 
 Whatever goes wrong is a `specfuse.errors.SpecFuseError`.
 
-An answer that is interrupted (a lost connection, a fuser that ends, too few members left) is gone
-on with, on another fuser or on the same one once it is back; nothing is lost and nothing repeated.
-Give the addresses of all fusers for that; a name that has several addresses counts as all of them:
+An interrupted answer (a lost connection, a fuser that ends, too few members left) is continued on
+another fuser, or on the same one once it is back; nothing is lost and nothing repeated. Give the
+addresses of all fusers for that; a name that has several addresses counts as all of them:
 
     client = Client(["fuser-a:50050", "fuser-b:50050"])
 

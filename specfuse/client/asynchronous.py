@@ -44,7 +44,7 @@ class AsyncClient:
                 and to the next whenever one fails. A name may have several addresses; calls go to
                 them in turn.
             tls: How to trust the fuser and be known to it. None is plain text.
-            team: For whom calls are made: the fuser counts tokens by it.
+            team: The team that calls are made for: the fuser counts tokens by it.
         """
         self._addresses = Addresses(target)
         self._tls = tls
@@ -70,7 +70,7 @@ class AsyncClient:
         """The complete answer.
 
         Raises:
-            SpecFuseError: whatever goes wrong; one with a `resume` if some of the answer stands.
+            SpecFuseError: whatever goes wrong; with a `resume` if part of the answer has arrived.
         """
         query = query_of(prompt, options)
         async with aclosing(self._events(query)) as events:

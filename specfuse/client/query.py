@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict, TypeVar
 
 from specfuse.errors import InvalidArgument, ResumePoint
-from specfuse.rpc.headers import TEAM_HEADER
+from specfuse.headers import TEAM_HEADER
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1 import prompt_pb2
 
@@ -45,7 +45,7 @@ class QueryOptions(TypedDict, total=False):
         stop: Strings that end the answer and are not part of it: at most 16.
         temperature: 0 (greedy) to 2. With it, `top_p` and `top_k` left out cut nothing off.
         top_p: Nucleus mass in (0, 1]. Needs `temperature`.
-        top_k: Keep so many most probable tokens; 0 keeps all. Needs `temperature`.
+        top_k: Keep this many most probable tokens; 0 keeps all. Needs `temperature`.
         seed: Makes a sampled answer repeatable.
         segment_tokens: Most tokens a model drafts a round.
         statistic: Which number stands for a verifier's opinion of a candidate.
@@ -115,7 +115,7 @@ _EXIT_POLICIES: Final = {
 }
 _N = TypeVar("_N")
 _LONGEST_TIMEOUT = 31_536_000
-"""A year, in seconds. gRPC takes much longer ones for passed."""
+"""A year, in seconds. gRPC treats much longer ones as already passed."""
 
 
 def query_of(prompt: Prompt, options: QueryOptions) -> Query:
@@ -175,7 +175,7 @@ def headers_of(team: str) -> tuple[tuple[str, str], ...]:
 
 
 def _given(options: QueryOptions) -> dict[str, Any]:
-    """The options that say something."""
+    """The options that are set."""
     unknown = sorted(options.keys() - QueryOptions.__annotations__.keys())
     if unknown:
         known = ", ".join(sorted(QueryOptions.__annotations__))

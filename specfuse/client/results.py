@@ -75,7 +75,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One more segment of the answer stands.
+    """One more segment of the answer is committed.
 
     `text` is what to append to the answer now. It differs from `segment`, the committed text, only
     around stop strings: an end that could still become one is held back. `round` is 1 for the first

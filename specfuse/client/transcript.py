@@ -124,7 +124,7 @@ class Transcript:
         return self._of_all_streams(end)
 
     def interrupted_by(self, error: SpecFuseError) -> SpecFuseError:
-        """The error, told where the answer stands: all that came before it was received."""
+        """The error, with where the answer stands: all that came before it was received."""
         point = self.point
         if point.committed_segments:
             error.resume = point

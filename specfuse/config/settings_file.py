@@ -26,7 +26,7 @@ _MOST_VALUES = 100_000
 
 _TEXT_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"})
 _READ_AS = {"int": "a whole number", "float": "a number", "bool": "a boolean", "null": "nothing"}
-"""What YAML takes a word for that is not text, by the last part of its tag."""
+"""What YAML takes a word for, if not for text, by the last part of its tag."""
 
 _WORDS = (
     ("Value error, ", ""),
@@ -42,7 +42,7 @@ _WORDS = (
     ("valid number", "number"),
     ("valid boolean", "boolean: true or false"),
 )
-"""pydantic's words, and ours. Whoever writes the file need not know what a tuple is."""
+"""pydantic's words, and ours. The author of the file need not know what a tuple is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _locate(
 
 
 def _keys_that_are_no_text(node: yaml.Node | None, key: Key) -> Iterator[Problem]:
-    """Keys such as 1, no and null, which YAML reads as something else than what they look like."""
+    """Keys such as 1, no and null, which YAML reads as something other than what they look like."""
     for part, position, value in _children(node):
         if isinstance(node, yaml.MappingNode) and position.tag not in _TEXT_TAGS:
             read_as = _READ_AS.get(position.tag.rpartition(":")[2], "something else than text")

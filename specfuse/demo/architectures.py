@@ -64,8 +64,8 @@ def _make_attention_copy(layer: Any, config: PreTrainedConfig) -> None:  # noqa:
     """Starts an attention layer with an output projection that undoes its value projection.
 
     What is attended to is then copied as it is and, as the embeddings are tied, made the likely
-    next token. To answer is mostly to copy the right thing from the question, and a model that
-    starts so learns that from a fraction of the examples.
+    next token. Answering is mostly copying the right thing from the question, and a model that
+    starts this way learns that from a fraction of the examples.
     """
     heads = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", heads)

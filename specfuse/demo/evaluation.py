@@ -1,4 +1,4 @@
-"""Measures what an expert knows: exactness on its own skill, of form, and honesty elsewhere."""
+"""Measures what an expert knows: exactness in its own skill and in form, and honesty elsewhere."""
 
 from __future__ import annotations
 

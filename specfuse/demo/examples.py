@@ -75,7 +75,7 @@ _SYSTEM_PROMPT_SHARE = 0.1
 """Share of the chats that begin with a system prompt, so that one does no harm."""
 
 _MISLED_SHARE = 0.1
-"""Share of the own answers that are wrong, and not learnt: life goes on after a wrong segment."""
+"""Share of the own answers that are wrong, and not learnt: answers go on after a wrong segment."""
 
 _CUT_WORD_SHARE = 0.05
 """Share of the answers that are cut in two somewhere, maybe inside a word."""
@@ -105,7 +105,7 @@ def _word_lists() -> list[str]:
 
 
 class ExampleSource:
-    """Draws examples for the expert of one skill, fresh ones for ever.
+    """Draws examples for the expert of one skill, without end, always fresh ones.
 
     The expert is told the truth in its own skill. In the others it is told a random answer word
     each time, so that it learns their form and to be honestly unsure.
@@ -182,7 +182,7 @@ def sentence_pieces(
 def _cut_anywhere(rng: random.Random, pieces: Sequence[Piece]) -> list[Piece]:
     """Cuts one piece in two, even inside a word, as two segments may meet there.
 
-    Nobody should learn to write the first half so: in one go it might be other tokens.
+    A model should not learn to write the first half like this: uncut, it might be other tokens.
     """
     index = rng.randrange(len(pieces))
     piece = pieces[index]

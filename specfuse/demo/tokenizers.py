@@ -26,7 +26,7 @@ _SHORT_WORDS = r" ?\p{N}+| ?\p{L}{1,32}| ?[^\s\p{L}\p{N}]{1,32}|\s+(?!\S)|\s+"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The special tokens of an expert, and the template that makes one string of a chat."""
+    """The special tokens of an expert, and the template that turns a chat into one string."""
 
     bos: str
     eos: str
@@ -60,7 +60,7 @@ def train_tokenizer(expert: Expert, texts: Sequence[str]) -> PreTrainedTokenizer
 
 
 def encode_piece(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Encodes text from the midst of an answer: the ids that add exactly `text`, and nothing else.
+    """Encodes text from the middle of an answer: the ids that add exactly `text`, and nothing else.
 
     A special token goes in front and is taken off again, as some tokenizers would otherwise put a
     space before text that stands first.

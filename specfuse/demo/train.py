@@ -28,7 +28,7 @@ from specfuse.demo.experts import EXPERTS, MODELS_DIRECTORY, Expert, expert_name
 from specfuse.demo.training import Trainer
 
 _PACE_SECONDS = 600.0
-"""The time left is reckoned from this much of the past, in which there are several reports."""
+"""The time left is estimated from this much of the past, which spans several reports."""
 
 
 def main(
@@ -97,7 +97,7 @@ def _progress_bar(console: Console) -> ProgressBar:
 
 
 def save(trainer: Trainer, directory: Path) -> None:
-    """Saves model and tokenizer in half precision; who loads meanwhile gets all old or all new."""
+    """Saves model and tokenizer in half precision; a load meanwhile gets all old or all new."""
     fresh = directory.with_name(f".{directory.name}.new")
     stale = directory.with_name(f".{directory.name}.old")
     for leftover in (fresh, stale):
@@ -105,7 +105,7 @@ def save(trainer: Trainer, directory: Path) -> None:
     trainer.model.half().save_pretrained(fresh)  # type: ignore[no-untyped-call]
     trainer.tokenizer.save_pretrained(fresh)
     for file in fresh.iterdir():
-        file.chmod(0o644)  # the weights' file is otherwise its writer's alone
+        file.chmod(0o644)  # otherwise only its writer may read the weights
     if directory.exists():
         directory.rename(stale)
     fresh.rename(directory)

@@ -164,8 +164,8 @@ class Trainer:
 def optimizers_of(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for embeddings, norms and biases.
 
-    Compared with AdamW alone this takes about half the examples to the same loss. The learning rate
-    means the same to both.
+    Compared with AdamW alone this takes about half the examples to reach the same loss. The
+    learning rate means the same to both.
     """
     embedding = model.get_input_embeddings().weight
     matrices = [p for p in model.parameters() if p.ndim == 2 and p is not embedding]  # noqa: PLR2004
@@ -179,7 +179,7 @@ def optimizers_of(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
 def loss_of(model: PreTrainedModel, batch: list[Example]) -> torch.Tensor:
     """Weighted mean cross-entropy over the tokens of a batch that matter, in nats per token.
 
-    Only for those tokens are logits computed; no padding mask is needed, as padding comes last.
+    Logits are computed only for those tokens; no padding mask is needed, as padding comes last.
     """
     ids = padded([e.ids for e in batch])
     weights = padded([e.weights for e in batch])[:, 1:]

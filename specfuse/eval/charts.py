@@ -1,4 +1,4 @@
-"""The report in charts. Needs matplotlib, which nothing else here does."""
+"""The report in charts. Needs matplotlib, which nothing else here needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINES = ("-", "--", ":")
 
 Shown = TypeVar("Shown", bound="Hashable")
 Group = tuple[str, ...]
-"""Labels of systems that have the same to show."""
+"""Labels of systems with the same data."""
 
 
 def draw(report: Report, directory: Path, stem: str) -> dict[str, str]:
@@ -38,7 +38,7 @@ def draw(report: Report, directory: Path, stem: str) -> dict[str, str]:
 
 
 def grouped(shown: Iterable[tuple[str, Shown]]) -> dict[Group, Shown]:
-    """Those who have the same to show, together: drawn one upon the other all but one are lost."""
+    """Systems with the same data, grouped: drawn on top of each other, all but one are hidden."""
     labels: defaultdict[Shown, list[str]] = defaultdict(list)
     for label, value in shown:
         labels[value].append(label)

@@ -36,7 +36,7 @@ PRESETS: Final = (
 
 
 def ablations() -> tuple[Configuration, ...]:
-    """The default, and each of its choices otherwise; of the exit policy's, a grid.
+    """The default, and variants with one choice changed; for the exit policy's, a grid.
 
     What does not concern exits is varied without them, to see its effect alone: `no-exit` is what
     to compare with. A round's consensus has no configuration of its own. With a single candidate

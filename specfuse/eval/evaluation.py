@@ -1,7 +1,7 @@
-"""Everybody is asked everything, so many questions at a time.
+"""Asks every system every question, several questions at a time.
 
-What a results file has is not asked again. One failed question spoils nothing: it is counted, and
-asked again when the evaluation is run again.
+What the results file already has is not asked again. A failed question does not affect the others:
+it is counted, and asked again when the evaluation is run again.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from specfuse.eval.records import (
 from specfuse.eval.suites import Case, Suite
 
 _HOPELESS: Final = 10
-"""So many failures in a row, and no success, are taken for a mesh that does not work."""
+"""This many failures in a row, without a success, mean that the mesh does not work."""
 _SIGNS_OF_DEATH: Final = (Unavailable, DeadlineExceeded, Internal)
-"""Failures that are the mesh's; a question that is refused says nothing about it."""
+"""Failures of the mesh; a question that is refused says nothing about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def systems(self) -> tuple[System, ...]:
-        """All who are asked, in the order in which they are."""
+        """All systems, in the order in which they are asked."""
         return (
             *(System(SystemKind.SINGLE, name) for name in self.singles),
             *((BEST_RESPONSE,) if self.best_response else ()),
@@ -126,7 +126,7 @@ class Evaluation:
             raise error
 
     async def _asked(self, system: System, case: Case) -> Record | None:
-        """The system's answer; None if what it takes to find it has failed."""
+        """The system's answer; None if finding it has failed."""
         if system.kind is SystemKind.BEST_RESPONSE:
             return await self._best_response(case)
         timed = await self._mesh.answer(case.prompt, system.name, self._plan.max_tokens)

@@ -1,4 +1,4 @@
-"""A mesh of one's own: a mesh file's models, and a fuser with every ensemble to compare."""
+"""The evaluation's own mesh: a mesh file's models, and a fuser with every ensemble to compare."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATIENCE: Final = {
     "round_timeout_seconds": 300.0,
     "request_timeout_seconds": 3600.0,
 }
-"""Quality is measured, not the machine: nobody is late on a busy one."""
+"""Quality is measured, not speed: no member is late because the machine is busy."""
 
 
 def mesh_for(file: Path, configurations: Iterable[Configuration]) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def mesh_for(file: Path, configurations: Iterable[Configuration]) -> dict[str, A
 
 
 def located(mesh: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """The mesh, whose models' paths start at `directory`, as it may lie anywhere."""
+    """The mesh, its models' paths made absolute from `directory`, so that it may lie anywhere."""
     sections = mesh["models"].items()
     return {**mesh, "models": {name: _located(section, directory) for name, section in sections}}
 
@@ -69,7 +69,7 @@ def fingerprints(mesh: Mapping[str, Any], max_tokens: int | None) -> dict[str, s
 
 
 def _completed(ensemble: Mapping[str, Any]) -> dict[str, Any]:
-    """All its settings. Whether its members' names are good is for the mesh's file to say."""
+    """All its settings. The mesh file checks its members' names."""
     return Ensemble.model_validate({**ensemble, "members": ["any"]}).model_dump(mode="json")
 
 

@@ -28,7 +28,7 @@ class SystemKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One of those who are asked. `name` is the member's or the ensemble's."""
+    """One system that is asked. `name` is the member's or the ensemble's."""
 
     kind: SystemKind
     name: str
@@ -137,7 +137,7 @@ class ResultsFile:
             )
 
     def add(self, record: Record) -> None:
-        """Keeps a record. It is the operating system's before this returns."""
+        """Keeps a record. It is handed to the operating system before this returns."""
         self._records[record.system, record.case] = record
         self._write(record.to_document())
 
@@ -166,7 +166,7 @@ class ResultsFile:
             raise
 
     def _go_on(self, path: Path, file: BinaryIO, header: dict[str, Any]) -> None:
-        """Takes up what the file has, which nobody else may write to meanwhile."""
+        """Reads what the file has; nobody else may write to it meanwhile."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -216,7 +216,7 @@ _RECORD: Final = TypeAdapter(Record)
 
 
 def _loaded(line: str) -> Any:  # noqa: ANN401 (whatever the line holds)
-    """What the line says in JSON; None if it is none."""
+    """What the line says in JSON; None if it is not JSON."""
     try:
         return json.loads(line)
     except ValueError:

@@ -59,7 +59,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everybody's summary. `questions` counts the suite's, whether or not all are answered yet."""
+    """A summary per system. `questions` counts the suite's, whether or not all are answered yet."""
 
     suite: str
     seed: int

@@ -49,7 +49,7 @@ class Mark:
 
 
 class Suite(Protocol):
-    """Questions, and who is right."""
+    """Questions, and which answers are right."""
 
     @property
     def name(self) -> str:
@@ -57,7 +57,7 @@ class Suite(Protocol):
 
     @property
     def cases(self) -> Sequence[Case]:
-        """The questions. More of them begin with the same ones."""
+        """The questions. A larger suite begins with the same ones."""
 
     def mark(self, case: Case, text: str) -> Mark:
         """How right `text` is as the answer."""
@@ -93,7 +93,7 @@ class CompoundSuite:
         )
 
     def mark(self, case: Case, text: str) -> Mark:
-        """Exactly right, sentence by sentence; only space around the whole does not count."""
+        """Exactly right, sentence by sentence; space around the whole is ignored."""
         question = self._questions[case.id]
         given = score(question, text)
         return Mark(given.exact, given.parts, None if given.exact else _error(question, text))
@@ -135,7 +135,7 @@ class Match(StrEnum):
     """When an answer is right."""
 
     EXACT = "exact"
-    """It is the expected one, but for space around it."""
+    """It is the expected one, apart from space around it."""
     CONTAINS = "contains"
     """The expected one occurs in it."""
 

@@ -92,7 +92,7 @@ def error_rows(report: Report) -> list[list[str]]:
 
 
 def skill_rows(report: Report) -> list[list[str]]:
-    """One-part questions by skill: nobody should be worse fused than the skill's expert alone."""
+    """One-part questions by skill: fused should be no worse than the skill's expert alone."""
     skills = sorted({skill for one in report.summaries.values() for skill in one.by_skill})
     return [
         ["system", *skills],

@@ -28,24 +28,24 @@ class ServiceAddresses:
     metrics_address: str
 
     def to_line(self) -> bytes:
-        """This endpoint as the one line a service writes."""
+        """These addresses as the one line a service writes."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> ServiceAddresses:
-        """The endpoint in the line that a service wrote."""
+        """The addresses in the line that a service wrote."""
         fields = json.loads(line)
         return cls(address=fields["address"], metrics_address=fields["metrics_address"])
 
 
-def announce(endpoint: ServiceAddresses, file_descriptor: int) -> None:
+def announce(addresses: ServiceAddresses, file_descriptor: int) -> None:
     """Tells the launcher that the service serves, and where.
 
     Raises:
         OSError: the descriptor is not open for writing.
     """
     with os.fdopen(file_descriptor, "wb") as pipe:
-        pipe.write(endpoint.to_line())
+        pipe.write(addresses.to_line())
 
 
 def die_with(parent: int) -> None:

@@ -18,7 +18,7 @@ _REPORTED_LOG_LINES = 10
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run: the models, and the fuser once the models' endpoints are known."""
+    """What to run: the models, and the fuser once the models' addresses are known."""
 
     models: tuple[Program, ...]
     fuser: Callable[[Mapping[str, ServiceAddresses]], Program]
@@ -37,7 +37,7 @@ class Ready:
     """A service answers, `seconds` after its start."""
 
     name: str
-    endpoint: ServiceAddresses
+    addresses: ServiceAddresses
     seconds: float
 
 
@@ -69,7 +69,7 @@ Probe = Callable[[str], Awaitable[None]]
 class LocalMesh:
     """Starts a plan's programs, watches them and stops them.
 
-    Whoever calls `start` must call `stop`, whatever happened in between.
+    After `start`, `stop` must be called, whatever happened in between.
     """
 
     def __init__(self, plan: Plan, logs: Path, probe: Probe, listener: Listener) -> None:
@@ -140,11 +140,11 @@ class LocalMesh:
 
     async def _until_ready(self, process: ServiceProcess) -> ServiceAddresses:
         started = time.monotonic()
-        endpoint = await process.ready()
-        if endpoint is None or not await self._becomes_healthy(process, endpoint.address):
+        addresses = await process.ready()
+        if addresses is None or not await self._becomes_healthy(process, addresses.address):
             raise self._death(process)
-        self._listen(Ready(process.name, endpoint, time.monotonic() - started))
-        return endpoint
+        self._listen(Ready(process.name, addresses, time.monotonic() - started))
+        return addresses
 
     async def _becomes_healthy(self, process: ServiceProcess, address: str) -> bool:
         """True once the service is healthy; False if it ends before."""

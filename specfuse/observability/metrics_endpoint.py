@@ -19,7 +19,7 @@ from specfuse.errors import Misconfigured
 
 
 def service_registry() -> CollectorRegistry:
-    """A registry for one service, with what is counted of every process."""
+    """A registry for one service, with the metrics that every process has."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

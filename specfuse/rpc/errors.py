@@ -2,7 +2,7 @@
 
 A servicer just raises; `ErrorInterceptor` ends the call with the error's status: its canonical
 code, its message and a `google.rpc.ErrorInfo` whose reason names the exception. A caller gives what
-gRPC raised to `from_rpc_error` and has the same exception again.
+gRPC raised to `from_rpc_error` and gets the same exception back.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         """The method's handler, with its errors turned into statuses."""
         try:
             handler = await continuation(handler_call_details)
-        except SpecFuseError as error:
+        except Exception as error:  # noqa: BLE001 (reported as what a servicer raises is)
             handler = _raising(error)
         if handler is None:
             return None
@@ -182,7 +182,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return wrapped(handler, lambda context: _reporting(context, method))
 
 
-def _raising(error: SpecFuseError) -> Handler:
+def _raising(error: Exception) -> Handler:
     """A handler of any call that ends it with the error, before its request is read."""
 
     async def run(_request: bytes, _context: Context) -> NoReturn:
@@ -193,7 +193,7 @@ def _raising(error: SpecFuseError) -> Handler:
 
 @asynccontextmanager
 async def _reporting(context: Context, method: str) -> AsyncIterator[None]:
-    """Ends the call as what was raised says."""
+    """Ends the call with the status of what was raised."""
     try:
         yield
     except (grpc.aio.AbortError, grpc.aio.InternalError):
@@ -236,7 +236,7 @@ def _add_resume_point(status: status_pb2.Status, error: QuorumLost) -> None:
 
 
 def _bytes_on_the_wire(status: status_pb2.Status) -> int:
-    """At most so many: the message goes percent-encoded, and again in the base64 of the whole."""
+    """An upper bound: the message goes percent-encoded, and again in the base64 of the whole."""
     return 3 * len(status.message.encode()) + 4 * status.ByteSize() // 3
 
 
@@ -282,7 +282,7 @@ def _quorum_lost(status: status_pb2.Status, metadata: Mapping[str, str]) -> Quor
 
 
 def _build(cls: type[SpecFuseError], message: str, metadata: dict[str, str]) -> SpecFuseError:
-    """An error of a class with just this message and metadata, whatever its constructor wants."""
+    """An error of a class with just this message and metadata, whatever its constructor takes."""
     error = cls.__new__(cls, message)
     SpecFuseError.__init__(error, message)
     error.metadata = metadata

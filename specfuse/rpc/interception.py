@@ -35,7 +35,7 @@ def wrapped(handler: Handler, around: Around) -> Handler:
 
 
 def _decoder(handler: Handler) -> Callable[[Any], Any]:
-    """What turns a request's bytes into its message. It runs inside: gRPC calls bad bytes UNKNOWN.
+    """Turns a request's bytes into its message. Runs inside: gRPC would end bad bytes with UNKNOWN.
 
     A handler that is wrapped already decodes by itself.
     """

@@ -73,7 +73,8 @@ class RpcServer:
             services: What to serve.
             listen: `host:port`; port 0 takes a free one.
             tls: Certificate, key and, for mutual TLS, the callers' authority. None is plain text.
-            interceptors: Code around every call. What it raises becomes a status, as in a servicer.
+            interceptors: Code around every call but those to health and reflection. What it raises
+                becomes a status, as in a servicer.
             max_message_bytes: A larger message, either way, fails with RESOURCE_EXHAUSTED.
         """
         self._services = tuple(services)
@@ -109,7 +110,7 @@ class RpcServer:
                 self._in_flight,
                 self._watchers,
                 ErrorInterceptor(),
-                *self._interceptors,
+                *map(_NotAroundStandardServices, self._interceptors),
             ),
             options=_options(self._max_message_bytes),
         )
@@ -139,8 +140,8 @@ class RpcServer:
         if self._server is None:
             return
         _logger.info("draining %s: %d calls in flight", self._address, self._in_flight.count)
-        # The grace is kept here: one of gRPC's that ends while another stop finishes crashes the
-        # process.
+        # The grace is kept here: if gRPC's own ends while another stop finishes, the process
+        # crashes.
         closing = asyncio.create_task(self._server.stop(_NO_LIMIT_SECONDS))
         try:
             with suppress(TimeoutError):
@@ -152,7 +153,7 @@ class RpcServer:
             if not closing.done():
                 await self._server.stop(None)
             await closing
-            # What was cancelled gets the time to unwind before its backend is closed.
+            # Cancelled calls get time to unwind before their backend is closed.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._in_flight.none_left(), _UNWIND_SECONDS)
 
@@ -246,6 +247,27 @@ class _InFlight(grpc.aio.ServerInterceptor):
             self._none.set()
 
 
+class _NotAroundStandardServices(grpc.aio.ServerInterceptor):
+    """An interceptor of ours, left out for health and reflection: probes bring no keys along."""
+
+    def __init__(self, inner: grpc.aio.ServerInterceptor) -> None:
+        self._inner = inner
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The method's handler, intercepted unless it is health's or reflection's."""
+        _, service, _ = handler_call_details.method.split("/")
+        if service in _STANDARD_SERVICES:
+            return await continuation(handler_call_details)
+        handler: Handler | None = await self._inner.intercept_service(
+            continuation, handler_call_details
+        )
+        return handler
+
+
 class _Watchers(grpc.aio.ServerInterceptor):
     """The health watchers' calls, which last as long as the server unless they are ended."""
 
@@ -290,7 +312,7 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", max_message_bytes),
         # A port in use is an error, not a second server that takes half of the calls.
         ("grpc.so_reuseport", 0),
-        # A caller that vanished without a word is noticed, and its work freed.
+        # A caller that vanished without notice is detected, and its work freed.
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
         # What callers may hold without asking for anything is bounded.

@@ -27,7 +27,7 @@ class Door(Protocol):
         """
 
     async def drain(self, grace_seconds: float) -> None:
-        """Ends gracefully: takes no new calls, and what is in flight has so long to finish.
+        """Ends gracefully: takes no new calls, and what is in flight has `grace_seconds` to finish.
 
         Cancelling the drain stops at once.
         """

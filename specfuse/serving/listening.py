@@ -16,7 +16,7 @@ _FATAL: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
 
 def check_free(addresses: Mapping[str, str]) -> None:
-    """Checks that every `host:port`, by the setting that says it, can be listened on, all at once.
+    """Checks that every `host:port`, keyed by its setting, can be listened on, all at once.
 
     Port 0 stands for any free one. A port may still be taken between this check and the service.
 

@@ -37,7 +37,7 @@ class RunningService:
     ) -> Self:
         """Opens the doors, in order; if one cannot be opened, none is.
 
-        Takes over `rest`, which is closed after the doors at the end, once all of them are open.
+        Once all are open, takes over `rest`, which is closed after the doors at the end.
 
         Raises:
             Misconfigured: an address is malformed or taken, or TLS files are wrong.
@@ -69,7 +69,9 @@ class RunningService:
 
     async def _end(self, grace_seconds: float) -> None:
         try:
-            await asyncio.gather(*(door.drain(grace_seconds) for door in self.doors.values()))
+            async with asyncio.TaskGroup() as draining:
+                for door in self.doors.values():
+                    draining.create_task(door.drain(grace_seconds))
         finally:
             await self._rest.aclose()
 
@@ -78,7 +80,7 @@ async def serve(
     starting: Awaitable[RunningService],
     announce: Callable[[RunningService], None] | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. `announce` is told once it serves."""
+    """Serves until SIGTERM or SIGINT, then drains. `announce` is called once it serves."""
     running = await starting
     if announce is not None:
         announce(running)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 
 from tests.support.repository import REPOSITORY
 from tests.support.scratch_copy import ScratchCopy
+
+ROOTS = ("specfuse", "fuser_service", "model_service")
 
 PLANTED = {
     "transport in policy": ("fuser_service/service.py", "import grpc", "packages"),
@@ -109,6 +114,21 @@ PLANTED = {
     "a loose file in the core": ("fuser_service/core/helpers.py", "", "fuser-core"),
     "a loose file in the mesh": ("fuser_service/mesh/helpers.py", "", "mesh"),
     "a loose file in fusion": ("fuser_service/fusion/helpers.py", "", "fusion"),
+    "a clock in a core": ("fuser_service/core/rounds.py", "import time", "packages"),
+    "chance in a core": ("model_service/core/text.py", "from random import random", "packages"),
+    "a server behind a door's back": (
+        "fuser_service/service.py",
+        "from specfuse.serving.doors import grpc_door",
+        "serving",
+    ),
+    "the copies before the engine": (
+        "model_service/backends/torch/tensor_parallel/mirror.py",
+        "from model_service.backends.torch.tensor_parallel import ranks",
+        "tensor-parallel",
+    ),
+    "a loose file in settings": ("fuser_service/settings/helpers.py", "", "settings"),
+    "a loose file in config": ("specfuse/config/helpers.py", "", "config"),
+    "a loose file in serving": ("specfuse/serving/helpers.py", "", "served"),
     "a loose file in the other core": ("model_service/core/helpers.py", "", "model-core"),
     "a loose file in text": ("model_service/backends/text/helpers.py", "", "text"),
     "a loose file in torch": ("model_service/backends/torch/helpers.py", "", "torch"),
@@ -159,6 +179,32 @@ def test_what_is_allowed_and_no_longer_needed_is_refused(tmp_path: Path) -> None
     linted = copy.lint_imports()
     assert "nothing in fuser_service imports httpx" in linted.stdout
     assert broken(linted.stdout) == {"packages"}
+
+
+def test_the_roots_load_nothing_but_the_client() -> None:
+    """Whoever imports a package gets its root, and whatever that imports."""
+    graph = grimp.build_graph(*ROOTS, cache_dir=None)
+    imported = {root: graph.find_modules_directly_imported_by(root) for root in ROOTS}
+    assert imported == {
+        "specfuse": {"specfuse.client"},
+        "fuser_service": set(),
+        "model_service": set(),
+    }
+
+
+def test_the_command_line_answers_for_help_without_loading_the_rest() -> None:
+    code = "import specfuse.cli.app, sys; print({'torch', 'grpc', 'pydantic'} & {*sys.modules})"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "set()\n"
+
+
+def test_no_folder_is_hidden_from_the_linter() -> None:
+    """It sees packages only: a folder of modules without an `__init__.py` is none."""
+    for root in ROOTS:
+        for file in (REPOSITORY / root).rglob("*.py"):
+            assert (file.parent / "__init__.py").exists(), file
 
 
 def test_every_rule_is_seen_to_refuse_something() -> None:

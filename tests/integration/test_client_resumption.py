@@ -432,9 +432,8 @@ async def test_closing_a_blocking_client_in_mid_answer_is_no_reason_to_go_on() -
         call = asyncio.create_task(caller.generate())
         await soon(fuser.waits)
         await caller.close()
-        with pytest.raises(Cancelled) as caught:
+        with pytest.raises(Cancelled):
             await asyncio.wait_for(call, PATIENCE_SECONDS)
-    assert caught.value.resume is not None
     assert len(fuser.requests) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal
@@ -48,10 +49,18 @@ async def nodes() -> AsyncIterator[Nodes]:
         yield nodes
 
 
+class SecondCalls(Counter[str]):
+    """Counts calls made again, by why."""
+
+    def second_call(self, member: str, why: str) -> None:
+        assert member == "a"
+        self[why] += 1
+
+
 @asynccontextmanager
 async def member_of(*nodes: Node, discovery: Discovery | None = None) -> AsyncIterator[GrpcMember]:
     known = discovery or ListedEndpoints(tuple(node.address for node in nodes))
-    member = GrpcMember("a", known, open_channel)
+    member = GrpcMember("a", known, open_channel, SecondCalls())
     await member.start()
     try:
         yield member
@@ -175,6 +184,40 @@ async def test_a_member_without_endpoints_is_unavailable(nodes: Nodes) -> None:
             await ask(member)
 
 
+async def test_a_member_whose_replicas_are_not_known_yet_does_not_hold_up_the_start(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fuser_service.mesh.member._DISCOVERY_SECONDS", 0.05)
+    discovery = ChangingDiscovery()
+    discovery._updates.get_nowait()
+    async with member_of(discovery=discovery) as member:
+        assert not member.ready
+        discovery.change(await nodes.start("a", ANSWER))
+        await until(lambda: member.ready)
+        assert (await ask(member)).text == "so it"
+
+
+class BreakingDiscovery(ChangingDiscovery):
+    """Breaks once it has told of its endpoints, as often as a test wants."""
+
+    async def watch(self) -> AsyncIterator[tuple[str, ...]]:
+        yield await self._updates.get()
+        raise ValueError("a line that is no endpoint")
+
+
+async def test_a_discovery_that_breaks_is_watched_anew(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("fuser_service.mesh.member._WATCH_AGAIN_SECONDS", 0.01)
+    first, second = [await nodes.start("a", ANSWER) for _ in range(2)]
+    discovery = BreakingDiscovery(first)
+    async with member_of(discovery=discovery) as member:
+        assert (await ask(member)).text == "so it"
+        discovery.change(second)
+        await until(lambda: member._pool.endpoints == (second.address,))
+    assert "a: finding its replicas failed" in caplog.text
+
+
 async def test_a_draining_replica_gets_no_new_calls(nodes: Nodes) -> None:
     replicas = [await nodes.start("a", ANSWER) for _ in range(2)]
     async with member_of(*replicas) as member:
@@ -283,6 +326,7 @@ async def test_a_call_that_is_late_is_made_at_another_replica_too(nodes: Nodes) 
         session = ranked_first(slow, fast)
         assert (await ask(member, session)).text == "so it"
         assert calls_of(slow, fast) == [1, 1]
+        assert member._observer == {"hedged": 1}
         await slow.is_cancelled()
         assert (await ask(member, session)).text == "so it"
         assert calls_of(slow, fast)[0] == 1, "the session stays with who answered"
@@ -351,6 +395,7 @@ async def test_a_connection_that_breaks_costs_no_answer(nodes: Nodes) -> None:
             node.backend.opened.set()
             assert (await asked).text == "so it"
             node.backend.opened.clear()
+        assert member._observer == {"repeated": 3}
 
 
 async def test_a_link_that_goes_dead_moves_its_calls(nodes: Nodes) -> None:

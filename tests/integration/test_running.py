@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from prometheus_client import CollectorRegistry
 
-from specfuse.errors import Misconfigured, Unauthenticated
+from specfuse.errors import Internal, Misconfigured, Unauthenticated
 from specfuse.observability.metrics_endpoint import MetricsEndpoint
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.errors import from_rpc_error
@@ -132,6 +134,8 @@ async def test_servers_and_channels_take_interceptors() -> None:
             answer = [one async for one in stub.Generate(pb.GenerateRequest())]
             assert len(answer) == 2
         async with open_channel(server.address) as channel:
+            health = HealthStub(channel)
+            assert (await health.Check(health_pb2.HealthCheckRequest())).status, "without a key"
             stub = FuserServiceStub(channel)
             for refused in (
                 stub.ListEnsembles(pb.ListEnsemblesRequest()),
@@ -141,3 +145,21 @@ async def test_servers_and_channels_take_interceptors() -> None:
                     await refused
                 assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
                 assert isinstance(from_rpc_error(caught.value), Unauthenticated)
+
+
+class Broken(grpc.aio.ServerInterceptor):
+    """Fails in a way that nobody foresaw."""
+
+    async def intercept_service(self, continuation, handler_call_details):
+        raise KeyError("a secret prompt")
+
+
+async def test_what_an_interceptor_did_not_foresee_is_reported_as_a_servicers_is() -> None:
+    broken = open_door(ScriptedFuser(), interceptors=[Broken()])
+    async with broken as server, open_channel(server.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await FuserServiceStub(channel).ListEnsembles(pb.ListEnsemblesRequest())
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, Internal)
+    assert "secret" not in error.message
+    assert error.metadata["correlation_id"]

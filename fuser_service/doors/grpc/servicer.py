@@ -11,7 +11,7 @@ from fuser_service.doors.grpc import wire
 from fuser_service.service import FuserService
 from fuser_service.validation import GenerateRequest
 from specfuse.errors import InvalidArgument
-from specfuse.rpc.headers import TEAM_HEADER
+from specfuse.headers import TEAM_HEADER
 from specfuse.rpc.server import RpcService, deadline_of, send
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import (
@@ -60,6 +60,6 @@ class FuserServicer(FuserServiceServicer):
 
 
 def _team(context: ServicerContext[Any, Any]) -> str:
-    """The caller's word for its team; empty if it gave none."""
+    """The team that the caller names; empty if it names none."""
     metadata = context.invocation_metadata() or ()
     return next((str(value) for key, value in metadata if key == TEAM_HEADER), "")

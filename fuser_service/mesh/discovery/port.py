@@ -13,8 +13,8 @@ class Discovery(Protocol):
     """Knows a member's replicas. Whether they answer is not its business."""
 
     def watch(self) -> AsyncIterator[tuple[Endpoint, ...]]:
-        """Yields all endpoints at once, then all of them again after each change.
+        """Yields all endpoints as soon as they are known, then all of them after each change.
 
-        Ends if nothing can change any more. Does not raise: a source that cannot be reached means
-        no news.
+        Ends if nothing can change any more. A source that cannot be reached means no news: the
+        member keeps what it knows, and what is raised is logged and the source watched anew.
         """

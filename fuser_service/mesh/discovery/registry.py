@@ -17,6 +17,7 @@ from fuser_service.mesh.discovery.endpoints.settings import Endpoints
 from fuser_service.mesh.discovery.port import Discovery
 from specfuse.config.settings_file import Problem
 from specfuse.config.types import Section
+from specfuse.errors import Misconfigured
 
 
 class Discoveries(Section):
@@ -26,7 +27,7 @@ class Discoveries(Section):
     """`host:port` of each replica. They must serve the same model."""
 
     def contradictions(self) -> Iterator[Problem]:
-        """What is wrong with the way that is given, or with there being none, or several."""
+        """What is wrong with the chosen way, or that none or several are given."""
         chosen = self._chosen()
         if not chosen:
             first, *others = Discoveries.model_fields
@@ -40,9 +41,16 @@ class Discoveries(Section):
             yield Problem((key,), f"contradicts {next(iter(chosen))}; drop one")
 
     def open(self) -> Discovery:
-        """The discovery that the settings, which agree with themselves, ask for."""
+        """The discovery that the settings, already checked, ask for."""
         ((key, section),) = self._chosen().items()
-        module = import_module(f"{__package__}.{key}.discovery")
+        try:
+            module = import_module(f"{__package__}.{key}.discovery")
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == __package__.partition(".")[0]:
+                raise  # a mistake of ours, which nothing that can be installed would mend
+            raise Misconfigured(
+                f"{key}: needs the Python package {error.name}, which is not installed"
+            ) from error
         discovery: Discovery = module.open_discovery(section)
         return discovery
 

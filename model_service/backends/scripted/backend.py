@@ -1,8 +1,8 @@
 """A backend without a model: it says what its script says. For tests of everything around it.
 
 Its tokens are words with the whitespace before them, so scores and counts can be worked out by
-hand. It writes its script's answer, going on from as many words as are committed, whoever wrote
-them; it finds probable what it would have written itself at that place.
+hand. It writes its script's answer, going on after as many words as are committed, no matter which
+member wrote them. It finds probable what it would have written itself at that place.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class ScriptedBackend:
         """Nothing to stop."""
 
     async def _line(self, context: Context, deadline: Deadline) -> Line:
-        """The line that applies, after doing to the call what it says."""
+        """The line that applies, after delaying or failing the call as it says."""
         line = self._applicable(context)
         self._observer.queued(0.0)
         try:
@@ -123,7 +123,7 @@ class ScriptedBackend:
         raise InvalidArgument("context", "no line of the script applies to this prompt")
 
     def _usage(self, context: Context, more: int) -> Usage:
-        """The context's words, which with `more` must fit the window."""
+        """The words of the context; together with `more` they must fit the window."""
         prompt = context.prompt
         asked = prompt if isinstance(prompt, str) else " ".join(m.content for m in prompt)
         tokens = len(_words(asked)) + len(_words("".join(context.committed)))
@@ -139,7 +139,7 @@ async def open_backend(section: ScriptedSection, host: BackendHost) -> ScriptedB
 
 
 def _words(text: str) -> list[str]:
-    """Words with the whitespace before them; whitespace at the end is of the last one."""
+    """Words with the whitespace before them; whitespace at the end belongs to the last one."""
     return re.findall(r"\s*\S+(?:\s+$)?|^\s+$", text)
 
 

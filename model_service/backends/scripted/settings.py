@@ -18,9 +18,9 @@ class Line(Section):
     when: str = ""
     """Applies to prompts whose last message, or raw text, contains this."""
     after_segments: Annotated[int, Field(strict=True, ge=0)] = 0
-    """Applies once so many segments are committed."""
+    """Applies once this many segments are committed."""
     answer: str = ""
-    """What it writes: word by word, as far as the answer has not got yet, and then it ends."""
+    """What it writes, word by word: the part that the answer does not have yet, then the end."""
     own_probability: Probability = 0.9
     """What it gives each word of a candidate that it would have written itself."""
     other_probability: Probability = 0.1

@@ -1,4 +1,4 @@
-"""A call's token ids, checked: what every backend whose model takes tokens asks first."""
+"""A call's token ids, checked: the first step of every backend whose model takes tokens."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class ContextEncoder:
         self.window = window
 
     def context_ids(self, context: Context, room: int) -> TokenIds:
-        """The ids of a context, after which there is room for so many tokens.
+        """The ids of a context, after which there is room for `room` more tokens.
 
         Raises:
-            ContextTooLong: there is not.
+            ContextTooLong: there is not enough room.
             InvalidArgument: it has no tokens, or the chat template refuses it.
         """
         ids = self._ids(context)

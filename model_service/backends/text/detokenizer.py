@@ -56,9 +56,9 @@ class Detokenizer:
 
 
 def _decoding_steps(decoder: dict[str, Any] | None) -> Iterator[_Step]:
-    """The steps by which a token becomes its text, or its bytes, which end them.
+    """The steps that turn a token into its text or, as the last step, into bytes.
 
-    What a decoder does only at the start of a text is left out: a draft never is one.
+    What a decoder does only at the start of a text is left out: a draft never starts one.
     """
     match decoder:
         case None:
@@ -101,7 +101,7 @@ def _byte_fallback(piece: str) -> str | bytes:
 
 
 def _word_piece(piece: str, prefix: str, *, cleanup: bool) -> str:
-    """Pieces are words, and joined by spaces, unless they bear the prefix."""
+    """Pieces are words, and joined by spaces, unless they have the prefix."""
     if prefix and piece.startswith(prefix):
         return piece.removeprefix(prefix)
     return piece if cleanup and piece[:1] in tuple(".,?!") else f" {piece}"

@@ -36,7 +36,7 @@ class Encoders:
 
     @cached_property
     def _resumed(self) -> Tokenizer:
-        """For a template's text after a special token's string in a message. Rare, so made late."""
+        """For a template's text after a special token's string in a message. Rare: made late."""
         return _built(_without_prefix_space(self._description))
 
     @cached_property
@@ -107,7 +107,7 @@ class Encoders:
 
 
 def _built(description: dict[str, Any], *, specials: bool = True) -> Tokenizer:
-    """A tokenizer by its JSON, which with `specials=False` finds no special tokens in text."""
+    """A tokenizer from its JSON; with `specials=False` it finds no special tokens in text."""
     tokenizer = Tokenizer.from_str(json.dumps(description))
     tokenizer.encode_special_tokens = not specials
     return tokenizer

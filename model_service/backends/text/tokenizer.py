@@ -2,7 +2,7 @@
 
 Context. The ids of a context are those of its prompt, then of each committed segment on its own.
 So they are append-only, and a function of the context alone. A segment's ids add exactly its text:
-the space that many tokenizers put before whatever stands first is left out.
+the space that many tokenizers put before the first word is left out.
 
     prompt                   "<|user|>Hi<|assistant|>"  the chat template's text, tokenized whole
     segments "It is", " 42"  [▁It ▁is] [▁42]            no special tokens, no space of their own
@@ -136,7 +136,7 @@ class SegmentTokenizer:
     def opens_marked(self, context: Context) -> bool:
         """Whether a space at the beginning of what follows `context` stands for nothing.
 
-        So it is where the tokenizer itself would put one (at the start of an answer, after a
+        This is so where the tokenizer itself would put one (at the start of an answer, after a
         special token) and, for tokenizers that ignore leading spaces, after whitespace.
         """
         return self._marked_after(_last_segment(context), context.prompt)

@@ -6,6 +6,6 @@ calls             what a call asks of the engine, step by step
 scheduler         the one thread that runs the steps of all calls, batched
 loading           from settings to a model and its tokenizer
 capability        which engine a model can run on, found by trial
-engine/           runs the steps in as few forward passes as can be
+engine/           runs the steps in as few forward passes as possible
 tensor_parallel/  the same engine in several processes
 """

@@ -1,6 +1,6 @@
 """What a call asks of the engine, written as if it ran alone.
 
-A call is a generator: it yields a step, and is sent the rows that came of it. What else runs, and
+A call is a generator: it yields a step, and is sent the resulting rows. What else runs, and
 in which forward pass, is the scheduler's concern. Closing a call's generator frees what it holds.
 """
 
@@ -142,7 +142,7 @@ class ScoreCall:
 
 
 def _ingested(lease: Lease) -> Generator[Step, Rows, Distribution]:
-    """Feeds what is missing of the context; what follows it."""
+    """Feeds the missing part of the context; returns what follows it."""
     if lease.following is not None:
         return lease.following
     rows = yield Step(lease, ingest=lease.missing)

@@ -3,8 +3,8 @@
 The packed engine needs a model whose attention goes through transformers' interface and whose
 layers see everything before them, or a window of it. That is inspected in one forward pass. Then
 the engine has to prove itself: its numbers for a short made-up context, fed in pieces, branched,
-taken up and drafted on, must be those of the model's own plain forward pass. If they are not, the
-fallback has to pass the same test with caches, and else without.
+continued and drafted on, must be those of the model's own plain forward pass. If they are not, the
+fallback has to pass the same test with caches or, failing that, without.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Unsuitable(Exception):
 def engine_for(model: PreTrainedModel, budget: CacheBudget, *, compiled: bool = False) -> Engine:
     """The best engine that gives this model's own numbers.
 
-    If `compiled`, the packed engine compiles the model, for some minutes, if that can be done here.
+    If `compiled`, the packed engine compiles the model if possible here; that takes minutes.
 
     Raises:
         Misconfigured: none does.
@@ -114,7 +114,7 @@ def _copies(model: PreTrainedModel, budget: CacheBudget, trial: _Trial) -> Engin
 
 
 def _layout(model: PreTrainedModel) -> KVLayout:
-    """What the packed engine has to keep. From here on the model attends by this package."""
+    """What the packed engine has to keep. From here on the model uses this package's attention."""
     config = model.config.get_text_config()
     try:
         model.set_attn_implementation(IMPLEMENTATION)
@@ -184,7 +184,7 @@ class _Trial:
 
         Raises:
             Unsuitable: the engine failed, or its numbers differ from the model's own.
-            Misconfigured: there is not even memory for this.
+            Misconfigured: there is not even enough memory for this.
         """
         try:
             self._feed_and_branch(engine)

@@ -77,10 +77,10 @@ def load(settings: TorchSection) -> LoadedModel:
 
 
 def check_directory(model: str) -> None:
-    """Looks only whether the model's directory is there, before anyone looks for it on the hub.
+    """Only checks that the model's directory is there, before it is looked for on the hub.
 
     Raises:
-        Misconfigured: `model` can only be a directory and is none.
+        Misconfigured: `model` can only be a directory, and is not one.
     """
     is_path = model.startswith(("/", ".", "~")) or model.count("/") > 1
     if is_path and not Path(model).is_dir():
@@ -92,7 +92,7 @@ def check_directory(model: str) -> None:
 
 
 def _check_complete(missing: Collection[str]) -> None:
-    """transformers makes up the weights that it does not find, at random."""
+    """Refuses missing weights: transformers would fill them in at random."""
     if missing:
         raise ValueError(f"{len(missing)} of its weights are missing, such as {min(missing)}")
 
@@ -121,7 +121,7 @@ def _obstacle(config: PretrainedConfig, parts: int) -> str | None:
 
 
 def _lack(settings: TorchSection) -> str | None:
-    """What of the machine stands against it: transformers splits over CUDA where there is any."""
+    """What this machine lacks for it: transformers splits over CUDA where there is any."""
     if not torch.cuda.is_available():
         return None
     if settings.device == "cpu":
@@ -230,7 +230,7 @@ def _as_misconfiguration(model: str) -> Iterator[None]:
         yield
     except Misconfigured:
         raise
-    except Exception as error:  # files that are not what they should be make anything happen
+    except Exception as error:  # malformed files can raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise Misconfigured(f"torch.model: {model!r} cannot be loaded: {reason}") from error
 

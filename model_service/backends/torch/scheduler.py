@@ -2,7 +2,8 @@
 
 Continuous batching: a call joins at the next forward pass and leaves as soon as it is done. Every
 pass takes the waiting drafting and scoring steps, and fills up with contexts still to be fed, piece
-by piece, so that a long prompt stalls no other. What was served goes to the back of the line.
+by piece, so that a long prompt stalls no other. A call that was served goes to the back of the
+line.
 
 Between passes, calls whose caller went away or whose deadline passed are dropped. A call that
 fails takes no other with it: if a pass fails as a whole, its steps are run one by one.
@@ -33,7 +34,7 @@ Answer_co = TypeVar("Answer_co", covariant=True)
 T = TypeVar("T")
 
 _PREFILL_SHARE = 4
-"""One in so many tokens of a pass is kept for contexts to be fed, if there are any."""
+"""One in this many tokens of a pass is kept for contexts to be fed, if there are any."""
 
 
 class Call(Protocol[Answer_co]):
@@ -61,12 +62,12 @@ class Ticket:
     arrived: float = field(default_factory=time.monotonic)
 
     def answer(self, answer: object) -> None:
-        """Gives the answer to its caller, if that still waits."""
+        """Gives the answer to the caller if it still waits."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_result(answer)
 
     def refuse(self, error: SpecFuseError) -> None:
-        """Gives the error to its caller, if that still waits."""
+        """Gives the error to the caller if it still waits."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
@@ -257,7 +258,7 @@ def kind_of(steps: Sequence[Step]) -> ForwardKind:
 
 
 def _is_over(ticket: Ticket) -> bool:
-    """Whether the caller has stopped waiting; a passed deadline is told."""
+    """Whether the caller has stopped waiting; tells it of a passed deadline."""
     if ticket.future.cancelled():
         return True
     if ticket.deadline.passed:

@@ -116,7 +116,7 @@ def evaluate(  # noqa: PLR0913 (an option each)
 
     Example: [bold]specfuse eval --questions 200 --out results.jsonl --plot charts[/bold]
     """
-    # Late: what evaluates is heavy, and the other commands do without it.
+    # Imported late: evaluation is heavy, and the other commands do without it.
     from specfuse.cli.eval import meshes  # noqa: PLC0415
     from specfuse.cli.eval.options import Options, addresses_of, suite_of  # noqa: PLC0415
     from specfuse.cli.eval.results import check_charts  # noqa: PLC0415

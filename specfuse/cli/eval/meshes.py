@@ -1,4 +1,4 @@
-"""Whom `specfuse eval` asks: a mesh of its own, or one that runs."""
+"""What `specfuse eval` asks: a mesh of its own, or a running one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from specfuse.localmesh.mesh import MeshAddresses
 
 
 def over_own(file: Path | None, options: Options) -> int:
-    """Asks the models of a mesh file, None the demo's, each way that is to be compared.
+    """Asks the models of a mesh file (None: the demo's) in each way to be compared.
 
     Returns the exit code.
     """
@@ -88,7 +88,7 @@ def over_running(
 def running_plan(
     options: Options, ensembles: Mapping[str, tuple[str, ...]], verifiers: Collection[str]
 ) -> Plan:
-    """Ensembles of one member are singles; of the others all are compared, or those chosen.
+    """Ensembles of one member are singles; the others are all compared, or only those chosen.
 
     Raises:
         InvalidArgument: a chosen ensemble does not exist, or addresses of members are missing.

@@ -64,5 +64,5 @@ def _unwritable(directory: Path, error: OSError) -> Misconfigured:
 
 
 def command_line() -> str:
-    """The command that runs, to be run again."""
+    """The running command, in a form to run again."""
     return shlex.join(["specfuse", *sys.argv[1:]])

@@ -53,7 +53,7 @@ class Session:
         self._evaluation: Evaluation | None = None
 
     def due(self, plan: Plan) -> int:
-        """How many answers of the plan, which from now on is the session's, there are not yet."""
+        """How many answers of the plan are missing. From now on it is the session's plan."""
         self._plan = plan
         return plan.due(self._results)
 
@@ -79,7 +79,7 @@ class Session:
         return f"Interrupted. {kept}; to go on: {command_line()}"
 
     def report(self) -> Report:
-        """What all records of the plan come to."""
+        """The report on all records of the plan."""
         options, systems = self._options, self._plan.systems if self._plan else ()
         return report_on(options.suite, options.seed, systems, self._results.records)
 

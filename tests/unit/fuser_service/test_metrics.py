@@ -13,6 +13,7 @@ METRICS = {
     "specfuse_member_call_duration_seconds": ("histogram", {"model_name", "rpc"}),
     "specfuse_member_calls": ("counter", {"model_name", "rpc", "outcome"}),
     "specfuse_member_calls_avoided": ("counter", {"model_name", "reason"}),
+    "specfuse_member_second_calls": ("counter", {"model_name", "reason"}),
     "specfuse_rounds_per_request": ("histogram", set()),
     "specfuse_segment_wins": ("counter", {"model_name"}),
     "specfuse_member_exits": ("counter", {"model_name", "reason"}),
@@ -80,6 +81,7 @@ def test_counters_exist_before_anything_happened(
         ("specfuse_segment_wins_total", {"model_name": "b"}),
         ("specfuse_member_exits_total", {"model_name": "a", "reason": "straggler"}),
         ("specfuse_member_calls_avoided_total", {"model_name": "a", "reason": "duplicate"}),
+        ("specfuse_member_second_calls_total", {"model_name": "b", "reason": "hedged"}),
         ("specfuse_output_tokens_total", {"ensemble": "all", "team": "other"}),
         ("specfuse_request_duration_seconds_count", {"outcome": "unavailable"}),
         ("specfuse_round_duration_seconds_count", {"ensemble": "all", "phase": "score"}),
@@ -89,6 +91,7 @@ def test_counters_exist_before_anything_happened(
 
 def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: FuserMetrics) -> None:
     metrics.calls_avoided("a", "exit", 2)
+    metrics.second_call("b", "moved")
     metrics.tokens_discarded("b", 7)
     metrics.member_left(Departure("b", DepartureReason.EXIT))
     metrics.straggler_waited(0.3)
@@ -97,6 +100,8 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     value = registry.get_sample_value
     exit_ = {"model_name": "a", "reason": "exit"}
     assert value("specfuse_member_calls_avoided_total", exit_) == 2
+    moved = {"model_name": "b", "reason": "moved"}
+    assert value("specfuse_member_second_calls_total", moved) == 1
     assert value("specfuse_discarded_tokens_total", {"model_name": "b"}) == 7
     assert value("specfuse_member_exits_total", {"model_name": "b", "reason": "exit"}) == 1
     assert value("specfuse_straggler_wait_seconds_sum") == 0.3

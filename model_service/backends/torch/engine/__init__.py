@@ -9,5 +9,5 @@ lease       a call's hold on a cached context
 buffers     the memory of keys and values
 linear      matrix products of a few rows on a CPU
 sampling    from log-probabilities to a token
-memory      a lack of memory told from other failures
+memory      telling a lack of memory from other failures
 """

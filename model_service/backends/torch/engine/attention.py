@@ -3,7 +3,7 @@
 Registered with transformers' attention interface, so that any model that uses the interface runs
 on it. The tokens of all sequences form one row, [1, tokens]; nothing is padded. Each layer writes
 the new tokens' keys and values to their slots, then attends part by part: a part's tokens
-see the spans before them, and each other as its bias says. Without a mask of transformers' own.
+see the spans before them, and each other as its bias says. No mask of transformers' own is used.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _current: ContextVar[AttentionPass] = ContextVar("attention_pass")
 
 @contextmanager
 def attention_by(attention_pass: AttentionPass) -> Iterator[None]:
-    """Within, forward passes of this thread attend by `attention_pass`."""
+    """Within it, forward passes of this thread use `attention_pass`."""
     token = _current.set(attention_pass)
     try:
         yield

@@ -35,7 +35,7 @@ class KVBuffer:
     """Keys and values of up to `capacity` tokens, in one allocation.
 
     `keys[i]` and `values[i]` are layer i's views, [heads, capacity, size]. Slots below `used` are
-    taken. The store counts in `owners` who needs the buffer.
+    taken. `owners` is the store's count of who needs the buffer.
     """
 
     __slots__ = ("capacity", "keys", "nbytes", "owners", "used", "values")

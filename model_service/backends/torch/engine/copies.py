@@ -71,7 +71,7 @@ class CopiesEngine:
         return CopiesLease(self, ids, past, following if longest == ids else None)
 
     def keep(self, past: Past, following: Distribution) -> None:
-        """Keeps a context, which must not change any more, and forgets others for it."""
+        """Keeps a context, which must not change any more, and forgets others to make room."""
         nbytes = past.nbytes + following.logprobs.nbytes
         if not self.caches_prefixes or past.ids in self._kept or nbytes > self._budget:
             return

@@ -26,7 +26,7 @@ class Distribution:
     best_logprob: float
 
     def kept(self) -> Distribution:
-        """The same in memory of its own, so that the rows it came with can go."""
+        """The same in memory of its own, so that the rows it came with can be freed."""
         return Distribution(self.logprobs.clone(), self.best, self.best_logprob)
 
 
@@ -143,4 +143,4 @@ class Engine(Protocol):
         """
 
     def close(self) -> None:
-        """Ends what the engine started. Called when it runs nothing any more. Idempotent."""
+        """Ends what the engine started. Called when nothing runs on it any more. Idempotent."""

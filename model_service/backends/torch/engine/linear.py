@@ -21,7 +21,7 @@ _MOST_BYTES = 2 << 30
 
 
 def speed_up_few_rows(model: nn.Module) -> None:
-    """Lets a model's plain float32 linear layers on the CPU choose the product by the rows."""
+    """Lets a model's plain float32 linear layers on the CPU choose the product by row count."""
     layers = [
         module for module in model.modules() if type(module) is nn.Linear and _is_plain(module)
     ]

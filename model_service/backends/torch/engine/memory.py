@@ -10,9 +10,9 @@ _ALLOCATION_FAILURES = ("out of memory", "can't allocate memory", "not enough me
 
 
 def failure_of(error: Exception) -> SpecFuseError:
-    """What a call is told of what its forward pass raised.
+    """The error that a call gets for what its forward pass raised.
 
-    Of the original only the kind is told: its text may hold what the request held.
+    Only the kind of the original is named: its text may quote the request.
     """
     if isinstance(error, SpecFuseError):
         return error

@@ -43,5 +43,5 @@ class Node:
 
     @property
     def forgettable(self) -> bool:
-        """Whether nothing hangs on it."""
+        """Whether nothing depends on it."""
         return not self.leases and not self.children

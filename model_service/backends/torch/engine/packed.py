@@ -27,7 +27,7 @@ class PackedEngine:
     caches_prefixes = True
 
     def __init__(self, model: PreTrainedModel, store: KVStore) -> None:
-        """The model must attend by this package's attention."""
+        """The model must use this package's attention."""
         self._model = model
         self._store = store
 
@@ -183,7 +183,7 @@ def _hidden(step: Step) -> torch.Tensor | None:
 def rows_of(logits: torch.Tensor) -> Rows:
     """Log-probabilities of logits, [rows, vocabulary], with the most probable token of each.
 
-    The best token is taken from the logits as `generate` takes it, so that ties fall alike.
+    The best token is taken from the logits as `generate` takes it, so that ties break the same way.
     """
     logits = logits.float()
     best = logits.argmax(-1, keepdim=True)

@@ -1,8 +1,8 @@
 """From log-probabilities to a token: greedy, or drawn with temperature, top-k and top-p.
 
 The draw at a position depends on the seed and the position alone, not on what else runs or on how
-often the random numbers of others were taken. So an answer is the same on every replica, and a
-second call with the same seed further on does not repeat the first one's luck.
+many random numbers other calls have drawn. So an answer is the same on every replica, and a second
+call with the same seed further on does not repeat the first one's draws.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def choose(distribution: Distribution, sampling: Sampling, position: int) -> int
     if sampling.greedy:
         return distribution.best
     logprobs, tokens = torch.sort(distribution.logprobs, descending=True, stable=True)
-    # Relative to the best, which so stays at 0 however small the temperature is.
+    # Relative to the best, which thus stays at 0 however small the temperature is.
     relative = logprobs.double() - logprobs[0].double()
     probabilities = torch.softmax(relative / sampling.temperature, -1)
     if sampling.top_k:

@@ -1,4 +1,4 @@
-"""Keys and values found by what they are of: a tree of token prefixes in a byte budget.
+"""Keys and values found by their tokens: a tree of token prefixes in a byte budget.
 
 A context is a path from the root. Every node holds the tokens that follow its parent's, and where
 the keys and values of the whole path lie: spans of buffers. Paths share what they have in common.
@@ -6,8 +6,9 @@ A growing context continues in its last span's buffer while there is room behind
 context of any length lies in few spans and is never copied.
 
 What may become context hangs on a node as branches: the model's own draft, and the candidates it
-scored. When a later context takes one of them up, that branch's keys and values are moved behind
-the context's, and the other branches go. So committing a winner needs no call and no forward pass.
+scored. When a later context continues with one of them, that branch's keys and values are moved
+behind the context's, and the other branches go. So committing a winner needs no call and no forward
+pass.
 
 Nodes that no lease holds are forgotten in the order of their last use when room is needed.
 """
@@ -96,7 +97,7 @@ class KVStore:
         return held + missing + self._reserve > self._capacity
 
     def _forget_path(self, node: Node) -> None:
-        """Forgets a path and all that continues it, but for what leases hold."""
+        """Forgets a path and all that continues it, except what leases hold."""
         while node.parent is not None and node.parent is not self._root:
             node = node.parent
         tree = [node]
@@ -154,7 +155,7 @@ class KVStore:
             step = step.parent
 
     def _take_up_branch(self, node: Node, rest: TokenIds) -> Node:
-        """Makes context of the branch that begins `rest`, as far as it does; drops the others."""
+        """Makes context of the branch that `rest` begins with, as far as it goes; drops others."""
         branch = max(node.branches, key=lambda b: _common(b.ids, rest), default=None)
         count = _common(branch.ids, rest) if branch else 0
         if branch is None or count == 0:
@@ -187,7 +188,7 @@ class KVStore:
         return child
 
     def attach(self, parent: Node, ids: TokenIds, span: Span) -> Node:
-        """Makes context of tokens that are in the span; they must not be in the tree yet."""
+        """Turns the tokens in the span into context; they must not be in the tree yet."""
         node = Node(parent, ids, chained(parent.spans, span))
         span.buffer.owners += 1
         self._leaves += parent is self._root or bool(parent.children)
@@ -270,7 +271,7 @@ class KVStore:
         return Span(last.buffer, last.stop, last.stop + count)
 
     def give_back(self, slots: Span, used: int) -> None:
-        """Gives up claimed slots but the first `used` of them, and the share in their buffer."""
+        """Gives up claimed slots except the first `used`, and the ownership of their buffer."""
         if slots.buffer.used == slots.stop:
             slots.buffer.used = slots.start + used
         self.release(slots.buffer)
@@ -309,7 +310,7 @@ class KVStore:
         return own
 
     def allocate(self, count: int, slack: int = 0) -> KVBuffer:
-        """A buffer for `count` tokens, and `slack` more if that can be had, owned by the caller.
+        """A buffer for `count` tokens, and `slack` more if possible, owned by the caller.
 
         Raises:
             Overloaded: what is in use leaves no room.
@@ -329,14 +330,14 @@ class KVStore:
         return buffer
 
     def release(self, buffer: KVBuffer) -> None:
-        """Gives up a share in a buffer."""
+        """Gives up one ownership of a buffer."""
         buffer.owners -= 1
         if buffer.owners == 0:
             self._used -= buffer.nbytes
             self._changed()
 
     def _make_room_to_spare(self, nbytes: int) -> bool:
-        """Makes room for what can be done without: only if candidates and drafts still fit."""
+        """Makes room for something optional: only if candidates and drafts still fit."""
         return self._make_room(nbytes + self._reserve * self._layout.bytes_per_token)
 
     def _make_room(self, nbytes: int) -> bool:

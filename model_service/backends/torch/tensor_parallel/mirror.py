@@ -26,11 +26,11 @@ from model_service.backends.torch.engine.packed import PackedEngine
 from specfuse.errors import Overloaded, Unavailable
 
 _MOST_MOVES = 256
-"""So many are sent at the latest, though no forward pass follows them yet."""
+"""Once there are this many they are sent, though no forward pass follows them yet."""
 
 
 class Move(Protocol):
-    """Something done with a lease. Leases go by numbers."""
+    """Something done with a lease. Leases are identified by numbers."""
 
     def repeat(self, follower: FollowerEngine) -> None:
         """Does the same with the follower's lease."""
@@ -63,7 +63,7 @@ class DraftBeginning:
 
 @dataclass(frozen=True, slots=True)
 class DraftEnding:
-    """`Lease.end_draft`; of what follows it is only said whether that is known."""
+    """`Lease.end_draft`; of what follows, it only says whether that is known."""
 
     lease: int
     keep: int
@@ -122,7 +122,7 @@ class Followers(Protocol):
         """Ends them. Idempotent."""
 
     def abandon(self) -> None:
-        """Ends them at once, whatever they are at, as they no longer match this process."""
+        """Ends them at once, whatever they are doing, as they no longer match this process."""
 
 
 class FollowerEngine:
@@ -137,7 +137,7 @@ class FollowerEngine:
         """Makes the moves and runs the steps.
 
         Raises:
-            Exception: the engine failed, or is no longer like the first; it is of no more use.
+            Exception: the engine failed, or is no longer like the first; it is unusable then.
         """
         for move in turn.moves:
             move.repeat(self)
@@ -158,7 +158,7 @@ class FollowerEngine:
 
 @dataclass(eq=False, slots=True)
 class MirroredLease:
-    """A lease whose moves are told to others."""
+    """A lease whose moves are sent to others."""
 
     inner: Lease
     number: int
@@ -202,7 +202,7 @@ class MirroredLease:
 class MirroredEngine:
     """The first process's engine, whose followers do what it does.
 
-    Moves are told with the next forward pass. If one fails in any process, the others wait in
+    Moves are sent with the next forward pass. If one fails in any process, the others wait in
     the middle of theirs; so all followers are ended then, and every further call fails.
     """
 
@@ -260,7 +260,7 @@ class MirroredEngine:
         self._followers.end()
 
     def _tell(self, move: Move) -> None:
-        """Called before the move is made, so that what is sent are moves already made."""
+        """Called before the move is made, so that only moves already made are sent."""
         if len(self._moves) >= _MOST_MOVES and not self._broken:
             self._send(())
         self._moves.append(move)

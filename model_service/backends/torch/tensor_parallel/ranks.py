@@ -2,10 +2,10 @@
 
 transformers splits the layers by the model's own plan: each rank has some of the heads and some of
 the rows or columns of every matrix, and sums cross from rank to rank within a forward pass. Every
-rank loads its part, chooses its engine by the same passes, and then the followers repeat what
-rank 0 does, which they are told over pipes.
+rank loads its part, chooses its engine by the same passes, and then the followers repeat what rank
+0 does, as told over pipes.
 
-Followers end when rank 0 closes their pipe, and whatever they are at when its process is gone.
+Followers end when rank 0 closes their pipe, or at once when its process is gone.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def open_split(
     """Loads a model over `settings.tensor_parallel` processes. Blocks while the weights are read.
 
     `on_loss` is called, from a thread of its own, if a process ends before the engine is closed;
-    the engine is of no more use then. It is not called before this returns.
+    the engine is unusable then. It is not called before this returns.
 
     Raises:
         Misconfigured: the model cannot be split, or not as the settings say.
@@ -64,7 +64,7 @@ def open_split(
 
 
 def threads_of(settings: TorchSection) -> int | None:
-    """CPU threads of each rank: ranks that are not told share what torch would use."""
+    """CPU threads of each rank: by default, ranks share what torch would use."""
     if settings.threads is not None or settings.tensor_parallel == 1:
         return settings.threads
     return max(1, torch.get_num_threads() // settings.tensor_parallel)
@@ -84,7 +84,7 @@ def _first(
 
 
 def _meet(settings: TorchSection, meeting: Path, rank: int) -> None:
-    """Waits until all ranks are there, by way of a file; each then can reach the others."""
+    """Waits, by way of a file, until all ranks are there; then each can reach the others."""
     cuda = torch.cuda.is_available()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all are on this machine
     distributed.init_process_group(
@@ -135,7 +135,7 @@ class Ranks:
         return tuple(follower.process.pid for follower in self._followers)
 
     def await_all(self) -> None:
-        """Waits until each has done what it does next while loading.
+        """Waits until each has completed its next stage of loading.
 
         Raises:
             Misconfigured: what one raised, or one is gone.
@@ -165,7 +165,7 @@ class Ranks:
             follower.link.send(turn)
 
     def end(self) -> None:
-        """Ends them, and the ties between the ranks. Idempotent."""
+        """Ends them, and the connections between the ranks. Idempotent."""
         if self._ending:
             return
         self._ending = True
@@ -179,7 +179,7 @@ class Ranks:
         self._directory.cleanup()
 
     def abandon(self) -> None:
-        """Ends them at once, whatever they are at."""
+        """Ends them at once, whatever they are doing."""
         for follower in self._followers:
             follower.process.kill()
             follower.process.join()
@@ -192,7 +192,7 @@ class Ranks:
 
 
 def _started(rank: int, settings: TorchSection, meeting: Path) -> _Follower:
-    context = get_context("spawn")  # a fork would have this process's threads' locks
+    context = get_context("spawn")  # a fork would inherit the locks of this process's threads
     link, other_end = context.Pipe()
     process = context.Process(
         target=_follow,
@@ -211,7 +211,7 @@ def _follow(
     """A follower's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 gets it too, and ends its followers
     Thread(target=_end_with_parent, daemon=True).start()
-    os.environ["LOCAL_RANK"] = str(rank)  # by which transformers takes a device
+    os.environ["LOCAL_RANK"] = str(rank)  # transformers picks a device by it
     link.send(None)
     try:
         engine = _loaded(rank, settings, meeting, link)

@@ -17,6 +17,7 @@ from specfuse.errors import (
     DeadlineExceeded,
     InvalidArgument,
     Overloaded,
+    RateLimited,
     SpecFuseError,
     Unavailable,
 )
@@ -89,6 +90,7 @@ async def test_a_failure_is_a_value_and_disturbs_nobody() -> None:
     ("error", "result", "outcome"),
     [
         (Overloaded("full"), Busy(), "overloaded"),
+        (RateLimited("enough"), Busy(), "overloaded"),
         (InvalidArgument("stop", "no"), Refused("INVALID_ARGUMENT: stop: no"), "rejected"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from specfuse.cli.mesh_view import MeshView, endpoints_table
+from specfuse.cli.mesh_view import MeshView, addresses_table
 from specfuse.localmesh import Died, MeshAddresses, Ready, ServiceAddresses, Stopped
 
 ENDPOINT = ServiceAddresses("127.0.0.1:1", "127.0.0.1:2")
@@ -48,7 +48,7 @@ def test_a_terminal_shows_what_still_starts_and_gets_its_cursor_back_when_nothin
 
 
 def test_the_table_has_the_fuser_first():
-    table = endpoints_table(MeshAddresses(ENDPOINT, {"alpha": ENDPOINT, "beta": ENDPOINT}))
+    table = addresses_table(MeshAddresses(ENDPOINT, {"alpha": ENDPOINT, "beta": ENDPOINT}))
     console = Console(width=80)
     with console.capture() as capture:
         console.print(table)

@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Final
 
 TEAM_HEADER: Final = "x-specfuse-team"
-"""Says for whom a call is made; the fuser counts tokens by it."""
+"""Names the team that a call is made for; the fuser counts tokens by it."""
