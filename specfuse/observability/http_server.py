@@ -44,7 +44,9 @@ class Bounds:
     request_seconds: float = 5.0
     """How long the head of a request may take to arrive."""
     response_seconds: float = 10.0
-    """How long a caller may take to read the response and close the connection."""
+    """How long a caller may take to read the response."""
+    leaving_seconds: float = 1.0
+    """How long it may then take to close the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,7 @@ class HttpServer:
             async with asyncio.timeout(self._bounds.response_seconds):
                 writer.write(response)
                 await writer.drain()
+            async with asyncio.timeout(self._bounds.leaving_seconds):
                 writer.write_eof()
                 for _ in range(_LEFTOVER_READS):
                     if not await reader.read(self._bounds.head_bytes):

@@ -188,7 +188,7 @@ class TestBounds:
 
     async def test_a_caller_that_stays_after_its_answer_is_cut_off(self) -> None:
         async with (
-            serving(bounds=Bounds(response_seconds=0.1)) as address,
+            serving(bounds=Bounds(leaving_seconds=0.1)) as address,
             calling(address, GET) as caller,
         ):
             assert (await caller.response()).status == 200
