@@ -49,7 +49,7 @@ async def start(settings: Settings) -> RunningService:
             ensembles=settings.ensembles,
             teams=settings.teams,
         )
-        endpoint = open_metrics(settings.metrics_listen, registry, stack)
+        endpoint = await open_metrics(settings.metrics_listen, registry, stack)
         members = await _started_members(settings.members, metrics, stack)
         service = FuserService(
             Fusion(members, metrics),

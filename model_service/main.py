@@ -41,7 +41,7 @@ async def start(settings: Settings) -> RunningService:
     async with AsyncExitStack() as stack:
         registry = service_registry()
         metrics = ModelMetrics(settings.name, registry)
-        endpoint = open_metrics(settings.metrics_listen, registry, stack)
+        endpoint = await open_metrics(settings.metrics_listen, registry, stack)
         _logger.info("loading %s; metrics on %s", settings.name, endpoint.address)
         host = BackendHost(settings.name, metrics, on_loss=_end_at_once)
         backend = await open_backend(settings.backend, settings.chosen, host)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import ExitStack
 from typing import Final
 
 from specfuse.errors import Misconfigured
@@ -23,3 +25,26 @@ def host_and_port(listen: str, setting: str = "listen") -> tuple[str, int]:
             listen=listen,
         )
     return host, int(port)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens at the first address of the host, which may be in brackets.
+
+    Raises:
+        OSError: there is no such host, or the system refuses.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except UnicodeError as error:  # a..b
+        raise socket.gaierror(socket.EAI_NONAME, "not the name of a host") from error
+    family, kind, protocol, _, address = found[0]
+    with ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(family, kind, protocol))
+        # Connections that ended do not count as users of the port.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen()
+        undo.pop_all()
+    return sock

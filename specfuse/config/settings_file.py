@@ -8,13 +8,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from specfuse.config import document
+from specfuse.config.document import children
 from specfuse.errors import Misconfigured
 
 Key = tuple[str | int, ...]
@@ -22,7 +25,10 @@ Key = tuple[str | int, ...]
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_MOST_VALUES = 100_000
+_MOST_PROBLEMS: Final = 50
+"""More are not told; nobody mends so many at once."""
+_LONGEST_SHOWN: Final = 100
+"""Longer values and keys are cut in messages."""
 
 _TEXT_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"})
 _READ_AS = {"int": "a whole number", "float": "a number", "bool": "a boolean", "null": "nothing"}
@@ -69,11 +75,21 @@ def read(path: Path, model: type[Model], overrides: Mapping[str, object] | None 
     Raises:
         Misconfigured: the file cannot be read, or its content is wrong.
     """
+    source = str(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"{path}: cannot be read: {error}", source=str(path)) from error
-    return parse(text, model, source=str(path), overrides=overrides)
+        with path.open("rb") as file:
+            content = file.read(document.MOST_BYTES + 1)
+    except OSError as error:
+        raise Misconfigured(f"{source}: cannot be read: {error}", source=source) from error
+    if len(content) > document.MOST_BYTES:
+        raise document.too_large(source)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        problem = "cannot be read: not UTF-8 text; save it as UTF-8"
+        raise Misconfigured(f"{source}:{line}: {problem}", source=source) from error
+    return parse(text, model, source=source, overrides=overrides)
 
 
 def parse(
@@ -88,11 +104,11 @@ def parse(
     Raises:
         Misconfigured: the content is wrong.
     """
-    document, lines, problems = _load(text, source)
+    values, lines, problems = _load(text, source)
     try:
-        settings = model.model_validate(document | dict(overrides or {}))
+        settings = model.model_validate(values | dict(overrides or {}))
     except ValidationError as error:
-        problems += _problems(error, model)
+        problems += islice(_problems(error, model), _MOST_PROBLEMS + 1)
     if problems:
         raise _misconfigured(source, problems, lines)
     return settings
@@ -100,38 +116,23 @@ def parse(
 
 def _load(text: str, source: str) -> tuple[dict[str, Any], dict[Key, int], list[Problem]]:
     """The document, the line of each of its keys, and the keys that are given twice."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_endless(root, source)
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise Misconfigured(f"{source}: not YAML: {error}", source=source) from error
-    if not isinstance(document, dict):
-        raise Misconfigured(f"{source}: must be a mapping of settings", source=source)
+    root = document.compose(text, source)
     lines: dict[Key, int] = {}
     problems: list[Problem] = []
     _locate(root, (), lines, problems)
-    if unquoted := list(_keys_that_are_no_text(root, ())):
+    if unquoted := list(islice(_keys_that_are_no_text(root, ()), _MOST_PROBLEMS + 1)):
         raise _misconfigured(source, unquoted, lines)
-    return document, lines, problems
-
-
-def _refuse_endless(root: yaml.Node | None, source: str) -> None:
-    """Aliases may refer to themselves, or multiply a short file into an endless one."""
-    waiting, seen = [root], 0
-    while waiting:
-        waiting += [value for _, _, value in _children(waiting.pop())]
-        seen += 1
-        if seen > _MOST_VALUES:
-            problem = f"more than {_MOST_VALUES} values; do its aliases refer to themselves?"
-            raise Misconfigured(f"{source}: {problem}", source=source)
+    values = document.construct(root, source)
+    if not isinstance(values, dict):
+        raise Misconfigured(f"{source}: must be a mapping of settings", source=source)
+    return values, lines, problems
 
 
 def _locate(
     node: yaml.Node | None, key: Key, lines: dict[Key, int], problems: list[Problem]
 ) -> None:
     """Notes the line of every key and list item below `node`, and the keys that are given twice."""
-    for part, position, value in _children(node):
+    for part, position, value in children(node):
         inner = (*key, part)
         line = position.start_mark.line + 1
         if inner in lines:
@@ -143,40 +144,27 @@ def _locate(
 
 def _keys_that_are_no_text(node: yaml.Node | None, key: Key) -> Iterator[Problem]:
     """Keys such as 1, no and null, which YAML reads as something other than what they look like."""
-    for part, position, value in _children(node):
+    for part, position, value in children(node):
         if isinstance(node, yaml.MappingNode) and position.tag not in _TEXT_TAGS:
             read_as = _READ_AS.get(position.tag.rpartition(":")[2], "something else than text")
-            remedy = f"keys are text, so put it in quotes: '{part}'"
+            remedy = f"keys are text, so put it in quotes: '{_plain(str(part))}'"
             yield Problem((*key, part), f"this key is read as {read_as}; {remedy}")
         yield from _keys_that_are_no_text(value, (*key, part))
 
 
-def _children(node: yaml.Node | None) -> Iterator[tuple[str | int, yaml.Node, yaml.Node]]:
-    """Per key or list position: what it is, the node it stands at, and its value."""
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            yield str(name.value), name, value
-    elif isinstance(node, yaml.SequenceNode):
-        for position, value in enumerate(node.value):
-            yield position, value, value
-
-
-def _problems(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    problems: list[Problem] = []
+def _problems(error: ValidationError, model: type[BaseModel]) -> Iterator[Problem]:
     for details in error.errors():
         if _follows_from_another(details):
             continue
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, Contradictions):
             inside = details["loc"]
-            problems += [
-                Problem((*inside, *problem.key), problem.text) for problem in cause.problems
-            ]
+            for problem in cause.problems:
+                yield Problem((*inside, *problem.key), problem.text)
         else:
             # "[key]" is pydantic's word for what is wrong with the key itself.
             key = tuple(part for part in details["loc"] if part != "[key]")
-            problems.append(Problem(key, _said(details, model)))
-    return problems
+            yield Problem(key, _said(details, model))
 
 
 def _follows_from_another(details: ErrorDetails) -> bool:
@@ -205,7 +193,11 @@ def _shown(value: object) -> str:
     """The value as a message names it."""
     if isinstance(value, dict):
         return "a mapping"
-    return "a list" if isinstance(value, list | tuple) else repr(value)
+    return "a list" if isinstance(value, list | tuple) else _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _unknown_key(key: Key, model: type[BaseModel]) -> str:
@@ -250,8 +242,10 @@ def _inside(schema: dict[str, Any], part: str | int, definitions: dict[str, Any]
 def _misconfigured(source: str, problems: list[Problem], lines: dict[Key, int]) -> Misconfigured:
     rows = [
         f"{source}{_line(problem.key, lines)}: {_dotted(problem.key)}: {problem.text}"
-        for problem in problems
+        for problem in problems[:_MOST_PROBLEMS]
     ]
+    if len(problems) > _MOST_PROBLEMS:
+        rows.append(f"{source}: there are more problems than these {_MOST_PROBLEMS}")
     return Misconfigured("\n".join(rows), source=source, key=_dotted(problems[0].key))
 
 
@@ -265,5 +259,10 @@ def _line(key: Key, lines: dict[Key, int]) -> str:
 
 def _dotted(key: Key) -> str:
     """`ensembles.experts.members[2]`."""
-    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
+    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in key)
     return dotted.removeprefix(".")
+
+
+def _plain(key: str) -> str:
+    """The key in one line, without what a terminal would obey."""
+    return _cut(key if key.isprintable() else repr(key)[1:-1])

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Thread
-from typing import Self
-from wsgiref.simple_server import WSGIServer
+from functools import partial
+from http import HTTPStatus
+from typing import Final, Self
 
-from prometheus_client import (
-    CollectorRegistry,
-    PlatformCollector,
-    ProcessCollector,
-    start_http_server,
-)
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder, gzip_accepted
 
-from specfuse.config.addresses import host_and_port
+from specfuse.config.addresses import host_and_port, listening_socket
 from specfuse.errors import Misconfigured
+from specfuse.observability.http_server import HttpServer, Request, Response
+
+_PATH: Final = "/metrics"
+_METHODS: Final = ("GET", "HEAD")
 
 
 def service_registry() -> CollectorRegistry:
@@ -28,14 +32,14 @@ def service_registry() -> CollectorRegistry:
 
 @dataclass(frozen=True, slots=True)
 class MetricsEndpoint:
-    """Serves a registry over HTTP from a thread of its own. `address` is `host:port` as bound."""
+    """Serves a registry over HTTP in the running event loop. `address` is `host:port` as bound."""
 
     address: str
-    _server: WSGIServer
-    _thread: Thread
+    _server: HttpServer
+    _renderer: Executor
 
     @classmethod
-    def start(cls, listen: str, registry: CollectorRegistry) -> Self:
+    async def start(cls, listen: str, registry: CollectorRegistry) -> Self:
         """Binds `host:port` (port 0 takes a free one) and serves.
 
         Raises:
@@ -43,17 +47,42 @@ class MetricsEndpoint:
         """
         host, port = host_and_port(listen, setting="metrics_listen")
         try:
-            server, thread = start_http_server(port, host.strip("[]"), registry)
+            listener = listening_socket(host, port)
         except OSError as error:
             raise Misconfigured(
                 f"metrics_listen: cannot bind {listen}: {error.strerror}; choose another address, "
                 "or port 0 for a free port",
                 listen=listen,
             ) from error
-        return cls(f"{host}:{server.server_port}", server, thread)
+        # A thread of its own, as those that all share may be busy for long.
+        renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics")
+        server = HttpServer(partial(_answer, registry, renderer))
+        await server.start(listener)
+        return cls(f"{host}:{listener.getsockname()[1]}", server, renderer)
 
-    def stop(self) -> None:
-        """Closes the port. Takes up to half a second."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    async def stop(self) -> None:
+        """Closes the port and every connection, at once."""
+        await self._server.stop()
+        self._renderer.shutdown(wait=False, cancel_futures=True)
+
+
+async def _answer(registry: CollectorRegistry, renderer: Executor, request: Request) -> Response:
+    if request.path != _PATH:
+        return Response.of_text(HTTPStatus.NOT_FOUND, f"the metrics are at {_PATH}")
+    if request.method not in _METHODS:
+        return Response.of_text(HTTPStatus.METHOD_NOT_ALLOWED, Allow=", ".join(_METHODS))
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(renderer, _rendered, registry, request.headers)
+
+
+def _rendered(registry: CollectorRegistry, headers: Mapping[str, str]) -> Response:
+    """The metrics, in the format and encoding that the caller asks for."""
+    try:
+        encoder, content_type = choose_encoder(headers.get("accept", ""))
+    except (TypeError, ValueError):  # a version that is none
+        encoder, content_type = choose_encoder("")
+    body = encoder(registry)
+    if not gzip_accepted(headers.get("accept-encoding", "")):
+        return Response(HTTPStatus.OK, body, {"Content-Type": content_type})
+    zipped = {"Content-Type": content_type, "Content-Encoding": "gzip"}
+    return Response(HTTPStatus.OK, gzip.compress(body), zipped)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Final
 
-from specfuse.config.addresses import host_and_port
+from specfuse.config.addresses import host_and_port, listening_socket
 from specfuse.errors import Misconfigured
 
 _FATAL: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
@@ -28,7 +28,7 @@ def check_free(addresses: Mapping[str, str]) -> None:
         for setting, listen in addresses.items():
             host, port = host_and_port(listen, setting)
             try:
-                _listen(host.strip("[]"), port, held)
+                held.enter_context(listening_socket(host, port))
             except OSError as error:
                 if error.errno in _FATAL or isinstance(error, socket.gaierror):
                     raise Misconfigured(
@@ -36,17 +36,3 @@ def check_free(addresses: Mapping[str, str]) -> None:
                         "address, or port 0 for a free port",
                         listen=listen,
                     ) from error
-
-
-def _listen(host: str, port: int, held: ExitStack) -> None:
-    """Listens until `held` is closed."""
-    flags = socket.AI_PASSIVE
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=flags
-    )[0]
-    sock = held.enter_context(socket.socket(family, kind, protocol))
-    sock.setsockopt(
-        socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-    )  # connections that ended do not count
-    sock.bind(address)
-    sock.listen()

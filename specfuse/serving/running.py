@@ -87,12 +87,14 @@ async def serve(
     await run_until_signalled(running.drain)
 
 
-def open_metrics(listen: str, registry: CollectorRegistry, rest: AsyncExitStack) -> MetricsEndpoint:
+async def open_metrics(
+    listen: str, registry: CollectorRegistry, rest: AsyncExitStack
+) -> MetricsEndpoint:
     """Serves the registry until `rest` is closed.
 
     Raises:
         Misconfigured: the address is malformed or taken.
     """
-    endpoint = MetricsEndpoint.start(listen, registry)
-    rest.push_async_callback(asyncio.to_thread, endpoint.stop)
+    endpoint = await MetricsEndpoint.start(listen, registry)
+    rest.push_async_callback(endpoint.stop)
     return endpoint

@@ -54,7 +54,7 @@ async def running(doors: dict[str, Door]) -> AsyncIterator[tuple[RunningService,
     """A service with these doors, and what was closed after them."""
     closed: list[str] = []
     async with AsyncExitStack() as rest:
-        endpoint: MetricsEndpoint = open_metrics("127.0.0.1:0", CollectorRegistry(), rest)
+        endpoint: MetricsEndpoint = await open_metrics("127.0.0.1:0", CollectorRegistry(), rest)
         rest.callback(closed.append, "backend")
         service = await RunningService.start(doors, endpoint, 30.0, rest)
     try:

@@ -79,7 +79,7 @@ def test_overrides_replace_keys_of_the_file(tmp_path: Path) -> None:
         (SCRIPTED + "torch: {model: x}\n", "model.yaml:5: torch: contradicts backend: scripted"),
         ("name: s\nbackend: scripted\nscripted: {lines: []}\n", "scripted.lines: must have at"),
         ("- a list", "model.yaml: must be a mapping"),
-        ("name: [", "model.yaml: not YAML"),
+        ("name: [", "model.yaml:1: not YAML"),
     ],
 )
 def test_mistakes_name_file_line_key_and_remedy(text: str, said: str) -> None:

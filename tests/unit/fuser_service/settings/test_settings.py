@@ -167,7 +167,7 @@ def test_a_wrong_value_of_an_ensemble_is_named_with_its_remedy(
         ("listen: h:1", "fuser.yaml: members: is required"),
         ("[]", "fuser.yaml: must be a mapping of settings"),
         ("", "fuser.yaml: must be a mapping of settings"),
-        ("a: [", "fuser.yaml: not YAML: "),
+        ("a: [", "fuser.yaml:1: not YAML: "),
     ],
 )
 def test_a_wrong_file_is_named_with_line_and_remedy(text: str, problem: str) -> None:
