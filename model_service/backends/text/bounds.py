@@ -29,6 +29,7 @@ _UTF8_BYTES = 4
 _HARMLESS_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Strip")
 _DROPPING_SPACES = ("Whitespace", "WhitespaceSplit", "BertPreTokenizer")
 _KEEPING_ALL = ("ByteLevel", "Metaspace", "Digits", "Punctuation", "Split")
+_SLICE_CHARACTERS = 1 << 14
 _INVISIBLE = bytes([*range(0x21), 0x7F])
 
 
@@ -39,9 +40,17 @@ class TokenBound:
     each: int
     counted: Callable[[str], int]
 
-    def at_least(self, text: str) -> int:
-        """A number of tokens that `text` has, or more."""
-        return -(-self.counted(text) // self.each)
+    def at_least(self, text: str, enough: int) -> int:
+        """A number of tokens that `text` has, or more; of no more text than `enough` tokens need.
+
+        Slice by slice, as threads that answer other calls cannot run while one is counted.
+        """
+        counted = 0
+        for start in range(0, len(text), _SLICE_CHARACTERS):
+            counted += self.counted(text[start : start + _SLICE_CHARACTERS])
+            if counted >= enough * self.each:
+                break
+        return -(-counted // self.each)
 
 
 def bound_of(description: dict[str, Any]) -> TokenBound:

@@ -115,7 +115,7 @@ class Encoders:
 
     def _check_bound(self, text: str, window: int) -> None:
         if len(text) > _SHORT_CHARACTERS:
-            check_fits(self._bound.at_least(text), window)
+            check_fits(self._bound.at_least(text, window + 1), window)
 
     def _in_parts(self, text: str, window: int, *encoders: Callable[[str], TokenIds]) -> TokenIds:
         """The ids of `text` by the first of `encoders`; the last goes on where text is cut."""

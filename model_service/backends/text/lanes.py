@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -15,12 +16,15 @@ Call = TypeVar("Call")
 
 _SHORT_LANES = 4
 _LONG_CHARACTERS = 1 << 15
+_REST_SECONDS = 0.02
 
 
 class Lanes:
     """Makes calls of requests on threads: long ones one at a time, apart from the short ones.
 
-    So long texts take one core and the memory of one, however many there are.
+    So long texts take one core and the memory of one, however many there are. After each, their
+    lane rests: whoever sends nothing but texts to be refused at once would otherwise keep the
+    interpreter from the threads that answer.
     """
 
     def __init__(self) -> None:
@@ -33,9 +37,11 @@ class Lanes:
         Raises:
             ShuttingDown: the lanes are closed.
         """
-        lane = self._long if _characters(request) > _LONG_CHARACTERS else self._short
+        long = _characters(request) > _LONG_CHARACTERS
         try:
-            future = lane.submit(make, request)
+            future = (self._long if long else self._short).submit(make, request)
+            if long:
+                self._long.submit(time.sleep, _REST_SECONDS)
         except RuntimeError as error:  # no longer takes work
             raise ShuttingDown("the engine is closed") from error
         return await asyncio.wrap_future(future)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ Prompt = tuple[Message, ...] | str
 
 _PROMPTS_KEPT = 64
 _SEGMENTS_KEPT = 4096
-_PRIVATE_USE = range(0xE000, 0xF900)
+_PRIVATE_CODES = range(0xE000, 0xF900)
+_PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +196,10 @@ class SegmentTokenizer:
     def _stand_ins(self, contents: list[str]) -> dict[str, str]:
         """A character that occurs in none of `contents` for each special token spelt in them."""
         spelt = set().union(*map(self._encoders.specials_in, contents))
-        used = set().union(*contents)
-        unused = (chr(code) for code in _PRIVATE_USE if chr(code) not in used)
+        if not spelt:
+            return {}
+        used = set().union(*map(_PRIVATE_USE.findall, contents))
+        unused = (chr(code) for code in _PRIVATE_CODES if chr(code) not in used)
         stand_ins = dict(zip(sorted(spelt, key=len, reverse=True), unused, strict=False))
         if len(stand_ins) < len(spelt):
             raise InvalidArgument(
