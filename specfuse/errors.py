@@ -89,16 +89,21 @@ class InvalidArgument(SpecFuseError):
 
 
 class ContextTooLong(InvalidArgument):
-    """The context and what is to follow it do not fit the model's context window."""
+    """The context and what is to follow it do not fit the model's context window.
+
+    Where that was clear before all of it was counted, `tokens` are the least that it has.
+    """
 
     reason = "CONTEXT_TOO_LONG"
 
-    def __init__(self, *, tokens: int, window: int) -> None:
+    def __init__(self, *, tokens: int, window: int, counted: bool = True) -> None:
+        least = "" if counted else "at least "
         super().__init__(
             "context",
-            f"{tokens} tokens do not fit the model's context window of {window}; shorten it",
+            f"{least}{tokens} tokens do not fit the model's context window of {window}; shorten it",
             tokens=str(tokens),
             window=str(window),
+            counted=str(counted).lower(),
         )
 
 

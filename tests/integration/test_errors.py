@@ -54,7 +54,10 @@ def example(cls: type[SpecFuseError]) -> SpecFuseError:
     return cls("what happened", member="ada")
 
 
-ERRORS = [example(cls) for cls in all_errors()]
+ERRORS = [
+    *map(example, all_errors()),
+    ContextTooLong(tokens=5000, window=4096, counted=False),
+]
 
 
 def raiser(error: Exception) -> ScriptedFuser:

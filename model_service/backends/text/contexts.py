@@ -15,7 +15,7 @@ class ContextEncoder:
 
     def __init__(self, tokenizer: SegmentTokenizer, window: int) -> None:
         """`window` is the most tokens of context and segment together."""
-        self.tokenizer = tokenizer
+        self.tokenizer = tokenizer.within(window)
         self.window = window
 
     def context_ids(self, context: Context, room: int) -> TokenIds:
@@ -35,18 +35,17 @@ class ContextEncoder:
         """The ids of a context, and those of each candidate after it with any end token.
 
         Raises:
-            ContextTooLong: the context and the longest candidate do not fit the window.
+            ContextTooLong: the context and one of the candidates do not fit the window.
             InvalidArgument: there are no candidates, one has no tokens, or as for `context_ids`.
         """
         if not candidates:
             raise InvalidArgument("candidates", "there are none; at least 1 is needed")
         ids = self._ids(context)
-        branches = tuple(
-            self._candidate_ids(index, candidate, context)
-            for index, candidate in enumerate(candidates)
-        )
-        self._check_window(len(ids) + max(map(len, branches)))
-        return ids, branches
+        branches: list[TokenIds] = []
+        for index, candidate in enumerate(candidates):
+            branches.append(self._candidate_ids(index, candidate, context))
+            self._check_window(len(ids) + len(branches[-1]))
+        return ids, tuple(branches)
 
     def _ids(self, context: Context) -> TokenIds:
         ids = self.tokenizer.context_ids(context)

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise, takewhile
-from typing import Any
+from typing import Any, Final
 
 from tokenizers import Encoding, Tokenizer
 
-from specfuse.errors import InvalidArgument
+from model_service.backends.text.bounds import bound_of
+from model_service.backends.text.cuts import can_cut, in_parts, marks_every_section
+from model_service.backends.text.spelling import replaced, spelling_of
+from specfuse.errors import ContextTooLong, InvalidArgument
 
 TokenIds = tuple[int, ...]
 
+UNLIMITED: Final = sys.maxsize
+"""A window, in tokens, that any text fits."""
+
+_SHORT_CHARACTERS = 256
+"""So short a text is tokenized sooner than measured."""
+
 
 class Encoders:
-    """The tokenizer, in the variants that prompts, templates and segments need."""
+    """The tokenizer, in the variants that prompts, templates and segments need.
+
+    Where a window is given, text that cannot fit it is refused with `ContextTooLong` as soon as
+    that is certain. Text that can is tokenized whole, and may turn out to be too long.
+    """
 
     def __init__(self, description: dict[str, Any], end_ids: TokenIds, unknown: int | None) -> None:
         self._description = description
@@ -33,6 +48,10 @@ class Encoders:
         self._continuing = _built(_without_prefix_space(description), specials=False)
         self._beginning = _beginning(self._plain)
         self._marking: dict[int, bool] = {}
+        self._bound = bound_of(description)
+        self._cuts = can_cut(description)
+        self._cuts_templates = self._cuts and not marks_every_section(description)
+        self._spelling = spelling_of(description, set(self.specials.values()))
 
     @cached_property
     def _resumed(self) -> Tokenizer:
@@ -60,26 +79,64 @@ class Encoders:
 
     def specials_in(self, text: str) -> set[str]:
         """The parts of `text` that would be taken for special tokens in a template's text."""
-        encoding = self._native.encode(text, add_special_tokens=False)
-        return {text[start:end] for start, end in self._special_spans(encoding)}
+        if self._spelling is not None:
+            return self._spelling.found_in(text)
+        return {
+            text[start:end] for start, end in self._special_spans(_encoding(self._native, text))
+        }
 
-    def raw(self, text: str) -> TokenIds:
+    def raw(self, text: str, window: int = UNLIMITED) -> TokenIds:
         """The ids of a prompt that is text only, after the tokens that begin every text."""
-        return self._beginning + self._text_ids(text, self._plain)
+        self._check_bound(text, window)
+        return self._beginning + self._in_parts(text, window, self._plain_ids, self._continuing_ids)
 
-    def rendered(self, text: str, literals: dict[str, str]) -> TokenIds:
+    def rendered(self, text: str, literals: dict[str, str], window: int = UNLIMITED) -> TokenIds:
         """The ids of a template's text, in which each key of `literals` stands for a plain text."""
-        if not literals:
-            return _ids(self._native, text)
-        first, *rest = re.split(f"([{''.join(literals)}])", text)
-        ids = _ids(self._native, first)
+        self._check_bound(replaced(text, literals), window)
+        first, *rest = re.split(f"([{''.join(literals)}])", text) if literals else [text]
+        ids = list(self._template_ids(first, window))
         for piece in rest:
-            literal = literals.get(piece)
-            ids += _ids(self._resumed, piece) if literal is None else self.continuation(literal)
-        return ids
+            check_fits(len(ids), window)
+            if piece in literals:
+                ids += self.continuation(literals[piece])
+            else:
+                ids += self._in_parts(piece, window, self._resumed_ids)
+        return tuple(ids)
 
-    def continuation(self, text: str) -> TokenIds:
+    def _template_ids(self, text: str, window: int) -> TokenIds:
+        if not self._cuts_templates:
+            return self._native_ids(text)
+        return self._in_parts(text, window, self._native_ids, self._resumed_ids)
+
+    def continuation(self, text: str, window: int = UNLIMITED) -> TokenIds:
         """The ids of text that goes on from other text."""
+        self._check_bound(text, window)
+        return self._in_parts(text, window, self._continuing_ids)
+
+    def _check_bound(self, text: str, window: int) -> None:
+        if len(text) > _SHORT_CHARACTERS:
+            check_fits(self._bound.at_least(text, window + 1), window)
+
+    def _in_parts(self, text: str, window: int, *encoders: Callable[[str], TokenIds]) -> TokenIds:
+        """The ids of `text` by the first of `encoders`; the last goes on where text is cut."""
+        ids: list[int] = []
+        encode = encoders[0]
+        for part in in_parts(text) if self._cuts else (text,):
+            check_fits(len(ids), window)
+            ids += encode(part)
+            encode = encoders[-1]
+        return tuple(ids)
+
+    def _native_ids(self, text: str) -> TokenIds:
+        return _ids(self._native, text)
+
+    def _resumed_ids(self, text: str) -> TokenIds:
+        return _ids(self._resumed, text)
+
+    def _plain_ids(self, text: str) -> TokenIds:
+        return self._text_ids(text, self._plain)
+
+    def _continuing_ids(self, text: str) -> TokenIds:
         return self._text_ids(text, self._continuing)
 
     def _text_ids(self, text: str, encoder: Tokenizer) -> TokenIds:
@@ -88,10 +145,10 @@ class Encoders:
         A vocabulary may hold its special tokens' strings as ordinary pieces, too. Text that spells
         one is encoded in two parts.
         """
-        encoding = encoder.encode(text, add_special_tokens=False)
-        spans = self._special_spans(encoding)
-        if not spans:
-            return tuple(encoding.ids)
+        ids = _ids(encoder, text)
+        if self.specials.keys().isdisjoint(ids):
+            return ids
+        spans = self._special_spans(_encoding(encoder, text))
         if any(end - start == 1 for start, end in spans):
             raise InvalidArgument(
                 "context", "holds a character that is a special token of the model"
@@ -99,11 +156,21 @@ class Encoders:
         cuts = [start + 1 for start, _ in spans]
         first, *rest = (text[a:b] for a, b in pairwise([0, *cuts, len(text)]))
         ids = self._text_ids(first, encoder)
-        return sum((self.continuation(part) for part in rest), ids)
+        return sum((self._continuing_ids(part) for part in rest), ids)
 
     def _special_spans(self, encoding: Encoding) -> list[tuple[int, int]]:
         pairs = zip(encoding.ids, encoding.offsets, strict=True)
         return [span for token, span in pairs if token in self.specials]
+
+
+def check_fits(tokens: int, window: int) -> None:
+    """Refuses text of which so many tokens are certain.
+
+    Raises:
+        ContextTooLong: they do not fit the window.
+    """
+    if tokens > window:
+        raise ContextTooLong(tokens=tokens, window=window, counted=False)
 
 
 def _built(description: dict[str, Any], *, specials: bool = True) -> Tokenizer:
@@ -123,7 +190,15 @@ def _beginning(tokenizer: Tokenizer) -> TokenIds:
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> TokenIds:
-    return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
+    """The ids of text. A batch of one, because other threads can run beside a batch only."""
+    (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
+    return tuple(encoding.ids)
+
+
+def _encoding(tokenizer: Tokenizer, text: str) -> Encoding:
+    """What `_ids` leaves out: where in the text each token is from."""
+    (encoding,) = tokenizer.encode_batch([text], add_special_tokens=False)
+    return encoding
 
 
 def _without_prefix_space(description: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,8 @@ from jinja2.exceptions import TemplateError
 
 from model_service.backends.text.detokenizer import Detokenizer
 from model_service.backends.text.drafts import Draft
-from model_service.backends.text.encoders import Encoders, TokenIds
+from model_service.backends.text.encoders import UNLIMITED, Encoders, TokenIds, check_fits
+from model_service.backends.text.spelling import replaced
 from model_service.core.types import Context, Message
 from specfuse.errors import InvalidArgument, Misconfigured
 
@@ -40,7 +43,8 @@ Prompt = tuple[Message, ...] | str
 
 _PROMPTS_KEPT = 64
 _SEGMENTS_KEPT = 4096
-_PRIVATE_USE = range(0xE000, 0xF900)
+_PRIVATE_CODES = range(0xE000, 0xF900)
+_PRIVATE_USE = re.compile("[\ue000-\uf8ff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,21 @@ class SegmentTokenizer:
         """Digest of vocabulary, rules, chat template and end tokens. Replicas must agree on it."""
         self._encoders = Encoders(description, self.end_ids, tokenizer.unk_token_id)
         self._detokenizer = Detokenizer(description, self._encoders.id_to_token)
+        self._limit_to(UNLIMITED)
+
+    def within(self, window: int) -> SegmentTokenizer:
+        """The same for a window of so many tokens: text that cannot fit it is refused early.
+
+        With `ContextTooLong`, as soon as that is certain, and never if it would have fit.
+        """
+        limited = copy(self)
+        limited._limit_to(window)  # noqa: SLF001 (of this class)
+        return limited
+
+    def _limit_to(self, window: int) -> None:
+        self._window = window
         self._prompt = lru_cache(_PROMPTS_KEPT)(self._tokenized)
-        self._segment = lru_cache(_SEGMENTS_KEPT)(self._encoders.continuation)
+        self._segment = lru_cache(_SEGMENTS_KEPT)(self._continued)
 
     def prompt_ids(self, prompt: Prompt) -> TokenIds:
         """The ids of a prompt: a conversation by the chat template, raw text as it stands.
@@ -105,6 +122,7 @@ class SegmentTokenizer:
         ids = list(self.prompt_ids(context.prompt))
         before = ""
         for segment in context.committed:
+            check_fits(len(ids), self._window)
             ids += self._ids_after(before, context.prompt, segment)
             before = segment or before
         return tuple(ids)
@@ -151,12 +169,15 @@ class SegmentTokenizer:
         marked = bool(text) and self._marked_after(segment, prompt)
         return self._segment(f" {text}" if marked else text)
 
+    def _continued(self, text: str) -> TokenIds:
+        return self._encoders.continuation(text, self._window)
+
     def _tokenized(self, prompt: Prompt) -> _Prompt:
         if isinstance(prompt, str):
-            text, ids = prompt, self._encoders.raw(prompt)
+            text, ids = prompt, self._encoders.raw(prompt, self._window)
         else:
             text, literals = self._rendered(prompt)
-            ids = self._encoders.rendered(text, literals)
+            ids = self._encoders.rendered(text, literals, self._window)
         if not ids:
             raise InvalidArgument(
                 "context", "the prompt holds nothing that the model has tokens for"
@@ -168,15 +189,17 @@ class SegmentTokenizer:
         """The template's text, and the special tokens' strings that stand-ins in it represent."""
         stand_ins = self._stand_ins([message.content for message in messages])
         guarded = [
-            {"role": m.role.value, "content": _replaced(m.content, stand_ins)} for m in messages
+            {"role": m.role.value, "content": replaced(m.content, stand_ins)} for m in messages
         ]
         return self._apply_template(guarded), {char: spelt for spelt, char in stand_ins.items()}
 
     def _stand_ins(self, contents: list[str]) -> dict[str, str]:
         """A character that occurs in none of `contents` for each special token spelt in them."""
         spelt = set().union(*map(self._encoders.specials_in, contents))
-        used = set().union(*contents)
-        unused = (chr(code) for code in _PRIVATE_USE if chr(code) not in used)
+        if not spelt:
+            return {}
+        used = set().union(*map(_PRIVATE_USE.findall, contents))
+        unused = (chr(code) for code in _PRIVATE_CODES if chr(code) not in used)
         stand_ins = dict(zip(sorted(spelt, key=len, reverse=True), unused, strict=False))
         if len(stand_ins) < len(spelt):
             raise InvalidArgument(
@@ -209,13 +232,6 @@ def _description(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 def _last_segment(context: Context) -> str:
     """The last committed segment that is not empty, or an empty string."""
     return next((segment for segment in reversed(context.committed) if segment), "")
-
-
-def _replaced(text: str, replacements: dict[str, str]) -> str:
-    """`text` with every key replaced by its value, the longest key first."""
-    for old, new in replacements.items():
-        text = text.replace(old, new)
-    return text
 
 
 def _digest(description: dict[str, Any], chat_template: object, end_ids: TokenIds) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 
 from model_service.backends.text.contexts import ContextEncoder
+from model_service.backends.text.lanes import Lanes
 from model_service.backends.torch.calls import ProposeCall, ScoreCall
 from model_service.backends.torch.capability import CacheBudget, engine_for
 from model_service.backends.torch.engine.engine import Engine
@@ -31,16 +29,11 @@ from model_service.core.types import (
 )
 from model_service.ports import BackendHost, EngineObserver
 from specfuse.deadline import Deadline
-from specfuse.errors import ShuttingDown
 
 logger = logging.getLogger(__name__)
 
-Request = TypeVar("Request")
-Call = TypeVar("Call")
-
 _CPU_BATCH_TOKENS = 256
 _BATCH_TOKENS = 2048
-_TOKENIZING_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +66,7 @@ class TorchBackend:
         self._engine = engine
         self._scheduler = scheduler
         self._observer = observer
-        self._tokenizing = ThreadPoolExecutor(_TOKENIZING_THREADS, "tokenizer")
+        self._tokenizing = Lanes()
         self._model = ModelDescription(
             name=name,
             revision=loaded.revision,
@@ -94,14 +87,14 @@ class TorchBackend:
 
     async def propose(self, request: ProposeRequest, deadline: Deadline) -> Proposal:
         """Drafts the next segment."""
-        call = await self._tokenized(self._propose_call, request)
+        call = await self._tokenizing.run(self._propose_call, request)
         proposal = await asyncio.wrap_future(self._scheduler.submit(call, deadline))
         self._ingested(proposal.usage)
         return proposal
 
     async def score(self, request: ScoreRequest, deadline: Deadline) -> Scores:
         """Scores every candidate, teacher-forced."""
-        call = await self._tokenized(self._score_call, request)
+        call = await self._tokenizing.run(self._score_call, request)
         scores = await asyncio.wrap_future(self._scheduler.submit(call, deadline))
         self._ingested(scores.usage)
         return scores
@@ -110,15 +103,7 @@ class TorchBackend:
         """Stops the scheduler after the forward pass it is in. Idempotent."""
         await asyncio.to_thread(self._scheduler.close)
         await asyncio.to_thread(self._engine.close)
-        self._tokenizing.shutdown(wait=False)
-
-    async def _tokenized(self, make: Callable[[Request], Call], request: Request) -> Call:
-        """Makes a call on threads kept for that, so that long prompts hold up nothing else."""
-        try:
-            future = self._tokenizing.submit(make, request)
-        except RuntimeError as error:  # no longer takes work
-            raise ShuttingDown("the engine is closed") from error
-        return await asyncio.wrap_future(future)
+        self._tokenizing.close()
 
     def _propose_call(self, request: ProposeRequest) -> ProposeCall:
         ids = self._encoder.context_ids(request.context, request.max_tokens)

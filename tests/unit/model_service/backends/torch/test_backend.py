@@ -171,6 +171,27 @@ async def test_context_that_does_not_fit_is_refused() -> None:
             await backend.score(ScoreRequest(long, CANDIDATES), NEVER)
 
 
+async def test_what_is_far_too_long_is_refused_before_it_is_counted() -> None:
+    far_too_long = "word " * 200_000
+    contexts = (
+        Context(far_too_long),
+        Context((Message(Role.USER, far_too_long),)),
+        Context("Go on:", ("So", far_too_long)),
+        Context("Go on:", (" and so on",) * 4096),
+    )
+    async with serving("llama") as backend:
+        for context in contexts:
+            with pytest.raises(ContextTooLong, match=r"at least \d+ tokens .* window of 256"):
+                await backend.propose(ProposeRequest(context, 8), NEVER)
+
+
+async def test_a_candidate_that_does_not_fit_is_refused_before_the_next_is_looked_at() -> None:
+    candidates = (Candidate(" word" * 300, finished=False), Candidate("", finished=False))
+    async with serving("llama") as backend:
+        with pytest.raises(ContextTooLong):
+            await backend.score(ScoreRequest(QUESTION, candidates), NEVER)
+
+
 @pytest.mark.parametrize(
     ("candidates", "field"),
     [
