@@ -71,10 +71,9 @@ class Attempts(Generic[Response]):
                 return await self._race(replica, deadline)
             except Unavailable as error:
                 failure = error
-            if deadline.passed:
-                break
-            replica = self._other() or self._again(replica)
-            await asyncio.sleep(random.uniform(0, RETRY_JITTER_SECONDS))  # noqa: S311
+            replica = None if deadline.passed else self._other() or self._again(replica)
+            if replica is not None:
+                await asyncio.sleep(random.uniform(0, RETRY_JITTER_SECONDS))  # noqa: S311
         raise failure
 
     def _next(self) -> Replica | None:
