@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -69,13 +70,24 @@ async def _started_members(
     settings: Mapping[str, Member], metrics: FuserMetrics, stack: AsyncExitStack
 ) -> dict[str, GrpcMember]:
     """The members, connecting to their replicas until `stack` is closed."""
-    members = {}
-    for name, member in settings.items():
-        connect = partial(open_channel, tls=_client_tls(member))
-        members[name] = GrpcMember(name, member.open(), connect, metrics)
-        stack.push_async_callback(members[name].stop)
-        await members[name].start()
+    members = {
+        name: GrpcMember(
+            name, member.open(), partial(open_channel, tls=_client_tls(member)), metrics
+        )
+        for name, member in settings.items()
+    }
+    stack.push_async_callback(_stop, members.values())
+    try:
+        async with asyncio.TaskGroup() as starting:
+            for member in members.values():
+                starting.create_task(member.start())
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
     return members
+
+
+async def _stop(members: Iterable[GrpcMember]) -> None:
+    await asyncio.gather(*(member.stop() for member in members))
 
 
 def _client_tls(member: Member) -> ClientTls | None:

@@ -19,6 +19,7 @@ from fuser_service.mesh.pace import Pace
 from fuser_service.mesh.pool import Pool
 from fuser_service.mesh.replica import Replica
 from specfuse.deadline import Deadline
+from specfuse.errors import Misconfigured
 
 if TYPE_CHECKING:  # there are asynchronous stubs for the type checker only
     from specfuse.v1.model_service_pb2_grpc import ModelServiceAsyncStub
@@ -77,12 +78,20 @@ class GrpcMember:
         return self._pool.ready
 
     async def start(self) -> None:
-        """Follows the replicas from now on; returns once they are known, or soon without them."""
+        """Follows the replicas from now on; returns once they are known, or soon without them.
+
+        Raises:
+            Misconfigured: TLS files are not what they should be.
+        """
         known = asyncio.Event()
         self._following = asyncio.create_task(self._follow(known))
-        try:
-            await asyncio.wait_for(known.wait(), _DISCOVERY_SECONDS)
-        except TimeoutError:
+        waiting = asyncio.create_task(known.wait())
+        first = {waiting, self._following}
+        await asyncio.wait(first, timeout=_DISCOVERY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self._following.done():
+            self._following.result()
+        elif not known.is_set():
             _logger.warning("%s: its replicas are not known yet", self._name)
 
     async def stop(self) -> None:
@@ -132,7 +141,9 @@ class GrpcMember:
                 async for endpoints in self._discovery.watch():
                     self._pool.update(endpoints)
                     known.set()
-            except Exception:
+            except Exception as error:
+                if isinstance(error, Misconfigured) and not known.is_set():
+                    raise
                 _logger.exception("%s: finding its replicas failed; trying again", self._name)
             else:
                 return

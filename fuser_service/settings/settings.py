@@ -176,9 +176,9 @@ class Settings(Section):
     """Values of the `x-specfuse-team` request header that are counted apart; others are `other`."""
     drain_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 30.0
     """How long answers in flight may take to finish at shutdown."""
-    members: Annotated[dict[Name, Member], Field(min_length=1)]
+    members: Annotated[dict[Name, Member], Field(min_length=1, max_length=1024)]
     """The models, by name."""
-    ensembles: Annotated[dict[Name, Ensemble], Field(min_length=1)]
+    ensembles: Annotated[dict[Name, Ensemble], Field(min_length=1, max_length=1024)]
     """What can be asked, by name."""
 
     @model_validator(mode="after")

@@ -46,13 +46,15 @@ class Running(Protocol):
 def serve_model(file: Path, overrides: Mapping[str, object], supervision: Supervision) -> None:
     """Serves a model until SIGTERM or SIGINT."""
     supervision.begin()
-    from model_service.main import serve  # noqa: PLC0415 (heavy)
-    from model_service.settings import Settings  # noqa: PLC0415
+    from model_service.settings import Settings  # noqa: PLC0415 (heavy)
     from specfuse.serving.listening import check_free  # noqa: PLC0415
 
     settings = Settings.read(file, overrides)
     # Loading a model may take minutes, and its ports are bound only after that.
     check_free({"listen": settings.listen, "metrics_listen": settings.metrics_listen})
+    # What serves takes longest to import, and a mistake in the file should be told before.
+    from model_service.main import serve  # noqa: PLC0415
+
     _log_to_stderr()
     asyncio.run(serve(settings, supervision.announce))
 
@@ -60,10 +62,11 @@ def serve_model(file: Path, overrides: Mapping[str, object], supervision: Superv
 def serve_fuser(file: Path, overrides: Mapping[str, object], supervision: Supervision) -> None:
     """Serves a fuser until SIGTERM or SIGINT."""
     supervision.begin()
-    from fuser_service.main import serve  # noqa: PLC0415 (heavy)
-    from fuser_service.settings.settings import Settings  # noqa: PLC0415
+    from fuser_service.settings.settings import Settings  # noqa: PLC0415 (heavy)
 
     settings = Settings.read(file, overrides)
+    from fuser_service.main import serve  # noqa: PLC0415 (as above)
+
     _log_to_stderr()
     asyncio.run(serve(settings, supervision.announce))
 

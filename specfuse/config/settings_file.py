@@ -186,7 +186,7 @@ def _said(details: ErrorDetails, model: type[BaseModel]) -> str:
     said = details["msg"]
     for pydantic_says, we_say in _WORDS:
         said = said.replace(pydantic_says, we_say)
-    return said if kind == "too_short" else f"{_shown(value)}: {said}"
+    return said if kind in ("too_short", "too_long") else f"{_shown(value)}: {said}"
 
 
 def _shown(value: object) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -136,6 +137,21 @@ def test_a_wrong_file_is_named_with_line_key_and_remedy(tmp_path, capsys, servic
     assert written.out == ""
     assert written.err.startswith(f"specfuse: {file}:")
     assert says in written.err
+
+
+@pytest.mark.parametrize("service", ["model", "fuser"])
+def test_a_wrong_file_is_told_before_what_serves_is_imported(tmp_path, service):
+    file = tmp_path / "settings.yaml"
+    file.write_text("listen: 1")
+    program = (
+        "import sys; from specfuse.cli.app import main; "
+        f"code = main(['{service}', 'serve', {str(file)!r}]); "
+        "print(code, {'grpc', 'prometheus_client', 'torch', 'transformers'} & sys.modules.keys())"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    assert done.stdout == "2 set()\n"
+    assert f"{file}:1: listen: 1: must be a valid string" in done.stderr
 
 
 def test_an_address_that_is_none_is_named(model_file, capsys):

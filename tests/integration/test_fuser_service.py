@@ -15,6 +15,7 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from fuser_service.mesh.discovery.endpoints import discovery as endpoints
 from model_service.backends.scripted.settings import Line
 from specfuse.errors import (
     ContextTooLong,
@@ -635,6 +636,60 @@ class TestStart:
             with pytest.raises(Misconfigured, match=rf"{key} /missing/key: cannot be read"):
                 async with open_fuser(**settings):
                     pass
+
+    async def test_members_are_started_all_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        all_asked = asyncio.Barrier(3)
+
+        class Mutual:
+            """Knows no replicas before all members have asked for theirs."""
+
+            async def watch(self) -> AsyncIterator[tuple[str, ...]]:
+                await all_asked.wait()
+                yield ("127.0.0.1:9",)
+
+        monkeypatch.setattr(endpoints, "open_discovery", lambda _section: Mutual())
+        async with asyncio.timeout(PATIENCE_SECONDS), open_fuser(dict.fromkeys("abc", NOWHERE)):
+            pass
+
+    async def test_a_member_that_cannot_start_ends_the_start_of_the_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given_up: list[str] = []
+
+        class Silent:
+            """Never knows any replicas."""
+
+            async def watch(self) -> AsyncIterator[tuple[str, ...]]:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    given_up.append("silent")
+                yield ()
+
+        listed = endpoints.open_discovery
+        monkeypatch.setattr(
+            endpoints,
+            "open_discovery",
+            lambda section: Silent() if section == ("silent:1",) else listed(section),
+        )
+        members = {"a": {"endpoints": ["silent:1"]}, "b": {**NOWHERE, "tls": MISSING}}
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with pytest.raises(Misconfigured, match="/missing/key: cannot be read"):
+                async with open_fuser(members):
+                    pass
+        assert given_up == ["silent"]
+
+    async def test_a_thousand_members_start_and_stop_in_seconds(self) -> None:
+        names = [f"m{number}" for number in range(1000)]
+        ensembles = {
+            f"e{first}": {"members": names[first : first + 64]} for first in range(0, 1000, 64)
+        }
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            open_fuser(dict.fromkeys(names, NOWHERE), top={"ensembles": ensembles}) as mesh,
+        ):
+            served = await mesh.stub.ListEnsembles(pb.ListEnsemblesRequest())
+            assert {name for one in served.ensembles for name in one.members} == set(names)
 
     async def test_stopping_twice_is_stopping_once(self) -> None:
         async with open_fuser({"a": NOWHERE}) as mesh:

@@ -18,7 +18,8 @@ def _not_any_port(address: str) -> str:
 
 
 Endpoints = Annotated[
-    tuple[Annotated[Address, AfterValidator(_not_any_port)], ...], Field(min_length=1)
+    tuple[Annotated[Address, AfterValidator(_not_any_port)], ...],
+    Field(min_length=1, max_length=1024),
 ]
 
 

@@ -164,6 +164,13 @@ def test_a_wrong_value_of_an_ensemble_is_named_with_its_remedy(
             "members.a.tls: certificate and key go together; give both or neither",
         ),
         ("members: {}\nensembles: {}", "fuser.yaml:1: members: must have at least 1 item"),
+        (
+            SMALLEST.replace(
+                "\nensembles",
+                "".join(f"\n  m{n}: {{endpoints: [h:1]}}" for n in range(1023)) + "\nensembles",
+            ),
+            "fuser.yaml:1: members: must have at most 1024 items, not more",
+        ),
         ("listen: h:1", "fuser.yaml: members: is required"),
         ("[]", "fuser.yaml: must be a mapping of settings"),
         ("", "fuser.yaml: must be a mapping of settings"),
