@@ -18,7 +18,9 @@ from specfuse.observability.metrics_endpoint import service_registry
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.tls import ClientTls
 from specfuse.serving import running
+from specfuse.serving.certificate import open_tls
 from specfuse.serving.doors import grpc_door
+from specfuse.serving.files import following
 from specfuse.serving.running import GRPC, RunningService, open_metrics
 
 _logger = logging.getLogger(__name__)
@@ -43,6 +45,8 @@ async def start(settings: Settings) -> RunningService:
     """
     async with AsyncExitStack() as stack:
         registry = service_registry()
+        files = await stack.enter_async_context(following())
+        tls = open_tls(settings.tls, files, registry, stack)
         metrics = FuserMetrics(
             registry,
             members=settings.members,
@@ -58,10 +62,12 @@ async def start(settings: Settings) -> RunningService:
             limits=settings.limits,
             observer=metrics,
         )
-        door = grpc_door(rpc_service(service), settings.listen, settings.tls)
+        door = grpc_door(rpc_service(service), settings.listen, tls)
         await stack.enter_async_context(reporting(service, door))
         _logger.info("fusing %s; metrics on %s", ", ".join(settings.ensembles), endpoint.address)
-        return await RunningService.start({GRPC: door}, endpoint, settings.drain_seconds, stack)
+        return await RunningService.start(
+            {GRPC: door}, endpoint, settings.drain_seconds, files.read_all, stack
+        )
 
 
 async def _started_members(

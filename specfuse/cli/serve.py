@@ -11,6 +11,7 @@ from typing import Protocol
 
 from specfuse.localmesh import ServiceAddresses
 from specfuse.localmesh.handshake import announce, die_with
+from specfuse.serving.signals import ignore_hangups
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class Supervision:
     die_with: int | None
 
     def begin(self) -> None:
-        """Ties this process to the supervisor's life, if asked for."""
+        """Ties this process to the supervisor's life, if asked for; SIGHUP does not end it."""
+        ignore_hangups()
         if self.die_with is not None:
             die_with(self.die_with)
 

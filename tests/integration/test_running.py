@@ -54,7 +54,7 @@ async def running(doors: dict[str, Door]) -> AsyncIterator[tuple[RunningService,
     async with AsyncExitStack() as rest:
         endpoint: MetricsEndpoint = open_metrics("127.0.0.1:0", CollectorRegistry(), rest)
         rest.callback(closed.append, "backend")
-        service = await RunningService.start(doors, endpoint, 30.0, rest)
+        service = await RunningService.start(doors, endpoint, 30.0, lambda: None, rest)
     try:
         yield service, closed
     finally:
