@@ -13,14 +13,14 @@ from fuser_service.fusion.runner import Fusion
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.metrics import FuserMetrics
 from fuser_service.service import FuserService
-from fuser_service.settings.settings import Member, Settings
+from fuser_service.settings.settings import Member, MemberTls, Settings
 from specfuse.observability.metrics_endpoint import service_registry
 from specfuse.rpc.channels import open_channel
-from specfuse.rpc.tls import ClientTls
+from specfuse.rpc.tls import ClientPem, ClientTls
 from specfuse.serving import running
 from specfuse.serving.certificate import open_tls
 from specfuse.serving.doors import grpc_door
-from specfuse.serving.files import following
+from specfuse.serving.files import FollowedFiles, following
 from specfuse.serving.running import GRPC, RunningService, open_metrics
 
 _logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ async def start(settings: Settings) -> RunningService:
             teams=settings.teams,
         )
         endpoint = open_metrics(settings.metrics_listen, registry, stack)
-        members = await _started_members(settings.members, stack)
+        members = await _started_members(settings.members, files, stack)
         service = FuserService(
             Fusion(members, metrics),
             ensembles=settings.ensembles,
@@ -71,18 +71,29 @@ async def start(settings: Settings) -> RunningService:
 
 
 async def _started_members(
-    settings: Mapping[str, Member], stack: AsyncExitStack
+    settings: Mapping[str, Member], files: FollowedFiles, stack: AsyncExitStack
 ) -> dict[str, GrpcMember]:
     """The members, connecting to their replicas until `stack` is closed."""
-    members = {}
+    members: dict[str, GrpcMember] = {}
     for name, member in settings.items():
-        connect = partial(open_channel, tls=_client_tls(member))
+        reconnect = partial(_reconnect, name, members)
+        connect = partial(open_channel, tls=_followed_tls(member.tls, files, reconnect))
         members[name] = GrpcMember(name, member.open(), connect)
         stack.push_async_callback(members[name].stop)
         await members[name].start()
     return members
 
 
-def _client_tls(member: Member) -> ClientTls | None:
-    tls = member.tls
-    return None if tls is None else ClientTls(tls.ca, tls.certificate, tls.key, tls.server_name)
+def _followed_tls(
+    settings: MemberTls | None, files: FollowedFiles, renewed: Callable[[ClientPem], None]
+) -> ClientPem | None:
+    """The TLS of a member as its files are now; `renewed` is told once they are others."""
+    if settings is None:
+        return None
+    tls = ClientTls(settings.ca, settings.certificate, settings.key, settings.server_name)
+    return files.follow(tls.paths, tls.read, renewed)
+
+
+def _reconnect(name: str, members: Mapping[str, GrpcMember], tls: ClientPem) -> None:
+    _logger.info("members.%s.tls: read again; connecting anew", name)
+    members[name].reconnect(partial(open_channel, tls=tls))

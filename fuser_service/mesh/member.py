@@ -64,6 +64,10 @@ class GrpcMember:
         self._pool.update(await anext(updates))
         self._following = asyncio.create_task(self._follow(updates))
 
+    def reconnect(self, connect: Callable[[Endpoint], grpc.aio.Channel]) -> None:
+        """Goes over to channels that `connect` opens. No call is dropped."""
+        self._pool.reconnect(connect)
+
     async def stop(self) -> None:
         """Closes all channels; calls in flight are cancelled."""
         if self._following is not None:

@@ -15,6 +15,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
+from model_service.backends.scripted.settings import Line
 from specfuse.config.types import ServerTls
 from specfuse.errors import Misconfigured
 from specfuse.rpc.channels import open_channel
@@ -26,6 +27,7 @@ from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import FuserServiceStub
 from tests.support.certificates import OPENSSL, Authority, Mounted
 from tests.support.fuser_door import ScriptedFuser, open_door, segment
+from tests.support.fuser_mesh import Nodes, open_fuser
 
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="needs the openssl program")
 
@@ -330,3 +332,39 @@ def test_one_that_ended_while_it_was_served_is_an_error(
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert "expired on 2026-03-02 12:00 UTC; renew it" in record.message
+
+
+async def test_a_fuser_and_its_member_go_over_to_another_authority_without_a_failed_query(
+    old: Authority, new: Authority, tmp_path: Path
+) -> None:
+    """As it is done: first both trust both, then both show the new, then nobody trusts the old."""
+    both = (old, new)
+    steps = [(old, both), (new, both), (new, (new,))]
+    model, fuser = Mounted(tmp_path / "model"), Mounted(tmp_path / "fuser")
+    for mounted in (model, fuser):
+        mounted.swap(old.issue("one"), old)
+    files = FollowedFiles()
+    source = TlsFiles(model.identity.certificate, model.identity.key, model.ca)
+    async with AsyncExitStack() as stack:
+        nodes = await stack.enter_async_context(Nodes())
+        settings = ServerTls(
+            certificate=source.certificate, key=source.key, client_ca=source.client_ca
+        )
+        tls = open_tls(settings, files, CollectorRegistry(), stack)
+        node = await nodes.start("a", Line(answer="so it is"), tls=tls)
+        at = {"ca": fuser.ca, "certificate": fuser.identity.certificate, "key": fuser.identity.key}
+        member = {"endpoints": [node.address], "tls": {key: str(path) for key, path in at.items()}}
+        mesh = await stack.enter_async_context(open_fuser({"a": member}))
+        for authority, trusted in steps:
+            model.swap(authority.issue("two"), *trusted)
+            files.look()
+            fuser.swap(authority.issue("three"), *trusted)
+            mesh.fuser.reread()
+            for _ in range(10):
+                answer = await mesh.ask()
+                assert (answer.text, answer.finished.degraded) == ("so it is", False)
+        # Only now is there a replica that takes no other identity than the new one.
+        await node.kill()
+        await nodes.start("a", Line(answer="so it is"), tls=source, listen=node.address)
+        await mesh.becomes_ready("a")
+        assert (await mesh.ask()).text == "so it is"
