@@ -13,7 +13,8 @@ from fuser_service.fusion.runner import Fusion
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.metrics import FuserMetrics
 from fuser_service.service import FuserService
-from fuser_service.settings.settings import Member, MemberTls, Settings
+from fuser_service.settings.rereading import Rereading
+from fuser_service.settings.settings import Ensemble, Member, MemberTls, Settings
 from specfuse.observability.metrics_endpoint import service_registry
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.tls import ClientPem, ClientTls
@@ -27,18 +28,22 @@ _logger = logging.getLogger(__name__)
 
 
 async def serve(
-    settings: Settings, announce: Callable[[RunningService], None] | None = None
+    settings: Settings,
+    announce: Callable[[RunningService], None] | None = None,
+    read: Callable[[], Settings] | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains. `announce` is told once it serves.
+
+    On SIGHUP, certificates are read again, and so are the ensembles if there is a `read`.
 
     Raises:
         Misconfigured: the settings cannot be served: a port in use, TLS files that are wrong, ...
     """
-    await running.serve(start(settings), announce)
+    await running.serve(start(settings, read), announce)
 
 
-async def start(settings: Settings) -> RunningService:
-    """Serves. No member needs to be up.
+async def start(settings: Settings, read: Callable[[], Settings] | None = None) -> RunningService:
+    """Serves. No member needs to be up. `read` reads the settings again.
 
     Raises:
         Misconfigured: as `serve`.
@@ -65,9 +70,27 @@ async def start(settings: Settings) -> RunningService:
         door = grpc_door(rpc_service(service), settings.listen, tls)
         await stack.enter_async_context(reporting(service, door))
         _logger.info("fusing %s; metrics on %s", ", ".join(settings.ensembles), endpoint.address)
-        return await RunningService.start(
-            {GRPC: door}, endpoint, settings.drain_seconds, files.read_all, stack
-        )
+        rereading = _rereading(settings, read, service, metrics)
+
+        def reread() -> None:
+            files.read_all()
+            rereading.run()
+
+        doors = {GRPC: door}
+        return await RunningService.start(doors, endpoint, settings.drain_seconds, reread, stack)
+
+
+def _rereading(
+    settings: Settings,
+    read: Callable[[], Settings] | None,
+    service: FuserService,
+    metrics: FuserMetrics,
+) -> Rereading:
+    def taken(ensembles: Mapping[str, Ensemble]) -> None:
+        metrics.expect(ensembles)
+        service.take(ensembles)
+
+    return Rereading(settings, read or (lambda: settings), taken)
 
 
 async def _started_members(

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -65,9 +66,10 @@ def serve_fuser(file: Path, overrides: Mapping[str, object], supervision: Superv
     from fuser_service.main import serve  # noqa: PLC0415 (heavy)
     from fuser_service.settings.settings import Settings  # noqa: PLC0415
 
-    settings = Settings.read(file, overrides)
+    read = partial(Settings.read, file, overrides)
+    settings = read()
     _log_to_stderr()
-    asyncio.run(serve(settings, supervision.announce))
+    asyncio.run(serve(settings, supervision.announce, read))
 
 
 def _log_to_stderr() -> None:

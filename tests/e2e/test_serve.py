@@ -173,3 +173,19 @@ def test_sighup_does_not_end_a_service_that_is_still_starting(tmp_path):
             settings.write("name: a\ntorhc: {}")
         _, stderr = model.communicate(timeout=PATIENCE_SECONDS)
     assert (model.returncode, b"torhc: unknown key" in stderr) == (2, True)
+
+
+def test_sighup_reads_ensembles_again(tmp_path, fuser_file):
+    file = fuser_file("127.0.0.1:9")
+    with (
+        running("fuser", "serve", str(file)) as fuser,
+        Client(str(fuser.ready["address"])) as client,
+    ):
+        assert [one.name for one in client.ensembles()] == ["one"]
+        file.write_text(file.read_text().replace("one:", "two:"))
+        fuser.process.send_signal(signal.SIGHUP)
+        assert fuser.process.stderr is not None
+        lines = iter(fuser.process.stderr.readline, "")
+        assert any("new queries use these: two" in line for line in lines)
+        assert [one.name for one in client.ensembles()] == ["two"]
+        assert fuser.end()[0] == 0
