@@ -74,26 +74,29 @@ class RenewableTls:
 
     def __init__(self, pem: ServerPem) -> None:
         self._asks_for_certificates = pem.client_ca is not None
-        self._current = self._handed_over = pem.configuration()
+        self._current = pem.configuration()
 
     def replace(self, pem: ServerPem) -> None:
         """Has new connections see this. Whether callers must show a certificate stays as it was."""
         self._current = pem.configuration()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """For a server, which follows what is current from now on."""
-        news: Any = self._news  # gRPC takes None for "as before", which its stubs do not know
-        return grpc.dynamic_ssl_server_credentials(
-            self._current, news, require_client_authentication=self._asks_for_certificates
-        )
+        """For one server, which follows what is current from now on."""
+        used = self._current
 
-    def _news(self) -> grpc.ServerCertificateConfiguration | None:
-        """What is new since gRPC asked last, as it does before each handshake, from its threads."""
-        current = self._current
-        if current is self._handed_over:
-            return None
-        self._handed_over = current
-        return current
+        def news() -> grpc.ServerCertificateConfiguration | None:
+            """What gRPC does not know yet. It asks before each handshake, from its own threads."""
+            nonlocal used
+            current = self._current
+            if current is used:
+                return None
+            used = current
+            return current
+
+        fetch: Any = news  # the stubs do not know that it may return None
+        return grpc.dynamic_ssl_server_credentials(
+            used, fetch, require_client_authentication=self._asks_for_certificates
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,6 +19,7 @@ from specfuse.rpc.channels import open_channel
 from specfuse.rpc.errors import from_rpc_error
 from specfuse.serving.doors import Door
 from specfuse.serving.running import GRPC, RunningService, open_metrics
+from specfuse.serving.signals import on_hangup
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import FuserServiceStub
 from tests.support.fuser_door import ScriptedFuser, door, finished, open_door, script, segment
@@ -141,3 +144,22 @@ async def test_servers_and_channels_take_interceptors() -> None:
                     await refused
                 assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
                 assert isinstance(from_rpc_error(caught.value), Unauthenticated)
+
+
+@pytest.fixture
+def hangups_as_before() -> Iterator[None]:
+    """Puts back what SIGHUP did."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_as_before")
+async def test_every_hangup_has_the_files_read_again_and_none_ends_the_process() -> None:
+    hangups: asyncio.Queue[None] = asyncio.Queue()
+    with on_hangup(lambda: hangups.put_nowait(None)):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.wait_for(hangups.get(), 10)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert hangups.empty()
