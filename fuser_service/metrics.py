@@ -44,7 +44,16 @@ class FuserMetrics:
         self._define_round_metrics(registry)
         self._define_member_metrics(registry)
         self._define_request_metrics(registry)
-        self._start_at_zero(tuple(members), tuple(ensembles))
+        self._start_at_zero(tuple(members))
+        self.expect(ensembles)
+
+    def expect(self, ensembles: Iterable[str]) -> None:
+        """Has the numbers of these ensembles begin at 0, where they have not begun yet."""
+        for ensemble in ensembles:
+            for team in (*self._teams, OTHER_TEAM):
+                self._output_tokens.labels(ensemble, team)
+            for phase in get_args(Phase):
+                self._round_seconds.labels(ensemble, phase)
 
     def call_ended(self, member: MemberName, rpc: Rpc, outcome: Outcome, seconds: float) -> None:
         """A call to a member ended."""
@@ -209,13 +218,9 @@ class FuserMetrics:
             registry=registry,
         )
 
-    def _start_at_zero(self, members: tuple[MemberName, ...], ensembles: tuple[str, ...]) -> None:
+    def _start_at_zero(self, members: tuple[MemberName, ...]) -> None:
         for member in members:
             self._start_member_at_zero(member)
-        for ensemble, team in product(ensembles, (*self._teams, OTHER_TEAM)):
-            self._output_tokens.labels(ensemble, team)
-        for ensemble, phase in product(ensembles, get_args(Phase)):
-            self._round_seconds.labels(ensemble, phase)
         for outcome in get_args(RequestOutcome):
             self._request_seconds.labels(outcome)
 

@@ -114,6 +114,10 @@ class FuserService:
         self._clock = clock
         self._in_flight = 0
 
+    def take(self, ensembles: Mapping[str, Ensemble]) -> None:
+        """Answers new requests with these ensembles, whose members it must know."""
+        self._ensembles = dict(ensembles)
+
     def ensembles(self) -> tuple[EnsembleStatus, ...]:
         """All ensembles, by name."""
         return tuple(self._status(name) for name in sorted(self._ensembles))

@@ -15,7 +15,9 @@ from model_service.service import ModelService
 from model_service.settings import Settings
 from specfuse.observability.metrics_endpoint import service_registry
 from specfuse.serving import running
+from specfuse.serving.certificate import open_tls
 from specfuse.serving.doors import grpc_door
+from specfuse.serving.files import following
 from specfuse.serving.running import GRPC, RunningService, open_metrics
 
 _logger = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ async def start(settings: Settings) -> RunningService:
     """
     async with AsyncExitStack() as stack:
         registry = service_registry()
+        files = await stack.enter_async_context(following())
+        tls = open_tls(settings.tls, files, registry, stack)
         metrics = ModelMetrics(settings.name, registry)
         endpoint = await open_metrics(settings.metrics_listen, registry, stack)
         _logger.info("loading %s; metrics on %s", settings.name, endpoint.address)
@@ -47,8 +51,10 @@ async def start(settings: Settings) -> RunningService:
         backend = await open_backend(settings.backend, settings.chosen, host)
         stack.push_async_callback(backend.close)
         service = ModelService(backend, settings.limits, metrics)
-        doors = {GRPC: grpc_door(rpc_service(service), settings.listen, settings.tls)}
-        return await RunningService.start(doors, endpoint, settings.drain_seconds, stack)
+        doors = {GRPC: grpc_door(rpc_service(service), settings.listen, tls)}
+        return await RunningService.start(
+            doors, endpoint, settings.drain_seconds, files.read_all, stack
+        )
 
 
 def _end_at_once() -> None:

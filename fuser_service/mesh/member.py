@@ -94,6 +94,10 @@ class GrpcMember:
         elif not known.is_set():
             _logger.warning("%s: its replicas are not known yet", self._name)
 
+    def reconnect(self, connect: Callable[[Endpoint], grpc.aio.Channel]) -> None:
+        """Goes over to channels that `connect` opens. No call is dropped."""
+        self._pool.reconnect(connect)
+
     async def stop(self) -> None:
         """Closes all channels; calls in flight are cancelled."""
         if self._following is not None:

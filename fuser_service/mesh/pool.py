@@ -41,6 +41,12 @@ class Pool:
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 
+    def reconnect(self, connect: Callable[[Endpoint], grpc.aio.Channel]) -> None:
+        """Opens all channels anew, and new ones from now on, by `connect`. No call is dropped."""
+        self._connect = connect
+        for endpoint, replica in self._replicas.items():
+            replica.reconnect(connect(endpoint))
+
     def pick(self, session_id: str, without: Collection[Endpoint]) -> Replica | None:
         """The replica for a session among those not excluded; None if there is none to ask.
 

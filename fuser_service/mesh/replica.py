@@ -7,7 +7,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from enum import Enum
 from typing import TypeVar
 
@@ -62,6 +63,8 @@ class Replica:
         self._clock = clock
         self._back_at = -math.inf
         self._watching = asyncio.create_task(self._watch())
+        self._moving: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def allowed(self) -> bool:
@@ -124,11 +127,39 @@ class Replica:
         finally:
             self.in_flight -= 1
 
+    def reconnect(self, channel: grpc.aio.Channel) -> None:
+        """Goes over to another channel once the endpoint serves there.
+
+        Until then calls go on over the channel there is, whose last ones then get time to finish.
+        """
+        if self._moving is not None:
+            self._moving.cancel()
+        self._moving = asyncio.create_task(self._move_to(channel))
+
     async def close(self, grace: float = _CLOSE_GRACE_SECONDS) -> None:
         """Lets calls in flight finish within `grace` seconds, then closes the channel."""
-        self._watching.cancel()
-        await asyncio.gather(self._watching, return_exceptions=True)
+        ending = [self._watching, *self._closing]
+        if self._moving is not None:
+            ending.append(self._moving)
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
         await self._channel.close(grace)
+
+    async def _move_to(self, channel: grpc.aio.Channel) -> None:
+        try:
+            await _serves(channel)
+        except asyncio.CancelledError:
+            await channel.close()
+            raise
+        left, self._channel = self._channel, channel
+        self.stub = ModelServiceStub(channel)
+        self._watching.cancel()
+        self._watching = asyncio.create_task(self._watch())
+        closing = asyncio.create_task(left.close(_CLOSE_GRACE_SECONDS))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        _logger.info("%s is reached over a new connection", self.endpoint)
 
     def _learn_from(self, error: SpecFuseError) -> None:
         if isinstance(error, Unavailable):
@@ -157,7 +188,15 @@ def _asked_to_stop() -> bool:
     return task is None or task.cancelling() > 0
 
 
-async def _health_of(channel: grpc.aio.Channel) -> AsyncIterator[bool]:
+async def _serves(channel: grpc.aio.Channel) -> None:
+    """Returns once the endpoint says that it serves."""
+    async with aclosing(_health_of(channel)) as words:
+        async for serving in words:
+            if serving:
+                return
+
+
+async def _health_of(channel: grpc.aio.Channel) -> AsyncGenerator[bool, None]:
     """Whether the endpoint serves, whenever it says so; False when the connection breaks."""
     watch = channel.unary_stream(
         "/grpc.health.v1.Health/Watch",

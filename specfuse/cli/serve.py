@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from specfuse.localmesh import ServiceAddresses
 from specfuse.localmesh.handshake import announce, die_with
+from specfuse.serving.signals import ignore_hangups
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,8 @@ class Supervision:
     die_with: int | None
 
     def begin(self) -> None:
-        """Ties this process to the supervisor's life, if asked for."""
+        """Ties this process to the supervisor's life, if asked for; SIGHUP does not end it."""
+        ignore_hangups()
         if self.die_with is not None:
             die_with(self.die_with)
 
@@ -64,11 +67,12 @@ def serve_fuser(file: Path, overrides: Mapping[str, object], supervision: Superv
     supervision.begin()
     from fuser_service.settings.settings import Settings  # noqa: PLC0415 (heavy)
 
-    settings = Settings.read(file, overrides)
+    read = partial(Settings.read, file, overrides)
+    settings = read()
     from fuser_service.main import serve  # noqa: PLC0415 (as above)
 
     _log_to_stderr()
-    asyncio.run(serve(settings, supervision.announce))
+    asyncio.run(serve(settings, supervision.announce, read))
 
 
 def _log_to_stderr() -> None:

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from specfuse.errors import Misconfigured
-from specfuse.rpc.tls import ClientTls
+from specfuse.rpc.tls import ClientPem, ClientTls
 
 BlockingInterceptor: TypeAlias = (
     "grpc.UnaryUnaryClientInterceptor | grpc.UnaryStreamClientInterceptor"
@@ -29,7 +29,7 @@ _SPREAD: Final = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin
 
 def open_channel(
     target: str,
-    tls: ClientTls | None = None,
+    tls: ClientTls | ClientPem | None = None,
     *,
     interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
     max_message_bytes: int = MAX_MESSAGE_BYTES,
@@ -55,7 +55,7 @@ def open_channel(
 
 def open_blocking_channel(
     target: str,
-    tls: ClientTls | None = None,
+    tls: ClientTls | ClientPem | None = None,
     *,
     interceptors: Sequence[BlockingInterceptor] = (),
     max_message_bytes: int = MAX_MESSAGE_BYTES,
@@ -73,7 +73,7 @@ def open_blocking_channel(
 
 
 def _options(
-    target: str, tls: ClientTls | None, max_message_bytes: int
+    target: str, tls: ClientTls | ClientPem | None, max_message_bytes: int
 ) -> list[tuple[str, int | str]]:
     if not target or target.isspace():
         raise Misconfigured("target: empty; give the service's address as host:port")

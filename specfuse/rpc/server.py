@@ -21,7 +21,7 @@ from specfuse.errors import DeadlineExceeded, Misconfigured
 from specfuse.rpc.channels import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS, MAX_MESSAGE_BYTES
 from specfuse.rpc.errors import ErrorInterceptor
 from specfuse.rpc.interception import Context, Handler, wrapped
-from specfuse.rpc.tls import TlsFiles
+from specfuse.rpc.tls import RenewableTls, TlsFiles
 
 _STANDARD_SERVICES: Final = (health.SERVICE_NAME, reflection.SERVICE_NAME)
 _WATCH: Final = f"/{health.SERVICE_NAME}/Watch"
@@ -63,7 +63,7 @@ class RpcServer:
         services: Sequence[RpcService],
         listen: str = "127.0.0.1:0",
         *,
-        tls: TlsFiles | None = None,
+        tls: TlsFiles | RenewableTls | None = None,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:

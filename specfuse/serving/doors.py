@@ -7,9 +7,8 @@ from typing import Protocol
 
 import grpc.aio
 
-from specfuse.config.types import ServerTls
 from specfuse.rpc.server import RpcServer, RpcService
-from specfuse.rpc.tls import TlsFiles
+from specfuse.rpc.tls import RenewableTls
 
 
 class Door(Protocol):
@@ -23,7 +22,7 @@ class Door(Protocol):
         """Binds and serves.
 
         Raises:
-            Misconfigured: the address is malformed or taken, or the TLS files are wrong.
+            Misconfigured: the address is malformed or taken.
         """
 
     async def drain(self, grace_seconds: float) -> None:
@@ -36,9 +35,8 @@ class Door(Protocol):
 def grpc_door(
     service: RpcService,
     listen: str,
-    tls: ServerTls | None,
+    tls: RenewableTls | None,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> RpcServer:
-    """The gRPC door of a service, as its settings have it. `tls` None is plain text."""
-    files = None if tls is None else TlsFiles(tls.certificate, tls.key, tls.client_ca)
-    return RpcServer([service], listen, tls=files, interceptors=interceptors)
+    """The gRPC door of a service. `tls` None is plain text."""
+    return RpcServer([service], listen, tls=tls, interceptors=interceptors)

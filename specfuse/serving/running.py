@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from specfuse.observability.metrics_endpoint import MetricsEndpoint
 from specfuse.serving.doors import Door
-from specfuse.serving.signals import run_until_signalled
+from specfuse.serving.signals import ignore_hangups, on_hangup, run_until_signalled
 
 GRPC = "grpc"
 """The door that every service has."""
@@ -25,6 +25,8 @@ class RunningService:
     doors: Mapping[str, Door]
     metrics: MetricsEndpoint
     drain_seconds: float
+    reread: Callable[[], None]
+    """Reads again, from the files it was started with, what can change while it serves."""
     _rest: AsyncExitStack
 
     @classmethod
@@ -33,6 +35,7 @@ class RunningService:
         doors: Mapping[str, Door],
         metrics: MetricsEndpoint,
         drain_seconds: float,
+        reread: Callable[[], None],
         rest: AsyncExitStack,
     ) -> Self:
         """Opens the doors, in order; if one cannot be opened, none is.
@@ -40,14 +43,14 @@ class RunningService:
         Once all are open, takes over `rest`, which is closed after the doors at the end.
 
         Raises:
-            Misconfigured: an address is malformed or taken, or TLS files are wrong.
+            Misconfigured: an address is malformed or taken.
         """
         async with AsyncExitStack() as opened:
             for door in doors.values():
                 await door.start()
                 opened.push_async_callback(door.drain, 0.0)
             opened.pop_all()
-        return cls(doors, metrics, drain_seconds, rest.pop_all())
+        return cls(doors, metrics, drain_seconds, reread, rest.pop_all())
 
     @property
     def address(self) -> str:
@@ -80,11 +83,16 @@ async def serve(
     starting: Awaitable[RunningService],
     announce: Callable[[RunningService], None] | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. `announce` is called once it serves."""
+    """Serves until SIGTERM or SIGINT, then drains. `announce` is called once it serves.
+
+    On SIGHUP, its files are read again.
+    """
+    ignore_hangups()
     running = await starting
-    if announce is not None:
-        announce(running)
-    await run_until_signalled(running.drain)
+    with on_hangup(running.reread):
+        if announce is not None:
+            announce(running)
+        await run_until_signalled(running.drain)
 
 
 async def open_metrics(

@@ -1,17 +1,35 @@
-"""A process that serves until it is told to end."""
+"""A process that serves until it is told to end, and on SIGHUP reads its files again."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 """What ends a service: the first drains it, the second stops it at once."""
 
 _logger = logging.getLogger(__name__)
+
+
+def ignore_hangups() -> None:
+    """From now on SIGHUP ends neither this process nor those that it starts."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+@contextmanager
+def on_hangup(reread: Callable[[], None]) -> Iterator[None]:
+    """Calls `reread` on every SIGHUP. Once the context is left, they are ignored."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reread)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        ignore_hangups()
 
 
 async def run_until_signalled(drain: Callable[[], Coroutine[Any, Any, None]]) -> None:

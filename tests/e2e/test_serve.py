@@ -15,7 +15,8 @@ import yaml
 from specfuse.cli.app import main
 from specfuse.client import Client, Finished
 from specfuse.localmesh import ServiceAddresses
-from tests.support.command import COMMAND, metrics_of, running
+from tests.support.certificates import OPENSSL, Authority, Mounted
+from tests.support.command import COMMAND, PATIENCE_SECONDS, metrics_of, running
 from tests.support.scripted_mesh import ANSWER, QUESTION, SLOWLY, scripted
 
 FREE = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
@@ -157,3 +158,50 @@ def test_a_wrong_file_is_told_before_what_serves_is_imported(tmp_path, service):
 def test_an_address_that_is_none_is_named(model_file, capsys):
     assert main(["model", "serve", str(model_file), "--listen", "here"]) == 2
     assert "listen: 'here': must be host:port" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="needs the openssl program")
+def test_sighup_reads_certificates_again_and_ends_nothing(tmp_path, model_file):
+    old, new = (Authority.create(tmp_path, name) for name in ("old", "new"))
+    mounted = Mounted(tmp_path / "mounted")
+    mounted.swap(old.issue("server"))
+    at = mounted.identity
+    tls = {"tls": {"certificate": str(at.certificate), "key": str(at.key)}}
+    model_file.write_text(yaml.safe_dump(yaml.safe_load(model_file.read_text()) | tls))
+    with running("model", "serve", str(model_file)) as model:
+        assert "specfuse_tls_certificate_expiry" in metrics_of(ServiceAddresses(**model.ready))
+        mounted.swap(new.issue("server"))
+        model.process.send_signal(signal.SIGHUP)
+        assert model.process.stderr is not None
+        lines = iter(model.process.stderr.readline, "")
+        assert any("read again" in line for line in lines)
+        code, _, stderr = model.end(signal.SIGTERM)
+    assert (code, "SIGTERM: draining" in stderr) == (0, True)
+
+
+def test_sighup_does_not_end_a_service_that_is_still_starting(tmp_path):
+    """Nor while its model is loaded, which may take minutes."""
+    file = tmp_path / "model.yaml"
+    os.mkfifo(file)
+    with subprocess.Popen([*COMMAND, "model", "serve", str(file)], stderr=subprocess.PIPE) as model:
+        with file.open("w") as settings:  # opens once the service does
+            model.send_signal(signal.SIGHUP)
+            settings.write("name: a\ntorhc: {}")
+        _, stderr = model.communicate(timeout=PATIENCE_SECONDS)
+    assert (model.returncode, b"torhc: unknown key" in stderr) == (2, True)
+
+
+def test_sighup_reads_ensembles_again(tmp_path, fuser_file):
+    file = fuser_file("127.0.0.1:9")
+    with (
+        running("fuser", "serve", str(file)) as fuser,
+        Client(str(fuser.ready["address"])) as client,
+    ):
+        assert [one.name for one in client.ensembles()] == ["one"]
+        file.write_text(file.read_text().replace("one:", "two:"))
+        fuser.process.send_signal(signal.SIGHUP)
+        assert fuser.process.stderr is not None
+        lines = iter(fuser.process.stderr.readline, "")
+        assert any("new queries use these: two" in line for line in lines)
+        assert [one.name for one in client.ensembles()] == ["two"]
+        assert fuser.end()[0] == 0

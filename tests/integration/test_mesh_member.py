@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal
 
+import grpc
 import pytest
 
 from fuser_service.core.types import Candidate, Context, Proposal, Sampling
@@ -58,9 +59,13 @@ class SecondCalls(Counter[str]):
 
 
 @asynccontextmanager
-async def member_of(*nodes: Node, discovery: Discovery | None = None) -> AsyncIterator[GrpcMember]:
+async def member_of(
+    *nodes: Node,
+    discovery: Discovery | None = None,
+    connect: Callable[[str], grpc.aio.Channel] = open_channel,
+) -> AsyncIterator[GrpcMember]:
     known = discovery or ListedEndpoints(tuple(node.address for node in nodes))
-    member = GrpcMember("a", known, open_channel, SecondCalls())
+    member = GrpcMember("a", known, connect, SecondCalls())
     await member.start()
     try:
         yield member
@@ -413,3 +418,67 @@ async def test_a_link_that_goes_dead_moves_its_calls(nodes: Nodes) -> None:
                 if len(one.backend.sessions) > before:
                     break
                 await asyncio.sleep(0.02)
+
+
+class Channels:
+    """Opens channels, and keeps them."""
+
+    def __init__(self, address: str = "") -> None:
+        self._address = address
+        self.opened: list[grpc.aio.Channel] = []
+
+    def __call__(self, endpoint: str) -> grpc.aio.Channel:
+        self.opened.append(open_channel(self._address or endpoint))
+        return self.opened[-1]
+
+    def closed(self) -> bool:
+        return all(
+            channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN for channel in self.opened
+        )
+
+
+async def test_a_call_in_flight_stays_on_its_connection_and_later_ones_take_the_new(
+    nodes: Nodes,
+) -> None:
+    node = await nodes.start("a", ANSWER, hold_from=0)
+    before, after = Channels(), Channels()
+    async with member_of(node, connect=before) as member:
+        await until(lambda: member.ready)
+        asked = asyncio.create_task(ask(member))
+        await node.comes_to_wait()
+        member.reconnect(after)
+        (channel,) = after.opened
+        await until(lambda: channel.get_state() is grpc.ChannelConnectivity.READY)
+        assert member.ready
+        assert not before.closed()
+        node.backend.opened.set()
+        assert (await asked).text == "so it"
+        await until(before.closed)
+        assert (await ask(member)).text == "so it"
+        assert member.ready
+    assert after.closed()
+
+
+async def test_a_new_connection_is_not_taken_before_somebody_serves_there(nodes: Nodes) -> None:
+    node = await nodes.start("a", ANSWER)
+    before, nowhere, after = Channels(), Channels("127.0.0.1:9"), Channels()
+    async with member_of(node, connect=before) as member:
+        await until(lambda: member.ready)
+        member.reconnect(nowhere)
+        (channel,) = nowhere.opened
+        await until(lambda: channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+        assert (await ask(member)).text == "so it"
+        member.reconnect(after)
+        await until(nowhere.closed)
+        await until(before.closed)
+        assert (await ask(member)).text == "so it"
+
+
+async def test_a_member_stopped_while_it_connects_anew_closes_both_connections(
+    nodes: Nodes,
+) -> None:
+    before, nowhere = Channels(), Channels("127.0.0.1:9")
+    async with member_of(await nodes.start("a", ANSWER), connect=before) as member:
+        member.reconnect(nowhere)
+        await asyncio.sleep(0)
+    assert (before.closed(), nowhere.closed()) == (True, True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -19,6 +21,7 @@ from specfuse.rpc.channels import open_channel
 from specfuse.rpc.errors import from_rpc_error
 from specfuse.serving.doors import Door
 from specfuse.serving.running import GRPC, RunningService, open_metrics
+from specfuse.serving.signals import on_hangup
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import FuserServiceStub
 from tests.support.fuser_door import ScriptedFuser, door, finished, open_door, script, segment
@@ -56,7 +59,7 @@ async def running(doors: dict[str, Door]) -> AsyncIterator[tuple[RunningService,
     async with AsyncExitStack() as rest:
         endpoint: MetricsEndpoint = await open_metrics("127.0.0.1:0", CollectorRegistry(), rest)
         rest.callback(closed.append, "backend")
-        service = await RunningService.start(doors, endpoint, 30.0, rest)
+        service = await RunningService.start(doors, endpoint, 30.0, lambda: None, rest)
     try:
         yield service, closed
     finally:
@@ -163,3 +166,22 @@ async def test_what_an_interceptor_did_not_foresee_is_reported_as_a_servicers_is
     assert isinstance(error, Internal)
     assert "secret" not in error.message
     assert error.metadata["correlation_id"]
+
+
+@pytest.fixture
+def hangups_as_before() -> Iterator[None]:
+    """Puts back what SIGHUP did."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_as_before")
+async def test_every_hangup_has_the_files_read_again_and_none_ends_the_process() -> None:
+    hangups: asyncio.Queue[None] = asyncio.Queue()
+    with on_hangup(lambda: hangups.put_nowait(None)):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.wait_for(hangups.get(), 10)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert hangups.empty()

@@ -31,8 +31,11 @@ async def reporting(service: FuserService, server: RpcServer) -> AsyncIterator[N
 async def _report(service: FuserService, server: RpcServer) -> None:
     said: dict[str, bool] = {}
     while True:
-        for ensemble in service.ensembles():
-            if said.get(ensemble.name) is not ensemble.ready:
-                said[ensemble.name] = ensemble.ready
-                await server.report(ensemble.name, serving=ensemble.ready)
+        # One that the settings have no more is still asked about, and cannot be used.
+        now = dict.fromkeys(said, False)
+        now |= {ensemble.name: ensemble.ready for ensemble in service.ensembles()}
+        for name, ready in now.items():
+            if said.get(name) is not ready:
+                said[name] = ready
+                await server.report(name, serving=ready)
         await asyncio.sleep(_EVERY_SECONDS)
