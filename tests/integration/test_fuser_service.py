@@ -666,15 +666,18 @@ class TestStart:
                     given_up.append("silent")
                 yield ()
 
-        listed = endpoints.open_discovery
-        monkeypatch.setattr(
-            endpoints,
-            "open_discovery",
-            lambda section: Silent() if section == ("silent:1",) else listed(section),
-        )
-        members = {"a": {"endpoints": ["silent:1"]}, "b": {**NOWHERE, "tls": MISSING}}
+        class Wrong:
+            """Has nothing to look up."""
+
+            async def watch(self) -> AsyncIterator[tuple[str, ...]]:
+                raise Misconfigured("wrong: there is nothing to look up")
+                yield ()
+
+        discoveries = {("silent:1",): Silent(), ("wrong:1",): Wrong()}
+        monkeypatch.setattr(endpoints, "open_discovery", discoveries.get)
+        members = {name: {"endpoints": [f"{name}:1"]} for name in ("silent", "wrong")}
         async with asyncio.timeout(PATIENCE_SECONDS):
-            with pytest.raises(Misconfigured, match="/missing/key: cannot be read"):
+            with pytest.raises(Misconfigured, match="there is nothing to look up"):
                 async with open_fuser(members):
                     pass
         assert given_up == ["silent"]
