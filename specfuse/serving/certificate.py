@@ -53,10 +53,11 @@ class Identity:
         pem = files.read()
         try:
             certificate = x509.load_pem_x509_certificate(pem.certificate)
-        except ValueError as error:
+            since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        except (ValueError, x509.InvalidVersion) as error:
             problem = f"tls.certificate {files.certificate}: not an X.509 certificate ({error})"
             raise Misconfigured(problem) from error
-        return cls(pem, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+        return cls(pem, since, until)
 
     def problem(self, now: datetime) -> str:
         """Why callers refuse the certificate now; empty if they need not."""
