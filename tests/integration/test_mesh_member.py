@@ -312,7 +312,7 @@ async def test_cancelling_a_call_ends_it_at_the_replica(nodes: Nodes) -> None:
         with pytest.raises(asyncio.CancelledError):
             await asked
         await node.is_cancelled()
-        assert member.ready
+        await until(lambda: member.ready)
 
 
 # Slow replicas, broken connections
@@ -449,13 +449,13 @@ async def test_a_call_in_flight_stays_on_its_connection_and_later_ones_take_the_
         member.reconnect(after)
         (channel,) = after.opened
         await until(lambda: channel.get_state() is grpc.ChannelConnectivity.READY)
-        assert member.ready
+        await until(lambda: member.ready)
         assert not before.closed()
         node.backend.opened.set()
         assert (await asked).text == "so it"
         await until(before.closed)
         assert (await ask(member)).text == "so it"
-        assert member.ready
+        await until(lambda: member.ready)
     assert after.closed()
 
 
