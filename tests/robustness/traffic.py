@@ -1,0 +1,88 @@
+"""Callers that keep asking with the real client, and write down what they asked and got."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+
+from specfuse.client import Answer, AsyncClient, Event, Segment
+from specfuse.errors import SpecFuseError
+from tests.robustness.history import Answered, Failed, History
+
+CALLERS = 4
+TIMEOUT_SECONDS = 10.0
+"""What every caller gives its questions."""
+
+
+@asynccontextmanager
+async def traffic(
+    addresses: Sequence[str], questions: Sequence[str], *, callers: int = CALLERS
+) -> AsyncIterator[History]:
+    """Callers ask until the context is left; then they finish what they are at.
+
+    Every caller has connections of its own. They begin with different addresses, so that every
+    fuser has callers, and with different questions.
+    """
+    history = History()
+    over = asyncio.Event()
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        for number in range(callers):
+            turn = number % len(addresses)
+            client = AsyncClient([*addresses[turn:], *addresses[:turn]])
+            await stack.enter_async_context(client)
+            asking = itertools.islice(itertools.cycle(questions), number, None)
+            group.create_task(_keep_asking(client, asking, history, over))
+        try:
+            yield history
+        finally:
+            over.set()
+
+
+async def _keep_asking(
+    client: AsyncClient, questions: Iterator[str], history: History, over: asyncio.Event
+) -> None:
+    while not over.is_set():
+        await ask(client, next(questions), history)
+
+
+async def ask(client: AsyncClient, question: str, history: History) -> None:
+    """Asks one question and records what comes of it."""
+    asked = history.ask(question, time.monotonic(), TIMEOUT_SECONDS)
+    events: list[Event] = []
+    try:
+        async with aclosing(client.stream(question, timeout=TIMEOUT_SECONDS)) as stream:
+            async for event in stream:
+                events.append(event)  # noqa: PERF401 (what came before an error counts)
+        history.end(_answered(asked.call, Answer.of(events)))
+    except SpecFuseError as error:
+        history.end(_failed(asked.call, error, events))
+
+
+def _answered(call: int, answer: Answer) -> Answered:
+    return Answered(
+        call=call,
+        at=time.monotonic(),
+        text=answer.text,
+        segments=tuple(one.segment for one in answer.segments),
+        degraded=answer.degraded,
+        lost=tuple(one.member for one in answer.lost),
+        absent=frozenset(itertools.chain.from_iterable(map(_absent, answer.segments))),
+        resumed=answer.resumed,
+    )
+
+
+def _failed(call: int, error: SpecFuseError, events: Iterable[Event]) -> Failed:
+    segments = tuple(one.segment for one in events if isinstance(one, Segment))
+    resume = None if error.resume is None else error.resume.committed_segments
+    return Failed(call, time.monotonic(), type(error).__name__, segments, resume)
+
+
+def _absent(segment: Segment) -> Iterable[str]:
+    """The members that were asked in the round and do not show in what came of it."""
+    proposed = {member for one in segment.candidates for member in one.proposers}
+    judged = {judgement.verifier for one in segment.candidates for judgement in one.judgements}
+    heard = proposed & judged if judged else proposed
+    return set(segment.active) - heard
