@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.robustness.measured import Measured, write_report
+from tests.robustness.measured import Report
 
 
 @pytest.fixture(scope="session")
-def measured() -> Iterator[list[Measured]]:
-    """Takes the numbers of every run; a report is written if the environment says where."""
-    rows: list[Measured] = []
-    yield rows
+def report() -> Iterator[Report]:
+    """Takes what is measured; it is written at the end if the environment says where."""
+    report = Report()
+    yield report
     if directory := os.environ.get("ROBUSTNESS_REPORT"):
-        write_report(rows, Path(directory))
+        report.write(Path(directory))

@@ -124,9 +124,9 @@ class Dripping(_OnTarget):
     """Everything to and from the service comes a few bytes at a time."""
 
     async def inject(self, mesh: Mesh) -> None:
-        """64 bytes every hundredth of a second."""
+        """16 bytes every hundredth of a second."""
         link = self._node(mesh).link
-        link.drip_bytes, link.delay_seconds = 64, 0.01
+        link.drip_bytes, link.delay_seconds = 16, 0.01
 
     async def heal(self, mesh: Mesh) -> None:
         """Everything comes as it was sent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
 
@@ -20,8 +20,8 @@ class Measured:
     """A run's numbers. Seconds are of wall clock; NaN where there is nothing to measure.
 
     `slowdown` is the median time of answers under the fault by the one before it.
-    `recovered_under_fault` is how long after its beginning answers were whole again although it
-    lasted, `recovered` the same after it was healed.
+    `recovered_under_fault` is how long after its beginning the last answer came that it cost a
+    member, or an error in its place, although it lasted; `recovered` the same after it was healed.
     """
 
     fault: str
@@ -65,40 +65,45 @@ def measure(fault: str, history: History, times: Times, *, lasting: bool) -> Mea
 
 
 def recovery(history: History, since: float, until: float = math.inf) -> float:
-    """Seconds from `since` to the first question from which on all answers were whole.
-
-    Only what was asked before `until` counts.
-    """
-    impaired = [
-        history.asked[end.call].at
-        for end in history.ends_of(asked_from=-math.inf, asked_to=until)
-        if end.at >= since and not _is_whole(end)
-    ]
-    last = max(impaired, default=since)
-    good = [history.asked[end.call].at for end in history.ends_of(asked_from=last, asked_to=until)]
-    return max(0.0, min((at for at in good if at > last), default=math.nan) - since)
+    """Seconds from `since` to the last answer before `until` that was not whole, or none at all."""
+    ends = (end for end in history.ends if since <= end.at < until)
+    return max((end.at - since for end in ends if not _is_whole(end)), default=0.0)
 
 
 def has_recovered(history: History, since: float) -> bool:
-    """Whether the latest answers to questions asked since then were all whole."""
+    """Whether nobody waits from before then, and the latest answers since were all whole."""
     latest = sorted(history.ends_of(asked_from=since), key=lambda end: end.call)[-STEADY:]
-    return len(latest) == STEADY and all(map(_is_whole, latest))
+    waiting = sum(asked.at < since for asked in history.asked) - len(
+        history.ends_of(asked_from=-math.inf, asked_to=since)
+    )
+    return not waiting and len(latest) == STEADY and all(map(_is_whole, latest))
 
 
-def write_report(rows: Iterable[Measured], directory: Path) -> None:
-    """Writes the numbers to `robustness.json` and, as a table, to `robustness.md`."""
-    rows = list(rows)
-    directory.mkdir(parents=True, exist_ok=True)
-    document = json.dumps([asdict(row) for row in rows], indent=2)
-    (directory / "robustness.json").write_text(document + "\n")
-    names = [field.name for field in fields(Measured)]
-    lines = [names, ["---"] * len(names), *([_shown(row, name) for name in names] for row in rows)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    (directory / "robustness.md").write_text(table.replace("_", " "))
+@dataclass(slots=True)
+class Report:
+    """All that was measured: a row for every fault, and numbers by what they are."""
+
+    rows: list[Measured] = field(default_factory=list)
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    def write(self, directory: Path) -> None:
+        """Writes it to `robustness.json` and, as tables, to `robustness.md`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        document = json.dumps(asdict(self), indent=2)
+        (directory / "robustness.json").write_text(document + "\n")
+        names = [one.name for one in fields(Measured)]
+        faults = [[_shown(getattr(row, name)) for name in names] for row in self.rows]
+        numbers = [[name, _shown(value)] for name, value in self.numbers.items()]
+        tables = (_table(names, faults), _table(["measured", "value"], numbers))
+        (directory / "robustness.md").write_text("\n".join(tables))
 
 
-def _shown(row: Measured, name: str) -> str:
-    value = getattr(row, name)
+def _table(names: list[str], rows: Iterable[list[str]]) -> str:
+    head = [[name.replace("_", " ") for name in names], ["---"] * len(names)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (*head, *rows))
+
+
+def _shown(value: object) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.2f}"
     return str(value)

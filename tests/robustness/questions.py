@@ -32,9 +32,9 @@ NEVER = "Never mind."
 """A question that no member ever answers."""
 
 LONG = "Tell me all."
-"""A question with an answer of many segments, the same from every member."""
+"""A question with an answer that is larger than what a connection holds, the same from everyone."""
 
-_LONG_ANSWER = " ".join(_ANSWERS.values()) + " And so on." * 400
+_LONG_ANSWER = f"{'a' * 249} " * 2048
 
 
 def script(member: str, seconds: float = 0.01) -> dict[str, Any]:

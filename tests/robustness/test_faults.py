@@ -28,7 +28,7 @@ from tests.robustness.faults import (
     Swallowed,
     Terminated,
 )
-from tests.robustness.measured import Measured, Times, has_recovered, measure
+from tests.robustness.measured import Measured, Report, Times, has_recovered, measure
 from tests.robustness.mesh import Mesh, running_mesh, scripted
 from tests.robustness.traffic import CALLERS, traffic
 
@@ -104,10 +104,10 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     ids=str,
 )
 async def test_under_a_fault_nothing_is_lost_or_silently_wrong(
-    mesh: Mesh, measured: list[Measured], case: Case
+    mesh: Mesh, report: Report, case: Case
 ) -> None:
     row = await run(mesh, case)
-    measured.append(row)
+    report.rows.append(row)
     assert row.recovered < LONGEST_RECOVERY_SECONDS
     assert not row.recovered_under_fault > LONGEST_RECOVERY_SECONDS
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Literal
 
 from specfuse.client import Answer, AsyncClient, Event, Segment
 from specfuse.errors import SpecFuseError
@@ -48,12 +50,20 @@ async def _keep_asking(
         await ask(client, next(questions), history)
 
 
-async def ask(client: AsyncClient, question: str, history: History) -> None:
-    """Asks one question and records what comes of it."""
+async def ask(
+    client: AsyncClient,
+    question: str,
+    history: History,
+    resume: Literal["auto", "never"] = "auto",
+) -> None:
+    """Asks one question, in a session of its own, and records what comes of it."""
     asked = history.ask(question, time.monotonic(), TIMEOUT_SECONDS)
     events: list[Event] = []
     try:
-        async with aclosing(client.stream(question, timeout=TIMEOUT_SECONDS)) as stream:
+        stream = client.stream(
+            question, timeout=TIMEOUT_SECONDS, resume=resume, session_id=uuid.uuid4().hex
+        )
+        async with aclosing(stream):
             async for event in stream:
                 events.append(event)  # noqa: PERF401 (what came before an error counts)
         history.end(_answered(asked.call, Answer.of(events)))
