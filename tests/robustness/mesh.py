@@ -27,7 +27,8 @@ class Shape:
     """What a mesh is made of.
 
     `models` are the settings of each member, `replicas` how many it has if not one, `fuser` the
-    settings of each fuser beside its members; `questions` are what the mesh can be asked.
+    settings of each fuser beside its members; `questions` are what the mesh can be asked, each to
+    be answered within `seconds`.
     """
 
     models: Mapping[str, Mapping[str, Any]]
@@ -36,6 +37,7 @@ class Shape:
     replicas: Mapping[str, int] = field(default_factory=dict)
     fusers: int = 2
     fuser: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 10.0
 
 
 def scripted(*, replicas: Mapping[str, int] | None = None, fusers: int = 2, **fuser: Any) -> Shape:
@@ -58,11 +60,20 @@ def experts() -> Shape:
     asked = (generate_questions(seed=seed, count=1, parts=2) for seed in range(21, 25))
     return Shape(
         models=models,
-        ensemble=questions.ensemble(models) | {"segment_tokens": 10, "quorum": 3},
+        ensemble=questions.ensemble(models) | _OF_EXPERTS,
         questions=tuple(question.prompt for one in asked for question in one),
         fuser={"drain_seconds": 10.0},
+        seconds=60.0,
     )
 
+
+_OF_EXPERTS = {
+    "segment_tokens": 10,
+    "quorum": 3,
+    "straggler_grace_seconds": 2.0,
+    "round_timeout_seconds": 20.0,
+}
+"""What is different where models compute: they take longer, and all of them the same cores."""
 
 _NOTICES = (" is down", " is left alone for a while")
 """What fusers write of replicas to which they send no calls."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
@@ -29,7 +29,7 @@ from tests.robustness.faults import (
     Terminated,
 )
 from tests.robustness.measured import Measured, Report, Times, has_recovered, measure
-from tests.robustness.mesh import Mesh, running_mesh, scripted
+from tests.robustness.mesh import Mesh, experts, running_mesh, scripted
 from tests.robustness.traffic import CALLERS, traffic
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -91,10 +91,24 @@ OTHERS = [
     Case(Both(Killed("beta-0"), Killed(MEMBER)), lasting=False, most_failed=100),
 ]
 
+OF_EXPERTS = [
+    Case(Killed("capitals-0"), lasting=False),
+    Case(Hung("sums-0"), lasting=False),
+    Case(Swallowed("colours-0"), lasting=False),
+    Case(Killed(FUSER)),
+]
+"""Tried on the experts that are shipped, each of which knows what no other does."""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     async with running_mesh(scripted(), tmp_path_factory.mktemp("mesh")) as mesh:
+        yield mesh
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh_of_experts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    async with running_mesh(experts(), tmp_path_factory.mktemp("experts")) as mesh:
         yield mesh
 
 
@@ -112,12 +126,26 @@ async def test_under_a_fault_nothing_is_lost_or_silently_wrong(
     assert not row.recovered_under_fault > LONGEST_RECOVERY_SECONDS
 
 
+@pytest.mark.robustness
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("case", OF_EXPERTS, ids=str)
+async def test_the_shipped_experts_fare_no_worse(
+    mesh_of_experts: Mesh, report: Report, case: Case
+) -> None:
+    row = await run(mesh_of_experts, case)
+    report.rows.append(replace(row, fault=f"{row.fault} (experts)"))
+
+
 async def run(mesh: Mesh, case: Case) -> Measured:
     """Traffic, the fault, its end, and the recovery: judged, and measured."""
     fault = case.fault
     assert fault.available(mesh)
     await mesh.is_whole()
-    async with traffic(mesh.addresses, mesh.shape.questions) as history, asyncio.timeout(60):
+    shape = mesh.shape
+    async with (
+        asyncio.timeout(6 * shape.seconds),
+        traffic(mesh.addresses, shape.questions, seconds=shape.seconds) as history,
+    ):
         await history.until(lambda: len(history.ends) >= LEAST)
         before = await mesh.traces()
         faulted = time.monotonic()

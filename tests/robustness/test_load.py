@@ -100,12 +100,13 @@ async def test_a_fuser_whose_callers_never_read_still_ends(tmp_path: Path, repor
 async def burst(mesh: Mesh) -> History:
     """What comes of as many callers as there are, each with a connection, asking at once."""
     history = History()
+    question = mesh.shape.questions[0]
     async with AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(AsyncClient(mesh.addresses)) for _ in range(CALLERS)
         ]
         await asyncio.gather(
-            *(ask(client, mesh.shape.questions[0], history, "never") for client in clients)
+            *(ask(client, question, history, mesh.shape.seconds, "never") for client in clients)
         )
     gc.collect()  # gRPC keeps a connection as long as anything of a failed call is there
     return history

@@ -15,28 +15,26 @@ from specfuse.errors import SpecFuseError
 from tests.robustness.history import Answered, Failed, History
 
 CALLERS = 4
-TIMEOUT_SECONDS = 10.0
-"""What every caller gives its questions."""
 
 
 @asynccontextmanager
 async def traffic(
-    addresses: Sequence[str], questions: Sequence[str], *, callers: int = CALLERS
+    addresses: Sequence[str], questions: Sequence[str], *, seconds: float
 ) -> AsyncIterator[History]:
     """Callers ask until the context is left; then they finish what they are at.
 
-    Every caller has connections of its own. They begin with different addresses, so that every
-    fuser has callers, and with different questions.
+    Each question is given so many seconds. Every caller has connections of its own. They begin with
+    different addresses, so that every fuser has callers, and with different questions.
     """
     history = History()
     over = asyncio.Event()
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        for number in range(callers):
+        for number in range(CALLERS):
             turn = number % len(addresses)
             client = AsyncClient([*addresses[turn:], *addresses[:turn]])
             await stack.enter_async_context(client)
             asking = itertools.islice(itertools.cycle(questions), number, None)
-            group.create_task(_keep_asking(client, asking, history, over))
+            group.create_task(_keep_asking(client, asking, history, seconds, over))
         try:
             yield history
         finally:
@@ -44,24 +42,29 @@ async def traffic(
 
 
 async def _keep_asking(
-    client: AsyncClient, questions: Iterator[str], history: History, over: asyncio.Event
+    client: AsyncClient,
+    questions: Iterator[str],
+    history: History,
+    seconds: float,
+    over: asyncio.Event,
 ) -> None:
     while not over.is_set():
-        await ask(client, next(questions), history)
+        await ask(client, next(questions), history, seconds)
 
 
 async def ask(
     client: AsyncClient,
     question: str,
     history: History,
+    seconds: float,
     resume: Literal["auto", "never"] = "auto",
 ) -> None:
     """Asks one question, in a session of its own, and records what comes of it."""
-    asked = history.ask(question, time.monotonic(), TIMEOUT_SECONDS)
+    asked = history.ask(question, time.monotonic(), seconds)
     events: list[Event] = []
     try:
         stream = client.stream(
-            question, timeout=TIMEOUT_SECONDS, resume=resume, session_id=uuid.uuid4().hex
+            question, timeout=seconds, resume=resume, session_id=uuid.uuid4().hex
         )
         async with aclosing(stream):
             async for event in stream:
