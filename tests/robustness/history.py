@@ -21,8 +21,8 @@ class Asked:
 class Answered:
     """An answer came.
 
-    `segments` are the committed ones that the caller received, `absent` the members that took part
-    in a round without a proposal or a judgement of theirs counting in it.
+    `segments` are the committed ones that the caller received, `absent` the members without whose
+    proposal or judgement some round was decided.
     """
 
     call: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -108,7 +107,6 @@ async def burst(mesh: Mesh) -> History:
         await asyncio.gather(
             *(ask(client, question, history, mesh.shape.seconds, "never") for client in clients)
         )
-    gc.collect()  # gRPC keeps a connection as long as anything of a failed call is there
     return history
 
 

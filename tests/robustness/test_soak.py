@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 from contextlib import aclosing
 from dataclasses import replace
@@ -67,7 +66,6 @@ async def ask_and_give_up(mesh: Mesh, count: int, seed: int) -> None:
     async with AsyncClient(mesh.addresses) as client, asyncio.TaskGroup() as group:
         for _ in range(AT_THE_SAME_TIME):
             group.create_task(keep_asking(client))
-    gc.collect()  # gRPC keeps a connection as long as anything of a failed call is there
 
 
 async def whole(client: AsyncClient, question: str, mesh: Mesh, _draw: random.Random) -> None:

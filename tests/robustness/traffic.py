@@ -82,7 +82,7 @@ def _answered(call: int, answer: Answer) -> Answered:
         segments=tuple(one.segment for one in answer.segments),
         degraded=answer.degraded,
         lost=tuple(one.member for one in answer.lost),
-        absent=frozenset(itertools.chain.from_iterable(map(_absent, answer.segments))),
+        absent=frozenset().union(*(_absent(one, answer.members) for one in answer.segments)),
         resumed=answer.resumed,
     )
 
@@ -93,9 +93,9 @@ def _failed(call: int, error: SpecFuseError, events: Iterable[Event]) -> Failed:
     return Failed(call, time.monotonic(), type(error).__name__, segments, resume)
 
 
-def _absent(segment: Segment) -> Iterable[str]:
-    """The members that were asked in the round and do not show in what came of it."""
+def _absent(segment: Segment, members: Iterable[str]) -> set[str]:
+    """The members that do not show in what came of the round. In these ensembles nobody leaves."""
     proposed = {member for one in segment.candidates for member in one.proposers}
     judged = {judgement.verifier for one in segment.candidates for judgement in one.judgements}
     heard = proposed & judged if judged else proposed
-    return set(segment.active) - heard
+    return set(members) - heard
