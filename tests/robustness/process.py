@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tests.robustness.nodes import PATIENCE_SECONDS
 
+_SLACK = 8
+"""gRPC's pool has a few threads more or less from one time to the next. What leaks, grows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -28,7 +31,7 @@ class Held:
 
 
 async def lets_go(pid: int, idle: Held) -> Held:
-    """What the process holds once it has no more threads and descriptors than when it was idle."""
+    """What the process holds once it has about as many threads and descriptors as idle."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not _at_most(held := Held.by(pid), idle):  # noqa: ASYNC110 (another process)
             await asyncio.sleep(0.1)
@@ -36,4 +39,5 @@ async def lets_go(pid: int, idle: Held) -> Held:
 
 
 def _at_most(held: Held, idle: Held) -> bool:
-    return held.threads <= idle.threads and held.descriptors <= idle.descriptors
+    threads, descriptors = held.threads - idle.threads, held.descriptors - idle.descriptors
+    return max(threads, descriptors) <= _SLACK
