@@ -7,7 +7,7 @@ PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format proto buf bench experts clean
+.PHONY: help install demo test robustness lint format proto buf bench experts clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ demo: $(READY) ## Start a mesh of the shipped experts, ask it questions, show wh
 
 test: $(READY) ## Run all tests that this machine can run.
 	$(BIN)/python -m pytest
+
+robustness: $(READY) ## Break a mesh in every way there is, and write what was measured to build/.
+	ROBUSTNESS_REPORT=build $(BIN)/python -m pytest -m "robustness or not robustness" tests/robustness
 
 lint: $(READY) buf ## Format check, lint, types, and the rules of who may import whom.
 	$(BIN)/ruff format --check .

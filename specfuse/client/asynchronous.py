@@ -17,7 +17,7 @@ from specfuse.client.query import Prompt, Query, QueryOptions, headers_of, query
 from specfuse.client.results import Answer, Ensemble, Event
 from specfuse.client.wire import ensembles_of
 from specfuse.deadline import Deadline
-from specfuse.errors import Unavailable
+from specfuse.errors import SpecFuseError, Unavailable
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.errors import from_rpc_error
 from specfuse.rpc.tls import ClientTls
@@ -121,10 +121,18 @@ class AsyncClient:
                 pb.ListEnsemblesRequest(), timeout=deadline.timeout, metadata=self._headers
             )
         except grpc.RpcError as error:
-            failure = from_rpc_error(error, peer=address)
-            self._addresses.failed(address, failure)
-            raise failure from error
+            raise self._failure(error, address) from error
         return ensembles_of(response)
+
+    def _failure(self, error: grpc.RpcError, address: str) -> SpecFuseError:
+        """What the error of a call to the address is here, once what follows from it is done.
+
+        To be raised without a name: a frame of its traceback that had one would make a cycle, which
+        keeps the connection open.
+        """
+        failure = from_rpc_error(error, peer=address)
+        self._addresses.failed(address, failure)
+        return failure
 
     async def _events(self, query: Query) -> AsyncGenerator[Event, None]:
         attempts = Attempts(query, self._addresses)

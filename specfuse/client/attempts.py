@@ -86,15 +86,18 @@ class Attempts:
             return None
         failure = self._transcript.interrupted_by(from_rpc_error(error, peer=self.address))
         self._addresses.failed(self.address, failure)
-        retries = self._retries_after(failure)
-        if retries is None:
-            raise failure from error
-        end = self._transcript.end_at_last_segment(self._query.request.stop)
-        if end is not None:
-            return end
-        self.pause = retries.pause(self._draw())
-        if self.pause >= self._deadline.remaining:
-            raise failure from error
+        try:
+            retries = self._retries_after(failure)
+            if retries is None:
+                raise failure from error
+            end = self._transcript.end_at_last_segment(self._query.request.stop)
+            if end is not None:
+                return end
+            self.pause = retries.pause(self._draw())
+            if self.pause >= self._deadline.remaining:
+                raise failure from error
+        finally:
+            del failure  # its traceback has this frame: a cycle would keep the connection open
         self._go_on(retries)
         return None
 

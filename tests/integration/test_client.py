@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -47,6 +49,7 @@ from tests.support.fuser_door import (
     segment,
     started,
 )
+from tests.support.link import Link
 
 BEGIN = started("ada", "bob")
 COMPLETE = (BEGIN, segment(1, "One"), segment(2, " two\n"), finished("."))
@@ -381,6 +384,24 @@ async def test_clients_are_context_managers() -> None:
         assert await asyncio.to_thread(block) == "One two\n."
         async with AsyncClient(server.address) as client:
             assert (await client.generate("Count.")).text == "One two\n."
+
+
+async def test_a_closed_client_keeps_no_connection_for_a_call_that_failed(kind: type) -> None:
+    """Not even until garbage is collected."""
+    fuser = ScriptedFuser(script(BEGIN, NotFound("no such")))
+    gc.disable()
+    try:
+        async with open_door(fuser) as server, Link(server.address) as link:
+            caller = Caller(kind, link.address)
+            with suppress(NotFound):
+                await caller.generate()
+            assert link.connections
+            await caller.close()
+            async with asyncio.timeout(20):
+                while link.connections:  # noqa: ASYNC110 (behind a socket)
+                    await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 def test_async_client_may_be_made_outside_an_event_loop() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Self
 
@@ -18,7 +18,8 @@ class Link:
     """Forwards TCP connections from an address of its own to `target`.
 
     Frozen, it swallows everything, as a black hole does: connections stay open, and nothing comes.
-    Slow, everything comes `delay_seconds` later. Refusing, new connections are not accepted.
+    Slow, everything comes `delay_seconds` later; dripping, so does every piece of `drip_bytes`.
+    Refusing, new connections are not accepted.
     """
 
     def __init__(self, target: str) -> None:
@@ -30,6 +31,7 @@ class Link:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.delay_seconds = 0.0
+        self.drip_bytes: int | None = None
         self.accepted = 0
 
     @property
@@ -78,6 +80,11 @@ class Link:
         self.thaw()
         await asyncio.gather(*(one.ended.wait() for one in list(self._connections)))
 
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """The data as it comes through: whole, unless it drips."""
+        size = self.drip_bytes or len(data)
+        return (data[start : start + size] for start in range(0, len(data), size))
+
     async def pass_on(self, send: Callable[[], None]) -> None:
         """Sends when the link lets it."""
         if self.delay_seconds:
@@ -115,8 +122,9 @@ class _Connection:
         """Passes on what comes from one side until it ends."""
         with suppress(OSError):
             while data := await reader.read(_CHUNK_BYTES):
-                await self._link.pass_on(lambda data=data: writer.write(data))
-                await writer.drain()
+                for piece in self._link.pieces(data):
+                    await self._link.pass_on(lambda piece=piece: writer.write(piece))
+                    await writer.drain()
         self.end()
 
     def reset(self) -> None:
