@@ -91,6 +91,7 @@ def _attended(
     state = replace(
         state,
         misses=misses,
+        missed=state.missed | late | busy,
         outgrown=state.outgrown | outgrown,
         round=replace(state.round, absent=state.round.absent | late | busy),
     )

@@ -51,9 +51,9 @@ class QueryState:
     brought along. `active` members are asked; `dormant` ones left by the exit policy and stand by;
     the rest are lost. Both are in the ensemble's order. `outgrown` are the lost ones whose window
     the context does not fit any more. `returns` are lost ones that could not be reached, by the
-    round from which they are asked again; `failures` how often each was lost like that. `quality`
-    is each active member's cumulative fused share over the last `evidence` rounds, `confidences`
-    the winners' confidence in every round where it is known.
+    round from which they are asked again; `failures` how often each was lost like that. `missed`
+    were absent from some round. `quality` is each active member's cumulative fused share over the
+    last `evidence` rounds, `confidences` the winners' confidence in every round where it is known.
     """
 
     rules: Rules
@@ -71,6 +71,7 @@ class QueryState:
     returns: Mapping[MemberName, int] = field(default_factory=dict)
     failures: Mapping[MemberName, int] = field(default_factory=dict)
     misses: Mapping[MemberName, int] = field(default_factory=dict)
+    missed: frozenset[MemberName] = frozenset()
     evidence: int = 0
     confidences: tuple[float, ...] = ()
 
@@ -91,6 +92,11 @@ class QueryState:
         """
         losses = (d for d in self.departures if d.reason is not DepartureReason.EXIT)
         return tuple({departure.member: departure for departure in losses}.values())
+
+    @property
+    def absent(self) -> tuple[MemberName, ...]:
+        """The members that some round did without, and that were never lost."""
+        return self.in_order(self.missed - {departure.member for departure in self.lost})
 
     @property
     def tokens_left(self) -> int:

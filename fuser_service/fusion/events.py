@@ -35,8 +35,9 @@ class Finished:
 
     `text` was held back and turned out to be no stop string: it ends the answer. `rounds`,
     `output_tokens` (in the winners' own tokens) and the calls are of this run only, not of what a
-    resumed query brought along. `lost` are the members lost to failure or lateness, and
-    `discarded_tokens` were drafted, each in its proposer's own tokens, and not committed.
+    resumed query brought along. `lost` are the members lost to failure or lateness, `absent` those
+    that only missed rounds; `discarded_tokens` were drafted, each in its proposer's own tokens, and
+    not committed.
     """
 
     reason: FinishReason
@@ -50,11 +51,12 @@ class Finished:
     lost: tuple[Departure, ...]
     total_seconds: float
     discarded_tokens: int = 0
+    absent: tuple[MemberName, ...] = ()
 
     @property
     def degraded(self) -> bool:
-        """Whether any member was lost."""
-        return bool(self.lost)
+        """Whether any round did without a member that it should have had."""
+        return bool(self.lost or self.absent)
 
 
 Event = Started | RoundCommitted | Finished

@@ -237,6 +237,7 @@ class _Run:
             score_made=self.made["score"],
             score_avoided=self.avoided["score"],
             lost=state.lost,
+            absent=state.absent,
             total_seconds=seconds,
             discarded_tokens=self.discarded,
         )

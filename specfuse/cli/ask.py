@@ -93,7 +93,7 @@ class PlainView:
             if event.resumed:
                 sys.stderr.write(f"specfuse: {resumption(event.resumed)}\n")
             if event.degraded:
-                sys.stderr.write(f"specfuse: {degradation(event.lost)}\n")
+                sys.stderr.write(f"specfuse: {degradation(event)}\n")
 
     def interrupted(self) -> None:
         """Ends the line that was begun."""

@@ -30,6 +30,7 @@ def answer_report(answer: Answer) -> Json:
             {"member": departure.member, "reason": departure.reason.value}
             for departure in answer.lost
         ],
+        "absent": list(answer.absent),
         "resumed": answer.resumed,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
@@ -63,13 +63,18 @@ def summary(finished: Finished) -> Text:
     if finished.resumed:
         line.append(f"\n{resumption(finished.resumed)}", "yellow")
     if finished.degraded:
-        line.append(f"\n{degradation(finished.lost)}", "yellow")
+        line.append(f"\n{degradation(finished)}", "yellow")
     return line
 
 
-def degradation(lost: Iterable[Departure]) -> str:
-    """Which members were lost, and why."""
-    return "degraded: lost " + "; ".join(_departure(departure) for departure in lost)
+def degradation(finished: Finished) -> str:
+    """Which members were lost, and why, and which only missed rounds."""
+    whys = []
+    if finished.lost:
+        whys.append("lost " + "; ".join(map(_departure, finished.lost)))
+    if finished.absent:
+        whys.append(f"rounds without {', '.join(finished.absent)}, late or overloaded")
+    return f"degraded: {'; '.join(whys)}"
 
 
 def resumption(times: int) -> str:

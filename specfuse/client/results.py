@@ -109,12 +109,13 @@ class Finished:
 
     `text` was held back and turned out to be no stop string: append it to the answer. `rounds`,
     `output_tokens` (in the winners' own tokens) and calls are of this call alone. `lost` are the
-    members lost to failure or lateness; the answer is `degraded` if there are any.
-    `discarded_tokens` were drafted, each in its proposer's own tokens, and not committed.
+    members lost to failure or lateness, `absent` those that only some round did without; the answer
+    is `degraded` if there are any of either. `discarded_tokens` were drafted, each in its
+    proposer's own tokens, and not committed.
 
-    `resumed` is how often the answer was interrupted and gone on with. Then rounds, tokens, `lost`
-    and seconds are of all its streams, pauses between them included. What an interrupted stream
-    cost beyond the proposals that came is not known: the calls are at least so many, and
+    `resumed` is how often the answer was interrupted and gone on with. Then rounds, tokens, `lost`,
+    `absent` and seconds are of all its streams, pauses between them included. What an interrupted
+    stream cost beyond the proposals that came is not known: the calls are at least so many, and
     `discarded_tokens` are of the last stream.
     """
 
@@ -128,6 +129,7 @@ class Finished:
     degraded: bool
     total_seconds: float
     discarded_tokens: int = 0
+    absent: tuple[str, ...] = ()
     resumed: int = 0
 
     @property
@@ -193,8 +195,13 @@ class Answer:
         return self.finished.lost
 
     @property
+    def absent(self) -> tuple[str, ...]:
+        """The members that some round did without, and that were never lost."""
+        return self.finished.absent
+
+    @property
     def degraded(self) -> bool:
-        """Whether any member was lost on the way."""
+        """Whether any member was lost on the way, or absent from a round."""
         return self.finished.degraded
 
     @property

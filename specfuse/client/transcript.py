@@ -37,6 +37,9 @@ class Transcript:
         self._segments: list[Segment] = []
         self._earlier = 0
         self._resumptions = 0
+        self._expected: set[str] = set()
+        self._absent_now: dict[str, None] = {}
+        self._absent_earlier: dict[str, None] = {}
         self._admitted = False
         self._complete = False
 
@@ -72,6 +75,8 @@ class Transcript:
 
     def next_stream(self) -> None:
         """From here on another stream is followed."""
+        self._absent_earlier |= self._absent_now
+        self._absent_now = {}
         self._earlier = len(self._segments)
         self._admitted = False
 
@@ -90,6 +95,7 @@ class Transcript:
             case Started():
                 return self._begins(event)
             case Segment():
+                self._note_absences(event)
                 self._segments.append(replace(event, round=self._earlier + event.round))
                 return self._segments[-1]
             case Finished():
@@ -118,6 +124,7 @@ class Transcript:
             propose_calls=CallCounts(0, 0),
             score_calls=CallCounts(0, 0),
             lost=(),
+            absent=tuple(self._absent_now),
             degraded=False,
             total_seconds=0.0,
         )
@@ -135,11 +142,20 @@ class Transcript:
 
     def _begins(self, started: Started) -> Started | None:
         self._admitted = True
+        self._expected = set(started.members)
         if self._started is None:
             self._started = started
             return started
         self._resumptions += 1
         return None
+
+    def _note_absences(self, segment: Segment) -> None:
+        """Who should have been in the round and was not: only a stream's end says so itself."""
+        self._expected.update(segment.recalled)
+        left = {departure.member for departure in segment.left}
+        absent = self._expected - {*segment.active} - left
+        self._absent_now |= dict.fromkeys(sorted(absent))
+        self._expected -= left
 
     def _of_all_streams(self, finished: Finished) -> Finished:
         """The end of the last stream as the end of the answer.
@@ -149,6 +165,9 @@ class Transcript:
         """
         earlier = self._segments[: self._earlier]
         lost = _lost(earlier, finished)
+        missed = {**self._absent_earlier, **dict.fromkeys(finished.absent)}
+        names = {one.member for one in lost}
+        absent = tuple(one for one in missed if one not in names)
         asked = sum(len(one.active) for one in earlier)
         calls = finished.propose_calls
         return replace(
@@ -157,7 +176,8 @@ class Transcript:
             output_tokens=sum(one.token_count for one in earlier) + finished.output_tokens,
             propose_calls=replace(calls, made=asked + calls.made),
             lost=lost,
-            degraded=bool(lost) or finished.degraded,
+            absent=absent,
+            degraded=bool(lost or absent) or finished.degraded,
             total_seconds=self._clock() - self._began,
             resumed=self._resumptions,
         )

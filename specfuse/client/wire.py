@@ -103,6 +103,7 @@ def _finished(message: pb.Finished) -> Finished:
         propose_calls=CallCounts(message.propose_calls.made, message.propose_calls.avoided),
         score_calls=CallCounts(message.score_calls.made, message.score_calls.avoided),
         lost=_departures(message.lost),
+        absent=tuple(message.absent),
         degraded=message.degraded,
         total_seconds=message.total_seconds,
         discarded_tokens=message.discarded_tokens,

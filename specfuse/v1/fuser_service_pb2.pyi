@@ -575,6 +575,7 @@ class Finished(_message.Message):
     DEGRADED_FIELD_NUMBER: _builtins.int
     TOTAL_SECONDS_FIELD_NUMBER: _builtins.int
     DISCARDED_TOKENS_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
     reason: Global___FinishReason.ValueType
     """Why."""
     text: _builtins.str
@@ -584,7 +585,7 @@ class Finished(_message.Message):
     output_tokens: _builtins.int
     """Tokens of this call's segments, in the winners' own tokenizers."""
     degraded: _builtins.bool
-    """Whether any member was lost."""
+    """Whether any member was lost, or absent from a round: the answer may read differently then."""
     total_seconds: _builtins.float
     """The whole call, in seconds of wall clock."""
     discarded_tokens: _builtins.int
@@ -601,6 +602,10 @@ class Finished(_message.Message):
     def lost(self) -> _containers.RepeatedCompositeFieldContainer[Global___Departure]:
         """Members lost to failure or lateness."""
 
+    @_builtins.property
+    def absent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members that were late or had no room in some round, and were not lost for it."""
+
     def __init__(
         self,
         *,
@@ -614,10 +619,11 @@ class Finished(_message.Message):
         degraded: _builtins.bool = ...,
         total_seconds: _builtins.float = ...,
         discarded_tokens: _builtins.int = ...,
+        absent: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["propose_calls", b"propose_calls", "score_calls", b"score_calls"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "discarded_tokens", b"discarded_tokens", "lost", b"lost", "output_tokens", b"output_tokens", "propose_calls", b"propose_calls", "reason", b"reason", "rounds", b"rounds", "score_calls", b"score_calls", "text", b"text", "total_seconds", b"total_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "degraded", b"degraded", "discarded_tokens", b"discarded_tokens", "lost", b"lost", "output_tokens", b"output_tokens", "propose_calls", b"propose_calls", "reason", b"reason", "rounds", b"rounds", "score_calls", b"score_calls", "text", b"text", "total_seconds", b"total_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

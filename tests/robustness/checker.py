@@ -3,7 +3,7 @@
 A run is good if every question came to one end in time, and every end is one of these:
 
 - the right answer: what the same question is answered when nothing is wrong;
-- another answer that owns up to it: members are named as lost, or the rounds show who was absent;
+- another answer that owns up to it: it is degraded, and names who was lost or missed rounds;
 - an error from the documented list, which says where the answer stands if any of it does.
 
 A run that shows nothing is not good either: one with too little traffic, or with a fault that
@@ -41,7 +41,7 @@ class Rule(StrEnum):
     ONE_END = "every question comes to exactly one end"
     IN_TIME = "no end comes later than its deadline and a second"
     RIGHT = "an answer is right, or owns up to who was missing"
-    NAMED = "an answer is degraded just if it names who was lost"
+    NAMED = "an answer is degraded just if it names who was missing, and it names all of them"
     WHOLE_TEXT = "the segments, one after the other, are the text"
     DOCUMENTED = "an error is one of the documented ones"
     RESUMABLE = "an error says where the answer stands, which is what its caller received"
@@ -122,10 +122,12 @@ def _in_time(asked: Asked, end: End) -> Iterator[Problem]:
 
 
 def _answer(end: Answered, right: str) -> Iterator[Problem]:
-    if end.text != right and end.whole:
+    if end.text != right and not end.degraded:
         yield Problem(Rule.RIGHT, f"{end.text!r} for {right!r}", end.call)
-    if end.degraded != bool(end.lost):
-        yield Problem(Rule.NAMED, f"degraded {end.degraded}, lost {end.lost}", end.call)
+    named = {*end.lost, *end.missed}
+    if end.degraded != bool(named) or end.absent - named:
+        told = f"degraded {end.degraded}, lost {end.lost}, missed {end.missed}"
+        yield Problem(Rule.NAMED, f"{told}; absent {sorted(end.absent)}", end.call)
     if "".join(end.segments) != end.text:
         yield Problem(Rule.WHOLE_TEXT, f"{end.segments} for {end.text!r}", end.call)
 

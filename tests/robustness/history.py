@@ -21,8 +21,9 @@ class Asked:
 class Answered:
     """An answer came.
 
-    `segments` are the committed ones that the caller received, `absent` the members without whose
-    proposal or judgement some round was decided.
+    `segments` are the committed ones that the caller received. `missed` are the members of which it
+    says that they missed rounds, `absent` those without whose proposal or judgement some round was
+    decided.
     """
 
     call: int
@@ -31,13 +32,14 @@ class Answered:
     segments: tuple[str, ...]
     degraded: bool = False
     lost: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
     absent: frozenset[str] = frozenset()
     resumed: int = 0
 
     @property
     def whole(self) -> bool:
         """Whether everybody had a part in it, in every round."""
-        return not (self.degraded or self.lost or self.absent)
+        return not (self.degraded or self.lost or self.missed or self.absent)
 
 
 @dataclass(frozen=True, slots=True)

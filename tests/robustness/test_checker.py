@@ -16,8 +16,8 @@ DEMANDS = Demands({QUESTION: RIGHT}, faulted_at=100.0, least=2)
 
 GOOD = Answered(0, 1.0, RIGHT, ("so it", " is"))
 RESUMED = replace(GOOD, resumed=1)
-SHORT = replace(GOOD, text="so", segments=("so",), absent=frozenset({"beta"}))
-DEGRADED = replace(SHORT, absent=frozenset(), degraded=True, lost=("alpha",))
+DEGRADED = replace(GOOD, text="so", segments=("so",), degraded=True, lost=("alpha",))
+SHORT = replace(DEGRADED, lost=(), missed=("beta",), absent=frozenset({"beta"}))
 ERROR = Failed(0, 1.0, "Unavailable", ("so it",), ("so it",))
 NOTHING_STANDS = Failed(0, 1.0, "Overloaded")
 
@@ -58,7 +58,8 @@ def test_a_documented_error_is_good_where_one_may_come(end):
         (replace(RESUMED, text="so", segments=("so",)), Rule.RIGHT),
         (replace(GOOD, text="so it is it is", segments=("so it", " is", " it is")), Rule.RIGHT),
         (replace(DEGRADED, lost=()), Rule.NAMED),
-        (replace(DEGRADED, degraded=False), Rule.NAMED),
+        (replace(DEGRADED, text=RIGHT, segments=("so it is",), degraded=False), Rule.NAMED),
+        (replace(SHORT, missed=(), lost=("alpha",)), Rule.NAMED),
         (replace(GOOD, segments=("so it",)), Rule.WHOLE_TEXT),
         (replace(GOOD, at=11.5), Rule.IN_TIME),
         (replace(ERROR, at=11.5), Rule.IN_TIME),

@@ -82,6 +82,7 @@ def _answered(call: int, answer: Answer) -> Answered:
         segments=tuple(one.segment for one in answer.segments),
         degraded=answer.degraded,
         lost=tuple(one.member for one in answer.lost),
+        missed=answer.absent,
         absent=frozenset().union(*(_absent(one, answer.members) for one in answer.segments)),
         resumed=answer.resumed,
     )

@@ -202,6 +202,7 @@ def _finished(event: Finished) -> pb.Finished:
         propose_calls=pb.CallCounts(made=event.propose_made, avoided=event.propose_avoided),
         score_calls=pb.CallCounts(made=event.score_made, avoided=event.score_avoided),
         lost=_departures(event.lost),
+        absent=event.absent,
         degraded=event.degraded,
         total_seconds=event.total_seconds,
         discarded_tokens=event.discarded_tokens,

@@ -314,8 +314,24 @@ async def test_an_overloaded_member_is_asked_again_in_the_next_round() -> None:
         1,
         2,
     ]
-    assert not finished.degraded
+    assert not finished.lost
+    assert finished.absent == ("b",)
+    assert finished.degraded, "a round was decided without it"
     assert ("b", "propose", "overloaded") in ensemble.observer.calls
+
+
+async def test_an_answer_names_who_was_late_once_and_stayed() -> None:
+    whole = says(" eins", " zwei", " drei")
+    b = ScriptedMember("b", whole, hold={"propose": asyncio.Event()})
+    ensemble = Ensemble(ScriptedMember("a", says(" one", " two", " three")), b)
+    hasty = Timings(straggler_grace_seconds=0.05, round_timeout_seconds=30)
+    stream = ensemble.run(ensemble.query(timings=hasty, max_misses=2))
+    assert isinstance(await anext(stream), Started)
+    assert isinstance(await anext(stream), RoundCommitted)
+    b.hold["propose"].set()
+    finished = [event async for event in stream][-1]
+    assert isinstance(finished, Finished)
+    assert (finished.lost, finished.absent, finished.degraded) == ((), ("b",), True)
 
 
 async def test_if_all_are_overloaded_the_error_says_so() -> None:

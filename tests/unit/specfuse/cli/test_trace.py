@@ -133,6 +133,17 @@ def test_the_summary_counts_and_names_the_lost():
     ]
 
 
+def test_the_summary_names_who_missed_rounds():
+    missed = replace(FINISHED, lost=(), absent=("sums", "colours"))
+    assert plain(summary(missed)).splitlines()[1:] == [
+        "degraded: rounds without sums, colours, late or overloaded",
+    ]
+    both = replace(FINISHED, absent=("sums",))
+    assert " ".join(plain(summary(both)).split()).endswith(
+        "degraded: lost colours (failed: UNAVAILABLE: gone); rounds without sums, late or overloaded"
+    )
+
+
 @pytest.mark.parametrize(
     ("times", "says"), [(1, "resumed after 1 interruption"), (2, "resumed after 2 interruptions")]
 )
@@ -166,5 +177,6 @@ def test_the_report_of_an_answer():
         "members": ["capitals", "sums", "colours"],
         "finish_reason": "stop",
         "lost": [{"member": "colours", "reason": "failed"}],
+        "absent": [],
         "resumed": 0,
     }

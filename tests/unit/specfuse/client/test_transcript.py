@@ -222,3 +222,29 @@ def test_an_error_of_an_answer_of_which_nothing_stands_has_nothing_to_say() -> N
     (begun,) = taken(transcript, [BEGIN])
     assert not isinstance(begun, Segment)
     assert transcript.interrupted_by(NotFound("none")).resume is None
+
+
+def test_a_member_that_missed_a_round_before_the_interruption_is_named() -> None:
+    transcript = Transcript(START)
+    exits = pb.Departure(member="ada", reason=pb.DEPARTURE_REASON_EXIT)
+    rounds = [
+        segment(1, "a", active=["ada", "bob"], left=[exits]),
+        segment(2, "b", active=[]),
+        segment(3, "c", active=["ada", "bob"], recalled=["ada"]),
+    ]
+    taken(transcript, [started("ada", "bob"), *rounds])
+    transcript.next_stream()
+    (end,) = taken(transcript, [started("ada", "bob"), finished()])
+    assert isinstance(end, Finished)
+    assert end.absent == ("bob",)
+    assert end.degraded
+
+
+def test_of_the_last_stream_the_end_says_who_missed_rounds() -> None:
+    transcript = Transcript(START)
+    taken(transcript, [started("ada", "bob")])
+    transcript.next_stream()
+    ends = finished(absent=["ada"], degraded=True)
+    *_, end = taken(transcript, [started("ada", "bob"), segment(1, "a", active=["ada"]), ends])
+    assert isinstance(end, Finished)
+    assert end.absent == ("ada",)
