@@ -140,7 +140,7 @@ def test_the_summary_names_who_missed_rounds():
     ]
     both = replace(FINISHED, absent=("sums",))
     assert " ".join(plain(summary(both)).split()).endswith(
-        "degraded: lost colours (failed: UNAVAILABLE: gone); rounds without sums, late or overloaded"
+        "lost colours (failed: UNAVAILABLE: gone); rounds without sums, late or overloaded"
     )
 
 
