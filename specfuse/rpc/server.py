@@ -31,6 +31,10 @@ MAX_CONNECTIONS: Final = 1024
 _IDLE_SECONDS: Final = 300
 """A connection without calls is closed after so long. Its owner connects again when it must."""
 
+_AGE_SECONDS: Final = 3600
+"""A connection takes no new calls after so long, and is closed after as long again. Callers connect
+anew without noticing, and so find replicas that were added meanwhile."""
+
 _HANDSHAKE_SECONDS: Final = 10
 """How long a new connection may take to say what it speaks."""
 
@@ -318,6 +322,8 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         # What callers may hold without asking for anything is bounded.
         ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
         ("grpc.max_connection_idle_ms", _IDLE_SECONDS * 1000),
+        ("grpc.max_connection_age_ms", _AGE_SECONDS * 1000),
+        ("grpc.max_connection_age_grace_ms", _AGE_SECONDS * 1000),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1000),
         # Callers may probe twice as often as our own channels do.
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 500),

@@ -31,6 +31,7 @@ from tests.support.fuser_door import (
     script,
     segment,
 )
+from tests.support.link import Link
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -148,6 +149,19 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         async with asyncio.timeout(20), open_channel(server.address) as channel:
             stub = FuserServiceStub(channel)
             await stub.ListEnsembles(pb.ListEnsemblesRequest(), wait_for_ready=True)
+
+
+async def test_connections_are_replaced_when_they_are_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specfuse.rpc.server._AGE_SECONDS", 1)
+    async with (
+        asyncio.timeout(30),
+        open_door(ScriptedFuser()) as server,
+        Link(server.address) as link,
+        open_channel(link.address) as channel,
+    ):
+        stub = FuserServiceStub(channel)
+        while link.accepted < 2:
+            await stub.ListEnsembles(pb.ListEnsemblesRequest())
 
 
 async def test_deadline_is_the_callers() -> None:
