@@ -18,7 +18,8 @@ unknown key, a value out of range and a contradiction are each reported with lin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -40,6 +41,9 @@ from specfuse.config.settings_file import Contradictions, Key, Problem
 from specfuse.config.types import Address, Count, Flag, Name, Seconds, Section, ServerTls
 
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+_MOST_LISTED: Final = 20
+"""Members that a message names."""
 
 _EXIT: Final = ExitRules()
 _RULES: Final = Rules(members=(), max_tokens=1)
@@ -232,8 +236,9 @@ def _member_contradictions(name: str, member: Member) -> Iterator[Problem]:
 def _membership(ensemble: Ensemble, known: Mapping[str, Member]) -> Iterator[Problem]:
     for position, member in enumerate(ensemble.members):
         if member not in known:
-            text = f"there is no member {member}; members: {', '.join(known)}"
-            yield Problem(("members", position), text)
+            yield Problem(
+                ("members", position), f"there is no member {member}; members: {_listed(known)}"
+            )
     for position in _repeated(ensemble.members):
         yield Problem(("members", position), f"{ensemble.members[position]} is listed twice")
     size = len(ensemble.members)
@@ -244,6 +249,12 @@ def _membership(ensemble: Ensemble, known: Mapping[str, Member]) -> Iterator[Pro
     for key, value in asked:
         if value > size:
             yield Problem(key, f"{value} is more than the ensemble's members; use 1 to {size}")
+
+
+def _listed(names: Collection[str]) -> str:
+    """The names; of many, the first ones."""
+    more = [] if len(names) <= _MOST_LISTED else ["..."]
+    return ", ".join([*islice(names, _MOST_LISTED), *more])
 
 
 def _defaults_above_limits(ensemble: Ensemble) -> Iterator[Problem]:

@@ -147,6 +147,14 @@ def test_a_wrong_value_of_an_ensemble_is_named_with_its_remedy(
     assert f"ensembles.{problem}" in line
 
 
+def test_of_many_members_a_message_names_the_first() -> None:
+    members = "".join(f"  m{number}: {{endpoints: ['h:1']}}\n" for number in range(30))
+    (line,) = problems_of(f"members:\n{members}ensembles: {{e: {{members: [x]}}}}")
+    assert line.endswith(
+        "there is no member x; members: " + ", ".join(f"m{n}" for n in range(20)) + ", ..."
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
