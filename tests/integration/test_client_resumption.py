@@ -432,7 +432,7 @@ async def test_closing_a_blocking_client_in_mid_answer_is_no_reason_to_go_on() -
         call = asyncio.create_task(caller.generate())
         await soon(fuser.waits)
         await caller.close()
-        with pytest.raises(Cancelled):
+        with pytest.raises(Cancelled, match="client was closed"):
             await asyncio.wait_for(call, PATIENCE_SECONDS)
     assert len(fuser.requests) == 1
 
