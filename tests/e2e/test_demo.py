@@ -113,6 +113,7 @@ def test_a_question_to_the_demo_is_answered_with_one_json_object_and_nothing_els
         "members",
         "finish_reason",
         "lost",
+        "absent",
         "resumed",
     }
     assert "Paris" in report["text"]

@@ -15,7 +15,9 @@ from tests.support.fuser_door import ScriptedFuser, finished, open_door, script,
 
 async def asked(*arguments: str) -> pb.GenerateRequest:
     """The request that a question on the command line comes to."""
-    fuser = ScriptedFuser(generate=script(started("ada"), segment(1, "Yes."), finished()))
+    fuser = ScriptedFuser(
+        generate=script(started("ada"), segment(1, "Yes.", active=["ada"]), finished())
+    )
     async with open_door(fuser) as door:
         command = ["ask", "--timeout", "5", "--address", door.address, *arguments]
         assert await asyncio.to_thread(main, command) == 0
@@ -46,8 +48,12 @@ async def test_overrides_are_only_those_that_are_given() -> None:
 
 async def resumed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
     """What asking two fusers writes, to stdout and stderr, if the first one fails in mid-answer."""
-    first = ScriptedFuser(script(started("ada"), segment(1, "Yes"), Unavailable("gone")))
-    second = ScriptedFuser(script(started("ada"), segment(1, ", no"), finished(".")))
+    first = ScriptedFuser(
+        script(started("ada"), segment(1, "Yes", active=["ada"]), Unavailable("gone"))
+    )
+    second = ScriptedFuser(
+        script(started("ada"), segment(1, ", no", active=["ada"]), finished("."))
+    )
     async with open_door(first) as one, open_door(second) as other:
         addresses = ["--address", f"{one.address},127.0.0.1:1", "--address", other.address]
         command = ["ask", "--timeout", "5", *addresses, *arguments, "Why?"]
