@@ -33,7 +33,7 @@ RequestOutcome = Literal[
     "unavailable",
     "internal",
 ]
-"""How a request ended: an answer (`degraded` if members were lost), or the error it ended in."""
+"""How a request ended: an answer (`degraded` if a member was missing), or its error."""
 
 _OUTCOMES: Final[Mapping[Code, RequestOutcome]] = {
     Code.INVALID_ARGUMENT: "invalid_argument",
@@ -151,7 +151,8 @@ class FuserService:
         A door that cannot hand an event over by then must give up, or the answer keeps its place
         for as long as its reader likes.
         """
-        ensemble = self._ensembles.get(request.ensemble or self._only_ensemble())
+        names = [request.ensemble] if request.ensemble else [*self._ensembles]
+        ensemble = self._ensembles.get(names[0]) if len(names) == 1 else None  # else it is refused
         return deadline if ensemble is None else deadline.within(ensemble.request_timeout_seconds)
 
     def refused(self) -> None:

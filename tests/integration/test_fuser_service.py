@@ -763,6 +763,16 @@ class TestNumbers:
         assert sum(avoided) == finished.propose_calls.avoided + finished.score_calls.avoided
         assert await value("active_members_count") == finished.rounds
 
+    async def test_of_a_request_that_does_not_say_which_ensemble(self, nodes: Nodes) -> None:
+        node = await nodes.start("a", Line(answer=PARIS))
+        ensembles = {name: {"members": ["a"]} for name in ("one", "other")}
+        async with open_fuser({"a": node}, top={"ensembles": ensembles}) as mesh:
+            error = from_rpc_error(await mesh.refusal(asking()))
+            assert isinstance(error, InvalidArgument)
+            assert error.field == "ensemble"
+            counted = "specfuse_request_duration_seconds_count"
+            assert await mesh.metric(counted, outcome="invalid_argument") == 1
+
     async def test_of_refusals_and_departures(self) -> None:
         async with open_mesh({"a": PARIS, "b": PARIS}, quorum=1) as (mesh, nodes):
             await nodes["b"].kill()
