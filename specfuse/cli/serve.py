@@ -76,6 +76,7 @@ def serve_fuser(file: Path, overrides: Mapping[str, object], supervision: Superv
 
 
 def _log_to_stderr() -> None:
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for every request otherwise
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
