@@ -7,7 +7,7 @@ PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test robustness lint format proto buf bench experts clean
+.PHONY: help install demo test robustness lint format proto buf bench experts servers clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ bench: $(READY) ## Measure the torch engine against the published way and transf
 
 experts: $(READY) ## Train the shipped experts again, from nothing.
 	$(BIN)/python -m specfuse.demo.train
+
+servers: ## Fetch the real llama-server that some tests talk to, to .servers (needs Debian).
+	tests/servers/install_llama_server.sh .servers/llama
 
 clean: ## Remove .venv and caches.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
