@@ -131,6 +131,7 @@ PLANTED = {
     "a loose file in serving": ("specfuse/serving/helpers.py", "", "served"),
     "a loose file in the other core": ("model_service/core/helpers.py", "", "model-core"),
     "a loose file in text": ("model_service/backends/text/helpers.py", "", "text"),
+    "a loose file in remote": ("model_service/backends/remote/helpers.py", "", "remote"),
     "a loose file in torch": ("model_service/backends/torch/helpers.py", "", "torch"),
     "a loose file in rpc": ("specfuse/rpc/helpers.py", "", "rpc"),
     "a loose file in the client": ("specfuse/client/helpers.py", "", "client"),

@@ -46,8 +46,9 @@ def grammar(ids: TokenIds) -> str:
 
 
 def is_whole(spelt: bytes) -> bool:
-    """Whether what a token adds to a text is whole characters, at least one."""
+    """Whether what a token adds to a text is whole characters, at least one, and none of them NUL."""
     try:
-        return bool(spelt.decode())
+        text = spelt.decode()
     except UnicodeDecodeError:
         return False
+    return bool(text) and "\0" not in text

@@ -110,8 +110,7 @@ def alternatives(answer: Mapping[str, Any]) -> list[tuple[int, float]]:
 
 def cached(answer: Mapping[str, Any]) -> int:
     """How much of the prompt the slot had."""
-    timings = answers.mapping(answer.get("timings"), "timings")
-    return answers.count(timings.get("cache_n", 0), "timings.cache_n")
+    return answers.count(answer.get("timings/cache_n"), "timings/cache_n")
 
 
 def _entries(answer: Mapping[str, Any]) -> list[Any]:

@@ -45,8 +45,9 @@ _PLAIN: Final[dict[str, object]] = {
     "min_keep": 0,
     "ignore_eos": False,
     "stop": [],
+    "response_fields": ["tokens", "stop_type", "timings/cache_n", "completion_probabilities"],
 }
-"""Whatever the server's own command line says of sampling is overruled."""
+"""Whatever the server's own command line says of sampling is overruled. The prompt is not echoed."""
 
 
 class LlamaServer:
@@ -102,7 +103,8 @@ class LlamaServer:
         # Nothing is told of tokens that are no whole characters.
         complete = tuple(token for token, _ in logprobs) == ids
         numbers = tuple(logprob for _, logprob in logprobs) if complete else None
-        return Generated(ids, numbers, cached(answer))
+        ended = answer.get("stop_type") == "eos"
+        return Generated(ids, numbers, cached(answer), ended)
 
     async def judge(
         self, context: TokenizedContext, branches: Sequence[Branch], deadline: Deadline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from model_service.backends.remote.client import ServerClient
@@ -104,7 +104,7 @@ class RemoteBackend:
         )
         able = self._abilities
         exact = able.exact if request.sampling.greedy else able.exact_when_sampling
-        return generated if exact else Generated(generated.ids, None, generated.cached_tokens)
+        return generated if exact else replace(generated, logprobs=None)
 
     def _context(self, request: ProposeRequest) -> TokenizedContext:
         ids = self._encoder.context_ids(request.context, request.max_tokens)

@@ -44,6 +44,7 @@ _MOST_TEXT_BYTES: Final = 4096
 _MOST_KEY_CHARACTERS: Final = 4096
 _CONNECTED: Final = "connection.connect_tcp.complete"
 _ANSWERED: Final = "http11.receive_response_headers.complete"
+_DISTRUST: Final = "CERTIFICATE_VERIFY_FAILED"
 _OUTCOMES: Final[dict[Code, RemoteOutcome]] = {
     Code.OVERLOADED: "overloaded",
     Code.UNAVAILABLE: "unavailable",
@@ -217,6 +218,10 @@ async def _body(response: httpx2.Response) -> bytes:
 
 def _transport_error(error: httpx2.TransportError) -> SpecFuseError:
     match error:
+        case httpx2.ConnectError() if _DISTRUST in str(error):
+            return Misconfigured(
+                "ca_file: the server's certificate is not one that these authorities vouch for"
+            )
         case httpx2.ConnectError() | httpx2.ConnectTimeout():
             return Unavailable("the server that runs the model cannot be reached")
         case httpx2.PoolTimeout():

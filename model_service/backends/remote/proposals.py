@@ -37,7 +37,7 @@ def _ending(draft: SegmentDraft, generated: Generated) -> Ending:
         ending = draft.take(token)
         if ending is not None:
             return ending
-    return draft.cut()
+    return draft.end() if generated.ended else draft.cut()
 
 
 def _own_score(ending: Ending, generated: Generated, end: int) -> Score | None:

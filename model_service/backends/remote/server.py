@@ -56,14 +56,16 @@ class Branch:
 class Generated:
     """Tokens that a server generated.
 
-    If the model ended its answer, `ids` ends with the end token. `logprobs` are natural logarithms,
-    one for each id, exactly what scoring the same tokens would say; None if the server's are not,
-    or may not be.
+    If the model ended its answer, `ids` ends with the end token; `ended` says so where the server
+    took a token for an end that the model's own files do not call one. `logprobs` are natural
+    logarithms, one for each id, exactly what scoring the same tokens would say; None if the
+    server's are not, or may not be.
     """
 
     ids: TokenIds
     logprobs: tuple[float, ...] | None
     cached_tokens: int = 0
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,12 +37,16 @@ class SegmentDraft:
         for, and with a stop string before the limit is.
         """
         if token in self._end_ids:
-            return Ending(self._draft.whole(), SegmentFinish.END)
+            return self.end()
         self._draft.append(token)
         stop = stop_end(self._draft.text, self._request.stop, self._preceding)
         if stop is not None:
             return Ending(self._draft.until(stop), SegmentFinish.STOP)
         return self.cut() if len(self._draft) == self._request.max_tokens else None
+
+    def end(self) -> Ending:
+        """Ends a draft because the model ended its answer."""
+        return Ending(self._draft.whole(), SegmentFinish.END)
 
     def cut(self) -> Ending:
         """Ends a draft that is given no more tokens."""
