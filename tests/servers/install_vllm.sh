@@ -42,6 +42,8 @@ cat >"$dest/bin/vllm-server" <<'WRAPPER'
 # Written by install_vllm.sh.
 bin=$(dirname "$(readlink -f "$0")")
 export VLLM_CPU_KVCACHE_SPACE="${VLLM_CPU_KVCACHE_SPACE:-1}" VLLM_NO_USAGE_STATS=1
+# Models are directories here: nothing is to be looked for elsewhere.
+export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
 exec "$bin/python" -m vllm.entrypoints.openai.api_server "$@"
 WRAPPER
 chmod +x "$dest/bin/vllm-server"
