@@ -77,8 +77,16 @@ class Between:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self._writers.discard(writer)
             writer.close()
+            async with self._changed:
+                self._writers.discard(writer)
+                self._changed.notify_all()
+
+    async def _end(self) -> None:
+        """Closes all connections, and returns when nobody is served any more."""
+        self.drop_connections()
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._writers)
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Passes on a request and its answer. Whether the connection goes on."""
@@ -150,5 +158,5 @@ async def between(target: str) -> AsyncIterator[Between]:
         yield proxy
     finally:
         server.close()
-        proxy.drop_connections()
+        await proxy._end()
         await server.wait_closed()

@@ -46,7 +46,7 @@ def grammar(ids: TokenIds) -> str:
 
 
 def is_whole(spelt: bytes) -> bool:
-    """Whether what a token adds to a text is whole characters, at least one, and none of them NUL."""
+    """Whether a token adds whole characters to a text: at least one, and none of them NUL."""
     try:
         text = spelt.decode()
     except UnicodeDecodeError:

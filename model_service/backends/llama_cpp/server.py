@@ -47,7 +47,7 @@ _PLAIN: Final[dict[str, object]] = {
     "stop": [],
     "response_fields": ["tokens", "stop_type", "timings/cache_n", "completion_probabilities"],
 }
-"""Whatever the server's own command line says of sampling is overruled. The prompt is not echoed."""
+"""Overrules what the server's command line says of sampling. The prompt is not echoed."""
 
 
 class LlamaServer:

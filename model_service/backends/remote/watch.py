@@ -46,7 +46,9 @@ class Watch:
         """Looks after the server, every few seconds and whenever a call had trouble with it."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), _EVERY_SECONDS)
+                # Not wait_for: until Python 3.12 it may swallow its own task's cancellation.
+                async with asyncio.timeout(_EVERY_SECONDS):
+                    await self._look.wait()
             self._look.clear()
             await self._looked()
 
