@@ -2,22 +2,25 @@
 
     {"time": "2026-11-30T08:00:00.000+00:00", "request_id": "…", "team": "search", …}
 
-Nothing that goes wrong with it fails a request: lines are written in a thread of their own, and
-those that cannot be are counted.
+Nothing that goes wrong with it fails a request or makes it wait: lines are written by a thread of
+their own, and those that cannot be are counted.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
-import queue
+import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler, QueueListener, WatchedFileHandler
 from pathlib import Path
-from typing import Final, TextIO
+from queue import Full, Queue
+from threading import Thread
+from typing import Final, Protocol
 
 from fuser_service.tenancy.account import Account
 from specfuse.errors import Misconfigured
@@ -25,95 +28,139 @@ from specfuse.errors import Misconfigured
 _MOST_WAITING: Final = 10_000
 """Lines that wait to be written. Further ones are lost."""
 
+_END_SECONDS: Final = 5.0
+"""How long the lines that are left may take at the end."""
+
+_MODE: Final = 0o640
+
 _logger = logging.getLogger(__name__)
 
 
-class Ledger:
-    """Writes accounts to a handler."""
+class Sink(Protocol):
+    """Where lines go."""
 
-    def __init__(self, handler: logging.Handler) -> None:
-        self._handler = handler
+    def write(self, line: bytes) -> None:
+        """Writes a line with its newline.
+
+        Raises:
+            OSError: it cannot be.
+        """
+
+
+class Ledger:
+    """Has accounts written, in a thread of its own; `lost` is told of every line that is not."""
+
+    def __init__(self, sink: Sink, lost: Callable[[], None]) -> None:
+        self._sink = sink
+        self._lost = lost
+        self._waiting: Queue[bytes | None] = Queue(_MOST_WAITING)
+        self._failing = False
+        self._thread = Thread(target=self._write, name="ledger", daemon=True)
+        self._thread.start()
 
     def book(self, account: Account) -> None:
-        """Writes the account down, soon."""
+        """Has the account written down."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, **asdict(account), "seconds": round(account.seconds, 6)}
-        record = logging.LogRecord(
-            __name__, logging.INFO, "", 0, json.dumps(line, ensure_ascii=False), None, None
-        )
-        self._handler.handle(record)
+        try:
+            self._waiting.put_nowait(f"{json.dumps(line)}\n".encode())
+        except Full:
+            self._lost()
+
+    def close(self) -> None:
+        """Ends when what waits is written, or after a few seconds."""
+        with suppress(Full):
+            self._waiting.put(None, timeout=_END_SECONDS)
+        self._thread.join(_END_SECONDS)
+
+    def _write(self) -> None:
+        while (line := self._waiting.get()) is not None:
+            try:
+                self._sink.write(line)
+                self._failing = False
+            except (OSError, ValueError) as error:  # ValueError: of a stream that was closed
+                self._lost()
+                if not self._failing:
+                    self._failing = True
+                    _logger.error("accounting: lines are lost: %s", error)  # noqa: TRY400
+
+
+class LineFile:
+    """Appends lines to the file of this name, whichever that is: logrotate renames it.
+
+    Each line is one write, so that several processes may share the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file.
+
+        Raises:
+            OSError: it cannot be.
+        """
+        self._path = path
+        self._torn = False
+        self._file = self._open()
+
+    def write(self, line: bytes) -> None:
+        """As `Sink` says. After a line of which only a part got written, the next begins anew."""
+        self._follow()
+        whole = b"\n" + line if self._torn else line
+        written = os.write(self._file, whole)
+        if written < len(whole):
+            self._torn = True
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+        self._torn = False
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._file)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE)
+
+    def _follow(self) -> None:
+        """Opens the file that has the name now, if it is another."""
+        ours = os.fstat(self._file)
+        with suppress(FileNotFoundError):
+            there = self._path.stat()
+            if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+                return
+        other = self._open()
+        os.close(self._file)
+        self._file, self._torn = other, False
+
+
+class StandardError:
+    """Writes lines to stderr."""
+
+    def write(self, line: bytes) -> None:
+        """As `Sink` says."""
+        sys.stderr.write(line.decode())
+        sys.stderr.flush()
 
 
 @contextmanager
 def open_ledger(file: Path | None, lost: Callable[[], None]) -> Iterator[Ledger]:
-    """A ledger in `file`, or on stderr, until the context is left; `lost` is told of every line.
-
-    A file that is renamed or removed, as logrotate does, is begun anew.
+    """A ledger in `file`, or on stderr, until the context is left; `lost` as for `Ledger`.
 
     Raises:
         Misconfigured: the file cannot be written to.
     """
-    writer: _File | _Stderr
-    try:
-        writer = _Stderr(lost) if file is None else _File(file, lost)
-    except OSError as error:
-        problem = f"tenancy.accounting.file: cannot be written: {error}"
-        raise Misconfigured(problem) from error
-    waiting: queue.Queue[logging.LogRecord] = queue.Queue(_MOST_WAITING)
-    listener = QueueListener(waiting, writer)
-    listener.start()
-    try:
-        yield Ledger(_Waiting(waiting, lost))
-    finally:
-        listener.stop()
-        writer.close()
-
-
-class _Waiting(QueueHandler):
-    """Puts lines where the thread finds them."""
-
-    def __init__(self, waiting: queue.Queue[logging.LogRecord], lost: Callable[[], None]) -> None:
-        super().__init__(waiting)
-        self._lost = lost
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """The queue is full."""
-        del record
-        self._lost()
-
-
-class _File(WatchedFileHandler):
-    """Appends lines to a file, whichever has its name."""
-
-    def __init__(self, file: Path, lost: Callable[[], None]) -> None:
-        super().__init__(file, encoding="utf-8")
-        self._lost = lost
-        self._complained = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Writes the line. The base lets errors of opening the file anew through."""
+    if file is None:
+        ledger = Ledger(StandardError(), lost)
         try:
-            super().emit(record)
-        except OSError:
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """The disk is full, or the file's folder is gone."""
-        del record
-        self._lost()
-        if not self._complained:
-            self._complained = True
-            _logger.error("accounting: lines are lost; %s cannot be written", self.baseFilename)
-
-
-class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes lines to stderr."""
-
-    def __init__(self, lost: Callable[[], None]) -> None:
-        super().__init__()
-        self._lost = lost
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """Nobody reads it."""
-        del record
-        self._lost()
+            yield ledger
+        finally:
+            ledger.close()
+        return
+    try:
+        lines = LineFile(file)
+    except OSError as error:
+        problem = f"tenancy.accounting.file: {file} cannot be written: {error.strerror}"
+        raise Misconfigured(problem) from error
+    ledger = Ledger(lines, lost)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+        lines.close()

@@ -38,7 +38,13 @@ _logger = logging.getLogger(__name__)
 class SharedCounters:
     """Counts in the store; `failed` is told of every time that it cannot be."""
 
-    def __init__(self, settings: Store, own: LocalCounters, failed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Store,
+        own: LocalCounters,
+        failed: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Connects at the first request.
 
         Raises:
@@ -64,6 +70,7 @@ class SharedCounters:
         self._tokens = SlidingWindowCounterRateLimiter(storage)
         self._own = own
         self._failed = failed
+        self._clock = clock
         self._asked_again_at = 0.0
         self._counting: set[asyncio.Task[None]] = set()
 
@@ -120,18 +127,18 @@ class SharedCounters:
         self, shared: Callable[[], Awaitable[Value]], own: Callable[[], Awaitable[Value]]
     ) -> Value:
         """What the store says, or, where it fails or has just failed, what this process knows."""
-        if time.monotonic() < self._asked_again_at:
+        if self._clock() < self._asked_again_at:
             return await own()
         try:
             async with asyncio.timeout(self._seconds):
                 return await shared()
         except (StorageError, OSError, TimeoutError) as error:
-            self._asked_again_at = time.monotonic() + _LEFT_ALONE_SECONDS
+            self._asked_again_at = self._clock() + _LEFT_ALONE_SECONDS
             self._failed()
             _logger.warning(
                 "tenancy.store %s: %s. Each replica counts by itself until it is back",
                 self._url,
-                str(error) or "no answer in time",
+                str(error).rstrip(".") or "no answer in time",
             )
             return await own()
 
