@@ -123,7 +123,9 @@ def _open_tenants(
     counters = _open_counters(settings, metrics)
     stack.push_async_callback(counters.close)
     room = Room(limits.requests_in_flight, limits.requests_waiting, limits.waiting_seconds)
-    admission = Admission(Places(room), counters, settings.replicas)
+    places = Places(room)
+    metrics.watch_waiting(lambda: places.waiting)
+    admission = Admission(places, counters, settings.replicas)
     tenants = Tenants(admission, settings.directory())
 
     def take(keys: tuple[Key, ...]) -> None:

@@ -7,7 +7,7 @@ team's requests begin with the first one that ended so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product
 from typing import Final, get_args
 
@@ -134,6 +134,10 @@ class FuserMetrics:
     def anonymous(self, *, allowed: bool) -> None:
         """Whether callers are let in that nobody knows."""
         self._anonymous.set(allowed)
+
+    def watch_waiting(self, waiting: Callable[[], int]) -> None:
+        """Has `waiting` say how many requests wait for a place."""
+        self._waiting.set_function(waiting)
 
     def store_failed(self) -> None:
         """The store of limits could not be asked."""
@@ -269,6 +273,11 @@ class FuserMetrics:
             "specfuse_team_calls_avoided",
             "Calls that two per member and round would have taken beyond those made.",
             by_team,
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "specfuse_requests_waiting",
+            "Requests that wait for a place among those being answered.",
             registry=registry,
         )
         self._anonymous = Gauge(

@@ -34,6 +34,11 @@ class Places:
         self._taken = 0
         self._line: Line[Ticket] = Line()
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a place."""
+        return len(self._line)
+
     @asynccontextmanager
     async def place(self, priority: int, deadline: Deadline) -> AsyncIterator[None]:
         """A place, for as long as the context lasts.

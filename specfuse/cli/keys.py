@@ -100,10 +100,9 @@ def _existing(file: Path) -> Path:
 def _end(expires: str | None, now: datetime) -> datetime | None:
     if expires is None:
         return None
-    if days := _DAYS.fullmatch(expires):
-        return now + timedelta(days=int(days[1]))
+    days = _DAYS.fullmatch(expires)
     try:
-        ends = moment(expires)
+        ends = now + timedelta(days=int(days[1])) if days else moment(expires)
     except ValueError as error:
         problem = f"{expires!r}: {error}, or days, as in 90d"
         raise InvalidArgument("--expires", problem) from error

@@ -434,6 +434,7 @@ class TestHowMuch:
             tasks = [await come("running", low, 1)]
             await node.comes_to_wait()
             tasks += [await come("low", low, 2), await come("high", high, 3)]
+            assert await mesh.metric("specfuse_requests_waiting") == 2
             assert isinstance(await refusal(begin(mesh, low)), Overloaded)
             node.backend.opened.set()
             await asyncio.gather(*tasks)

@@ -33,6 +33,7 @@ METRICS = {
     "specfuse_team_calls": ("counter", {"ensemble", "team"}),
     "specfuse_team_calls_avoided": ("counter", {"ensemble", "team"}),
     "specfuse_anonymous_allowed": ("gauge", set()),
+    "specfuse_requests_waiting": ("gauge", set()),
     "specfuse_limit_store_failures": ("counter", set()),
     "specfuse_accounting_lines_lost": ("counter", set()),
 }
