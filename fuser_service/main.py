@@ -155,7 +155,8 @@ def _open_book(settings: Accounting | None, metrics: FuserMetrics, stack: AsyncE
 
     def book(account: Account) -> None:
         metrics.book(account)
-        ledger.book(account)
+        if account.team:  # else whoever can connect could fill the disk
+            ledger.book(account)
 
     return book
 

@@ -451,6 +451,7 @@ class TestAccounts:
             call = begin(mesh, key, raw_prompt="a secret question")
             await text_of(call)
             ids = dict(await call.initial_metadata())
+            await refusal(begin(mesh, key, ensemble="three"))
             await refusal(begin(mesh))
             labels = {"team": "search", "ensemble": "one"}
             assert await mesh.metric("specfuse_output_tokens_total", **labels) == 6
@@ -470,7 +471,7 @@ class TestAccounts:
             "calls_made": 3,
             "calls_avoided": 3,
         }
-        assert (refused["outcome"], refused["team"]) == ("unauthenticated", "")
+        assert (refused["outcome"], refused["team"]) == ("not_found", "search")
         for text in ("secret", "capital", key, digest_of(key)):
             assert text not in ledger.read_text()
 
