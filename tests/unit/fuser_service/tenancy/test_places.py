@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 
 import pytest
 
@@ -104,12 +103,26 @@ async def test_waiting_ends_in_time() -> None:
     assert crowd.order == ["busy"]
 
 
-async def test_who_gives_up_waiting_takes_no_place() -> None:
+async def test_who_gives_up_waiting_leaves_the_line() -> None:
+    crowd = Crowd(places=1, waiting=1)
+    busy, gone = await crowd.come("busy"), await crowd.come("gone")
+    gone.cancel()
+    await crowd.settle()
+    assert crowd.places.waiting == 0
+    next_one = await crowd.come("next")
+    await crowd.go("busy")
+    await crowd.go("next")
+    await asyncio.gather(busy, next_one)
+    assert crowd.order == ["busy", "next"]
+
+
+async def test_who_gives_up_in_the_moment_a_place_gets_free_takes_none() -> None:
     crowd = Crowd(places=1, waiting=5)
     busy = await crowd.come("busy")
     gone, next_one = await crowd.come("gone"), await crowd.come("next")
-    gone.cancel()  # and in the same moment the place gets free
     crowd.leave["busy"].set()
+    gone.cancel()  # and is still in the line when the place is handed on
+    assert crowd.places.waiting == 2
     await crowd.settle()
     assert gone.cancelled()
     assert crowd.order == ["busy", "next"]
@@ -123,11 +136,26 @@ async def test_a_place_that_comes_with_the_cancellation_is_handed_on() -> None:
     given, next_one = await crowd.come("given"), await crowd.come("next")
     crowd.leave["busy"].set()
     await asyncio.sleep(0)
-    await asyncio.sleep(0)  # the ticket is given, and its holder has not run yet
+    assert (crowd.places.waiting, crowd.order) == (1, ["busy"]), "given, and not yet taken"
     given.cancel()
     await crowd.settle()
-    await crowd.go("given")
+    assert given.cancelled()
+    assert crowd.order == ["busy", "next"]
     await crowd.go("next")
-    await asyncio.gather(busy, given, next_one, return_exceptions=True)
-    async with AsyncExitStack() as free:
-        await free.enter_async_context(crowd.places.place(0, NEVER))
+    await asyncio.gather(busy, next_one)
+    async with crowd.places.place(0, NEVER):
+        assert crowd.places.waiting == 0
+
+
+async def test_who_gives_up_in_the_moment_the_line_overflows_is_who_makes_room() -> None:
+    crowd = Crowd(places=1, waiting=1)
+    busy, gone = await crowd.come("busy"), await crowd.come("gone")
+    coming = asyncio.create_task(crowd.come("high", priority=5))
+    await asyncio.sleep(0)  # it is about to join
+    gone.cancel()
+    high = await coming
+    await crowd.go("busy")
+    await crowd.go("high")
+    await asyncio.gather(busy, high)
+    assert gone.cancelled()
+    assert crowd.order == ["busy", "high"]
