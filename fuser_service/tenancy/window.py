@@ -39,9 +39,9 @@ class Window:
                 break
             left -= amount
             if left < limit:
-                return at + WINDOW_SECONDS - now
+                return WINDOW_SECONDS - (now - at)
         return 0.0
 
     def _forget(self, now: float) -> None:
-        while self._amounts and now >= self._amounts[0][0] + WINDOW_SECONDS:
+        while self._amounts and now - self._amounts[0][0] >= WINDOW_SECONDS:
             self._total -= self._amounts.popleft()[1]
