@@ -84,13 +84,14 @@ class Proposal:
     """A member's next segment, `token_count` of its own tokens long.
 
     `own_score` is the member's own score of its candidate if drafting gave it exactly; that member
-    need not be asked again.
+    need not be asked again. `context_tokens` is the length of what it continues, in its own tokens.
     """
 
     text: str
     finish: SegmentFinish
     token_count: int
     own_score: Score | None = None
+    context_tokens: int = 0
 
 
 class FinishReason(Enum):

@@ -2,6 +2,9 @@
 
     listen: 0.0.0.0:50050
     metrics_listen: 0.0.0.0:9090
+    tenancy:
+      keys: /etc/specfuse/keys.yaml
+      teams: {search: {requests_in_flight: 16}}
     members:
       llama:
         endpoints: [llama-0:50051, llama-1:50051]
@@ -36,7 +39,9 @@ from fuser_service.core.rules import (
 from fuser_service.fusion.query import Timings
 from fuser_service.mesh.discovery.registry import Discoveries
 from fuser_service.settings.presets import Preset, completed
+from fuser_service.tenancy.settings import Tenancy
 from specfuse.config import settings_file
+from specfuse.config.addresses import is_loopback
 from specfuse.config.settings_file import Contradictions, Key, Problem
 from specfuse.config.types import Address, Count, Flag, Name, Seconds, Section, ServerTls
 
@@ -72,10 +77,14 @@ class Member(Discoveries):
 
 
 class Limits(Section):
-    """What one process takes on. Beyond them a request is refused at once."""
+    """What one process takes on. Beyond them a request is refused."""
 
     requests_in_flight: Count = 64
-    """Most queries answered at the same time; further ones get RESOURCE_EXHAUSTED."""
+    """Most queries answered at the same time; further ones wait, or get RESOURCE_EXHAUSTED."""
+    requests_waiting: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 0
+    """Most queries that wait for one of these to end, those of teams with priority in front."""
+    waiting_seconds: Seconds = 5.0
+    """How long a query waits; then it gets RESOURCE_EXHAUSTED."""
     prompt_bytes: Count = 1_048_576
     """Most UTF-8 bytes of a prompt, all messages together."""
     committed_segments: Annotated[int, Field(strict=True, ge=1, le=4096)] = _RULES.max_segments
@@ -176,8 +185,8 @@ class Settings(Section):
     """Absent means plain text."""
     limits: Limits = Limits()
     """What one process takes on."""
-    teams: tuple[Name, ...] = ()
-    """Values of the `x-specfuse-team` request header that are counted apart; others are `other`."""
+    tenancy: Tenancy | None = None
+    """Who may ask, and how much. Absent: everybody, for which `listen` must be on loopback."""
     drain_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 30.0
     """How long answers in flight may take to finish at shutdown."""
     members: Annotated[dict[Name, Member], Field(min_length=1, max_length=1024)]
@@ -213,6 +222,7 @@ class Settings(Section):
 
 def _contradictions(settings: Settings) -> Iterator[Problem]:
     """Values that are right one by one and wrong together."""
+    yield from _tenancy_contradictions(settings)
     for name, member in settings.members.items():
         yield from _member_contradictions(name, member)
     for name, ensemble in settings.ensembles.items():
@@ -222,6 +232,24 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
             *_exit_contradictions(ensemble.exit),
         ):
             yield Problem(("ensembles", name, *problem.key), problem.text)
+
+
+def _tenancy_contradictions(settings: Settings) -> Iterator[Problem]:
+    if settings.tenancy is not None:
+        problems = settings.tenancy.contradictions(
+            settings.ensembles,
+            certificates=settings.tls is not None and settings.tls.client_ca is not None,
+            line=settings.limits.requests_waiting > 0,
+        )
+        for problem in problems:
+            yield Problem(("tenancy", *problem.key), problem.text)
+    elif not is_loopback(settings.listen):
+        remedy = (
+            "say who may ask, with tenancy: {keys: FILE, teams: {NAME: {}}}, or let everybody, "
+            "with tenancy: {anonymous: allow}"
+        )
+        where = f"is absent, and others than this machine reach listen: {settings.listen}"
+        yield Problem(("tenancy",), f"{where}; {remedy}")
 
 
 def _member_contradictions(name: str, member: Member) -> Iterator[Problem]:

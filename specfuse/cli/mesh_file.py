@@ -106,6 +106,15 @@ class MeshFile(Section):
             addresses["--listen"] = listen
         return addresses
 
+    def check_listen(self, listen: str) -> None:
+        """Checks that the fuser may listen there, as who may ask depends on it.
+
+        Raises:
+            Misconfigured: it may not.
+        """
+        document = yaml.safe_dump(_document(self.fuser) | {"listen": listen}, sort_keys=False)
+        FuserSettings.parse(document, source="--listen")
+
     def plan(self, directory: Path, workspace: Path, listen: str | None = None) -> Plan:
         """How to run the mesh.
 

@@ -69,8 +69,15 @@ class Contradictions(ValueError):
         self.problems = tuple(problems)
 
 
-def read(path: Path, model: type[Model], overrides: Mapping[str, object] | None = None) -> Model:
+def read(
+    path: Path,
+    model: type[Model],
+    overrides: Mapping[str, object] | None = None,
+    context: Mapping[str, object] | None = None,
+) -> Model:
     """The settings in the file at `path`; `overrides` replace its top-level keys.
+
+    `context` is what the model's validators are told of things outside the file.
 
     Raises:
         Misconfigured: the file cannot be read, or its content is wrong.
@@ -89,7 +96,7 @@ def read(path: Path, model: type[Model], overrides: Mapping[str, object] | None 
         line = content.count(b"\n", 0, error.start) + 1
         problem = "cannot be read: not UTF-8 text; save it as UTF-8"
         raise Misconfigured(f"{source}:{line}: {problem}", source=source) from error
-    return parse(text, model, source=source, overrides=overrides)
+    return parse(text, model, source=source, overrides=overrides, context=context)
 
 
 def parse(
@@ -98,6 +105,7 @@ def parse(
     *,
     source: str,
     overrides: Mapping[str, object] | None = None,
+    context: Mapping[str, object] | None = None,
 ) -> Model:
     """The settings that the YAML document `text` holds; `source` names it in errors.
 
@@ -106,7 +114,7 @@ def parse(
     """
     values, lines, problems = _load(text, source)
     try:
-        settings = model.model_validate(values | dict(overrides or {}))
+        settings = model.model_validate(values | dict(overrides or {}), context=context)
     except ValidationError as error:
         problems += islice(_problems(error, model), _MOST_PROBLEMS + 1)
     if problems:

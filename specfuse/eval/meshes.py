@@ -43,10 +43,9 @@ def mesh_for(file: Path, configurations: Iterable[Configuration]) -> dict[str, A
     if clashing:
         raise Misconfigured(f"{file}: models.{clashing[0]}: the name of a configuration; rename it")
     fuser = mesh.get("fuser") if isinstance(mesh.get("fuser"), dict) else {}
-    return {
-        **mesh,
-        "fuser": {**fuser, "ensembles": fused | alone},
-    }
+    # Who may ask is said of other ensembles; this mesh is asked from here alone, and for free.
+    rest = {key: value for key, value in fuser.items() if key not in ("listen", "tenancy")}
+    return {**mesh, "fuser": {**rest, "ensembles": fused | alone}}
 
 
 def located(mesh: Mapping[str, Any], directory: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from specfuse.errors import (
     NotFound,
     Overloaded,
     QuorumLost,
+    RateLimited,
     SpecFuseError,
     Unauthenticated,
     Unavailable,
@@ -103,7 +104,7 @@ def code_of(error: SpecFuseError) -> grpc.StatusCode:
 
 
 def status_of(error: SpecFuseError, **metadata: str) -> status_pb2.Status:
-    """The error as a `google.rpc.Status`: code, message, ErrorInfo and any ResumePoint.
+    """The error as a `google.rpc.Status`: code, message, ErrorInfo, any RetryInfo or ResumePoint.
 
     `metadata` joins the error's own in the ErrorInfo.
     """
@@ -113,6 +114,10 @@ def status_of(error: SpecFuseError, **metadata: str) -> status_pb2.Status:
     presentable = {key: _presentable(value, MAX_METADATA_BYTES) for key, value in joined}
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=presentable)
     status.details.add().Pack(info)
+    if isinstance(error, RateLimited) and error.retry_after_seconds:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.seconds = error.retry_after_seconds
+        status.details.add().Pack(retry)
     if isinstance(error, QuorumLost):
         _add_resume_point(status, error)
     return status
