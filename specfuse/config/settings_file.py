@@ -6,6 +6,7 @@ Every problem of a file is reported at once, each with its line, its key, and wh
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -27,6 +28,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _MOST_PROBLEMS: Final = 50
 """More are not told; nobody mends so many at once."""
+_PASSWORD: Final = re.compile(r"(?<=://)[^/\s]*@")
+"""What is before the host of a URL may be a password, and is not shown."""
+
 _LONGEST_SHOWN: Final = 100
 """Longer values and keys are cut in messages."""
 
@@ -201,7 +205,7 @@ def _shown(value: object) -> str:
     """The value as a message names it."""
     if isinstance(value, dict):
         return "a mapping"
-    return "a list" if isinstance(value, list | tuple) else _cut(repr(value))
+    return "a list" if isinstance(value, list | tuple) else _cut(_PASSWORD.sub("***@", repr(value)))
 
 
 def _cut(text: str) -> str:
