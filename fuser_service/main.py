@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
 from fuser_service.doors.grpc.health import reporting
 from fuser_service.doors.grpc.servicer import rpc_service
+from fuser_service.doors.openai.api import Around, application
+from fuser_service.doors.openai.exchange import malformed
 from fuser_service.fusion.runner import Fusion
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.metrics import FuserMetrics
 from fuser_service.service import FuserService
 from fuser_service.settings.rereading import Rereading
-from fuser_service.settings.settings import Ensemble, Member, MemberTls, Settings
+from fuser_service.settings.settings import Ensemble, Http, Member, MemberTls, Settings
+from specfuse.http.bounds import Bounds
+from specfuse.http.server import HttpServer
 from specfuse.observability.metrics_endpoint import service_registry
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.tls import ClientPem, ClientTls
 from specfuse.serving import running
-from specfuse.serving.certificate import open_tls
-from specfuse.serving.doors import grpc_door
+from specfuse.serving.certificate import Certificates
+from specfuse.serving.doors import Door, grpc_door
 from specfuse.serving.files import FollowedFiles, following
-from specfuse.serving.running import GRPC, RunningService, open_metrics
+from specfuse.serving.running import GRPC, HTTP, RunningService, open_metrics
 
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +57,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
     async with AsyncExitStack() as stack:
         registry = service_registry()
         files = await stack.enter_async_context(following())
-        tls = open_tls(settings.tls, files, registry, stack)
+        certificates = Certificates(files, registry, stack)
         metrics = FuserMetrics(
             registry,
             members=settings.members,
@@ -68,7 +73,12 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             limits=settings.limits,
             observer=metrics,
         )
+        tls = certificates.grpc(settings.tls)
         door = grpc_door(rpc_service(service), settings.listen, tls)
+        doors: dict[str, Door] = {GRPC: door}
+        if settings.http is not None:
+            https = certificates.http(settings.http.tls)
+            doors[HTTP] = _http_door(settings.http, https, service, metrics)
         await stack.enter_async_context(reporting(service, door))
         rereading = _rereading(settings, read, service, metrics)
 
@@ -76,11 +86,23 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             files.read_all()
             rereading.run()
 
-        running = await RunningService.start(
-            {GRPC: door}, endpoint, settings.drain_seconds, reread, stack
-        )
+        running = await RunningService.start(doors, endpoint, settings.drain_seconds, reread, stack)
         _logger.info("fusing %s; metrics on %s", ", ".join(settings.ensembles), endpoint.address)
         return running
+
+
+def _http_door(
+    settings: Http, tls: ssl.SSLContext | None, service: FuserService, metrics: FuserMetrics
+) -> HttpServer:
+    bounds = Bounds(body_bytes=settings.body_bytes)
+    return HttpServer(
+        application(service, Around(metrics, bounds=bounds)),
+        settings.listen,
+        tls=tls,
+        bounds=bounds,
+        malformed=malformed,
+        setting="http.listen",
+    )
 
 
 def _rereading(

@@ -116,6 +116,10 @@ class FuserMetrics:
         self._in_flight.dec()
         self._request_seconds.labels(outcome).observe(seconds)
 
+    def http_responded(self, route: str, status: int) -> None:
+        """A request over HTTP was answered. `route` is one of the door's paths, or empty."""
+        self._http_responses.labels(route, str(status)).inc()
+
     def _define_round_metrics(self, registry: CollectorRegistry) -> None:
         self._round_seconds = Histogram(
             "specfuse_round_duration_seconds",
@@ -210,6 +214,12 @@ class FuserMetrics:
         )
         self._in_flight = Gauge(
             "specfuse_requests_in_flight", "Requests being answered now.", registry=registry
+        )
+        self._http_responses = Counter(
+            "specfuse_http_responses",
+            "Responses over HTTP, by path and status; the path is empty where there is none such.",
+            ("route", "status"),
+            registry=registry,
         )
         self._output_tokens = Counter(
             "specfuse_output_tokens",

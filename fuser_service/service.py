@@ -155,10 +155,10 @@ class FuserService:
         ensemble = self._ensembles.get(names[0]) if len(names) == 1 else None  # else it is refused
         return deadline if ensemble is None else deadline.within(ensemble.request_timeout_seconds)
 
-    def refused(self) -> None:
-        """Counts a request that a door could make no sense of: an invalid argument."""
+    def refused(self, error: SpecFuseError) -> None:
+        """Counts a request that a door refused: it made no sense of it, or of who makes it."""
         self._observer.request_started()
-        self._observer.request_ended("invalid_argument", 0.0)
+        self._observer.request_ended(_outcome_of(error), 0.0)
 
     def _resolve(self, request: GenerateRequest) -> Query:
         name = request.ensemble or self._only_ensemble()

@@ -83,14 +83,16 @@ class SegmentFinish(Enum):
 class Proposal:
     """A member's next segment, `token_count` of its own tokens long.
 
-    `own_score` is the member's own score of its candidate if drafting gave it exactly; that member
-    need not be asked again.
+    `context_tokens` are what it was drafted upon, prompt and answer so far. `own_score` is the
+    member's own score of its candidate if drafting gave it exactly; that member need not be asked
+    again.
     """
 
     text: str
     finish: SegmentFinish
     token_count: int
     own_score: Score | None = None
+    context_tokens: int = 0
 
 
 class FinishReason(Enum):
@@ -150,7 +152,7 @@ class CommittedRound:
     `segment` is the committed text; `text` what may be shown now (the end of `segment` is held back
     while it could still become a stop string). `number` is 1 for the first round of this call.
     `candidates` come best first; `took_part` are the members that proposed, in the ensemble's
-    order.
+    order. `context_tokens` are what the winner drafted upon, in its own tokens.
     """
 
     number: int
@@ -162,3 +164,4 @@ class CommittedRound:
     took_part: tuple[MemberName, ...]
     left: tuple[Departure, ...] = ()
     recalled: tuple[MemberName, ...] = ()
+    context_tokens: int = 0

@@ -2,6 +2,7 @@
 
     listen: 0.0.0.0:50050
     metrics_listen: 0.0.0.0:9090
+    http: {listen: 0.0.0.0:8000}
     members:
       llama:
         endpoints: [llama-0:50051, llama-1:50051]
@@ -165,6 +166,17 @@ class Ensemble(Section):
         return completed(document) if isinstance(document, dict) else document
 
 
+class Http(Section):
+    """The OpenAI-compatible door."""
+
+    listen: Address = "127.0.0.1:8000"
+    """`host:port` of the API, which is at `/v1`. Port 0 takes a free one."""
+    tls: ServerTls | None = None
+    """Absent means plain text."""
+    body_bytes: Count = 4_194_304
+    """Most bytes of a request. It is JSON, so a prompt may take more of them than of its own."""
+
+
 class Settings(Section):
     """Everything a fuser service is told."""
 
@@ -174,6 +186,8 @@ class Settings(Section):
     """`host:port` of the Prometheus endpoint, `/metrics` over HTTP. Port 0 takes a free one."""
     tls: ServerTls | None = None
     """Absent means plain text."""
+    http: Http | None = None
+    """The OpenAI-compatible door. Absent means there is none; `http: {}` opens it as it is."""
     limits: Limits = Limits()
     """What one process takes on."""
     teams: tuple[Name, ...] = ()

@@ -54,8 +54,8 @@ class FuserServicer(FuserServiceServicer):
     ) -> GenerateRequest:
         try:
             return wire.generate_request(request, team=_team(context))
-        except InvalidArgument:
-            self._service.refused()
+        except InvalidArgument as error:
+            self._service.refused(error)
             raise
 
 

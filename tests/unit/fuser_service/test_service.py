@@ -170,7 +170,7 @@ async def test_a_call_that_the_server_ends_at_its_deadline_is_not_the_callers_go
 
 async def test_what_no_door_can_read_is_counted_too() -> None:
     told = Told()
-    service_over(Played([]), told).refused()
+    service_over(Played([]), told).refused(InvalidArgument("prompt", "is absent"))
     assert (told.began, told.ended) == (1, [("invalid_argument", 0.0)])
 
 
