@@ -319,6 +319,9 @@ def _first(errors: list[ErrorDetails]) -> InvalidArgument:
     if error["type"] == "extra_forbidden":
         known = ", ".join((Resume if "resume" in path else Wishes).model_fields)
         return InvalidArgument(field, f"is not known; these are: {known}", **{KIND: kind})
+    if error["type"] in {"too_short", "too_long"}:
+        least, most = error["ctx"].get("min_length"), error["ctx"].get("max_length")
+        said = f"at least {least} is needed" if least is not None else f"at most {most} are allowed"
     private = any(part in _PRIVATE for part in path) and path[-1] not in {"role", "type"}
     value = _kind_of(error["input"]) if private else _shown(error["input"])
     limits = {
