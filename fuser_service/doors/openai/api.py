@@ -190,6 +190,7 @@ class _Api:
             silent_seconds=min(silent, patience / 2) if patience else silent,
             stall_seconds=self._around.bounds.stall_seconds,
             headers=_ignored(asked.passed_over()),
+            names=asked.names,
         )
         feed = Feed(self._service.generate(query, deadline))
         progress = wire.Progress(query, trace=asked.wishes.trace)

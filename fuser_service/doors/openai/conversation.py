@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fuser_service.doors.openai.errors import Interrupted, of_service
+from fuser_service.doors.openai.errors import Standing, of_service
 from fuser_service.doors.openai.feed import Feed
 from fuser_service.doors.openai.wire import Form, Progress
 from fuser_service.fusion.events import Event, Finished, RoundCommitted
@@ -43,15 +43,17 @@ class Manner:
     stall_seconds: float
     """How long a caller may leave what it is sent unread."""
     headers: Mapping[str, str]
+    names: Mapping[str, str]
+    """What fields are called in this request."""
 
 
 class Failed(Exception):
     """The query failed before anything was sent; the answer is the error alone."""
 
-    def __init__(self, error: SpecFuseError, interrupted: Interrupted | None) -> None:
+    def __init__(self, error: SpecFuseError, standing: Standing) -> None:
         super().__init__(error.message)
         self.error = error
-        self.interrupted = interrupted
+        self.standing = standing
 
 
 class Conversation:
@@ -100,9 +102,11 @@ class Conversation:
             while self._progress.finished is None:
                 self._note(await self._feed.next())
         except SpecFuseError as error:
-            raise Failed(error, self._interrupted) from error
-        await self._begin(send, {"content-type": "application/json"})
-        await self._send(send, self._form.whole(self._progress), more=False)
+            raise Failed(error, self._standing) from error
+        body = self._form.whole(self._progress)
+        headers = {"content-type": "application/json", "content-length": str(len(body))}
+        await self._begin(send, headers)
+        await self._send(send, body, more=False)
 
     async def _stream(self, send: Send) -> None:
         """Sends the answer as it is written."""
@@ -116,9 +120,9 @@ class Conversation:
             await self._send(send, _DONE, more=False)
         except SpecFuseError as error:
             if not self._has_begun:
-                raise Failed(error, self._interrupted) from error
+                raise Failed(error, self._standing) from error
             self._deadline = Deadline.after(_FAREWELL_SECONDS)
-            response = of_service(error, self._interrupted)
+            response = of_service(error, self._standing)
             await self._send(send, _event(response.body), more=False)
 
     def _said(self, event: Event | None) -> bytes:
@@ -143,11 +147,9 @@ class Conversation:
             self._progress.add(event)
 
     @property
-    def _interrupted(self) -> Interrupted | None:
-        """Where the answer stands; None if it has not begun."""
-        if self._progress.started is None:
-            return None
-        return Interrupted(self._form.prompt, self._progress.resume)
+    def _standing(self) -> Standing:
+        progress = self._progress
+        return Standing(self._manner.names, progress.started is not None, progress.resume)
 
     async def _begin(self, send: Send, headers: Mapping[str, str]) -> None:
         if self._has_begun:

@@ -118,44 +118,47 @@ def of_http(problem: HttpProblem) -> ErrorResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class Interrupted:
-    """Where an answer stood when the models failed to go on with it.
+class Standing:
+    """Where a query stood when it failed."""
 
-    `prompt` is the field that has the prompt, `resume` what a new request needs to go on, if
-    anything was committed.
-    """
-
-    prompt: str
+    names: Mapping[str, str]
+    """What fields are called in this request, where that is not what they are called in any."""
+    begun: bool
+    """Whether the models had been asked."""
     resume: dict[str, Any] | None
+    """What a new request needs to go on, if anything was committed."""
 
 
-def of_service(error: SpecFuseError, interrupted: Interrupted | None = None) -> ErrorResponse:
-    """What the service raised: `interrupted` if the models had been asked by then."""
-    presented, message, param = _presented(error, interrupted)
+NOT_ASKED: Final = Standing({}, begun=False, resume=None)
+"""It was not even a query."""
+
+
+def of_service(error: SpecFuseError, standing: Standing = NOT_ASKED) -> ErrorResponse:
+    """What the service raised."""
+    presented, message, param = _presented(error, standing)
     body = _object(presented, message, param)
     headers = {}
     if presented.status in {429, 503}:
         headers["retry-after"] = error.metadata.get(RETRY_AFTER, _SOON)
-    if interrupted is not None and (interrupted.resume or error.code is Code.DEADLINE_EXCEEDED):
+    if standing.resume is not None:
+        body["specfuse"] = {"resume": standing.resume}
+    if standing.resume is not None or (standing.begun and error.code is Code.DEADLINE_EXCEEDED):
         headers["x-should-retry"] = "false"  # work was spent; to repeat it is for the caller to say
-        body["specfuse"] = {"resume": interrupted.resume}
     return ErrorResponse(presented.status, body, headers)
 
 
-def _presented(
-    error: SpecFuseError, interrupted: Interrupted | None
-) -> tuple[Presented, str, str | None]:
+def _presented(error: SpecFuseError, standing: Standing) -> tuple[Presented, str, str | None]:
     presented = CODES[error.code]
     named = error.metadata.get("field")
-    if isinstance(error, ContextTooLong):
-        return CONTEXT_TOO_LONG, _too_long(error), interrupted.prompt if interrupted else None
     if named is None:
         return presented, error.message, None
-    param = interrupted.prompt if interrupted and named == "context" else _name(named)
+    param = _name(named, standing.names)
+    if isinstance(error, ContextTooLong):
+        return CONTEXT_TOO_LONG, _too_long(error), param
     message = error.message.removeprefix(named)
     if isinstance(error, InvalidArgument):
         kind = error.metadata.get(KIND, presented.code)
-        presented = REFUSED_BY_MODELS if interrupted else Presented(400, _BAD_REQUEST, kind)
+        presented = REFUSED_BY_MODELS if standing.begun else Presented(400, _BAD_REQUEST, kind)
     return presented, f"{param}{message}", param
 
 
@@ -169,9 +172,9 @@ def _too_long(error: ContextTooLong) -> str:
     )
 
 
-def _name(contracts: str) -> str:
-    """A field's name in this door's requests."""
-    for known, ours in _NAMES.items():
+def _name(contracts: str, names: Mapping[str, str]) -> str:
+    """A field's name in a request of this door."""
+    for known, ours in {**names, **_NAMES}.items():
         if contracts == known or contracts.startswith((f"{known}.", f"{known}[")):
             return ours + contracts.removeprefix(known)
     return contracts

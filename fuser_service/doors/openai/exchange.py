@@ -12,7 +12,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
 from fuser_service.doors.openai.conversation import Failed
-from fuser_service.doors.openai.errors import ErrorResponse, HttpProblem, of_http, of_service
+from fuser_service.doors.openai.errors import (
+    NOT_ASKED,
+    ErrorResponse,
+    HttpProblem,
+    of_http,
+    of_service,
+)
 from specfuse.errors import Internal, ShuttingDown, SpecFuseError, traceback_of
 from specfuse.http.bodies import BodyRefused, CallerGone, Message, Receive, Send
 from specfuse.http.server import DRAINING, Application
@@ -126,7 +132,7 @@ def _request_id(headers: Headers) -> str:
 def _presented(error: Exception, request_id: str) -> ErrorResponse:
     match error:
         case Failed() if not isinstance(error.error, Internal):
-            return of_service(error.error, error.interrupted)
+            return of_service(error.error, error.standing)
         case SpecFuseError() if not isinstance(error, Internal):
             return of_service(error)
         case HttpProblem():
@@ -142,11 +148,11 @@ def _presented(error: Exception, request_id: str) -> ErrorResponse:
 def _bug(error: Exception, request_id: str) -> ErrorResponse:
     """What the caller may know; the log has the rest under the request's id."""
     _logger.error("request %s failed: %s", request_id, traceback_of(error))
-    interrupted = error.interrupted if isinstance(error, Failed) else None
+    standing = error.standing if isinstance(error, Failed) else NOT_ASKED
     known = error.error if isinstance(error, Failed) else error
     if not isinstance(known, Internal):
         known = Internal(f"an unexpected error; the service's log has it under {request_id}")
-    return of_service(known, interrupted)
+    return of_service(known, standing)
 
 
 def _closing(status: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Self
 
-from fuser_service.fusion.events import Event
+from fuser_service.fusion.events import Event, Finished
 from specfuse.errors import SpecFuseError
 
 
@@ -34,6 +34,10 @@ class Feed:
         if not self._coming.done():
             return None
         event, self._coming = self._coming.result(), None
+        if isinstance(event, Finished):
+            # To leave it here would look like a caller that goes away before the end.
+            async for _ in self._events:
+                raise RuntimeError("an event after the end")
         return event
 
     def end_with(self, error: SpecFuseError) -> None:

@@ -71,6 +71,11 @@ def _shape(value: object) -> str:
     return {list: "<list>", type(None): "<null>"}.get(type(value), "<text>")
 
 
+def _text_or_list(value: object) -> str:
+    """As `_shape`, of a field that must not be null."""
+    return "<list>" if isinstance(value, list) else "<text>"
+
+
 _Text = Annotated[str, Tag("<text>")]
 _Null = Annotated[None, Tag("<null>")]
 
@@ -198,6 +203,11 @@ class Request(_Part):
         return self.specfuse or Wishes()
 
     @property
+    def names(self) -> Mapping[str, str]:
+        """What the contract's fields are called in this request and not in others."""
+        return {"context": "prompt"}
+
+    @property
     def stops(self) -> tuple[str, ...]:
         """The strings that end the answer."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -220,6 +230,12 @@ class ChatRequest(Request):
     max_completion_tokens: int | None = None
     """Most tokens of the answer; takes precedence over `max_tokens`."""
 
+    @property
+    def names(self) -> Mapping[str, str]:
+        """As of any request; and which of the two limits of tokens counts."""
+        limit = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        return {"context": "messages", "max_tokens": limit}
+
     def passed_over(self) -> Iterator[str]:
         """The fields that nothing is known of, those of messages too."""
         yield from super().passed_over()
@@ -232,7 +248,7 @@ class CompletionRequest(Request):
 
     prompt: Annotated[
         _Text | Annotated[list[str], Tag("<list>"), Field(min_length=1, max_length=1)],
-        Discriminator(_shape),
+        Discriminator(_text_or_list),
     ]
     """The text, or a list of just one."""
 

@@ -191,9 +191,6 @@ class Progress:
 class Form(Protocol):
     """The objects of one route, of one answer."""
 
-    prompt: str
-    """The field that has the prompt."""
-
     def whole(self, progress: Progress) -> bytes:
         """The complete answer."""
 
@@ -209,8 +206,6 @@ class Form(Protocol):
 
 class ChatForm:
     """Chat completions."""
-
-    prompt = "messages"
 
     def __init__(self, model: str) -> None:
         self._same = _Same("chatcmpl", model)
@@ -262,8 +257,6 @@ class ChatForm:
 
 class TextForm:
     """Completions."""
-
-    prompt = "prompt"
 
     def __init__(self, model: str) -> None:
         self._same = _Same("cmpl", model)
