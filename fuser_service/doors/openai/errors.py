@@ -168,7 +168,7 @@ def _too_long(error: ContextTooLong) -> str:
     least = "" if error.metadata.get("counted") == "true" else "at least "
     return (
         f"This model's maximum context length is {window} tokens, and the request and its answer "
-        f"so far are {least}{tokens}; shorten it"
+        f"so far have {least}{tokens}; shorten it"
     )
 
 
