@@ -138,6 +138,8 @@ def of_service(error: SpecFuseError, standing: Standing = NOT_ASKED) -> ErrorRes
     presented, message, param = _presented(error, standing)
     body = _object(presented, message, param)
     headers = {}
+    if error.code is Code.UNAUTHENTICATED:
+        headers["www-authenticate"] = "Bearer"
     if presented.status in {429, 503}:
         headers["retry-after"] = error.metadata.get(RETRY_AFTER, _SOON)
     if standing.resume is not None:

@@ -22,6 +22,7 @@ from specfuse.errors import (
     QuorumLost,
     RateLimited,
     SpecFuseError,
+    Unauthenticated,
     all_errors,
 )
 
@@ -103,6 +104,10 @@ def test_when_to_ask_again_is_what_the_error_says_or_soon() -> None:
     assert of_service(RateLimited("no", **{RETRY_AFTER: "30"})).headers["retry-after"] == "30"
     assert of_service(QuorumLost("no")).headers["retry-after"] == "1"
     assert "retry-after" not in of_service(NotFound("no")).headers
+
+
+def test_who_is_not_known_is_told_how_to_say_it() -> None:
+    assert of_service(Unauthenticated("who?")).headers == {"www-authenticate": "Bearer"}
 
 
 def test_an_answer_that_had_begun_is_not_asked_for_again_by_itself() -> None:
