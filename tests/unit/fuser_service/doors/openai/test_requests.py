@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fuser_service.doors.openai.errors import HttpProblem
@@ -50,7 +50,6 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", [ChatRequest, CompletionRequest])
-@settings(deadline=None)
 @given(fields=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
 def test_any_fields_are_read_or_refused_by_name(
     kind: type[Request], fields: dict[str, Any]
