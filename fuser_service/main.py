@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
 from fuser_service.doors.grpc.health import reporting
 from fuser_service.doors.grpc.servicer import rpc_service
+from fuser_service.doors.openai.api import Around, application
+from fuser_service.doors.openai.exchange import malformed
 from fuser_service.fusion.runner import Fusion
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.metrics import FuserMetrics
 from fuser_service.reports import Book, Reports
 from fuser_service.service import FuserService
 from fuser_service.settings.rereading import Rereading
-from fuser_service.settings.settings import Ensemble, Limits, Member, MemberTls, Settings
+from fuser_service.settings.settings import Ensemble, Http, Limits, Member, MemberTls, Settings
 from fuser_service.tenancy.account import Account
 from fuser_service.tenancy.admission import Admission
 from fuser_service.tenancy.counters import Counters, LocalCounters
@@ -26,14 +29,16 @@ from fuser_service.tenancy.ledger import open_ledger
 from fuser_service.tenancy.places import Places, Room
 from fuser_service.tenancy.settings import Accounting, Tenancy
 from fuser_service.tenancy.tenants import Tenants
+from specfuse.http.bounds import Bounds
+from specfuse.http.server import HttpServer
 from specfuse.observability.metrics_endpoint import service_registry
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.tls import ClientPem, ClientTls
 from specfuse.serving import running
-from specfuse.serving.certificate import open_tls
-from specfuse.serving.doors import grpc_door
+from specfuse.serving.certificate import Certificates
+from specfuse.serving.doors import Door, grpc_door
 from specfuse.serving.files import FollowedFiles, following
-from specfuse.serving.running import GRPC, RunningService, open_metrics
+from specfuse.serving.running import GRPC, HTTP, RunningService, open_metrics
 
 _logger = logging.getLogger(__name__)
 
@@ -63,7 +68,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
         registry = service_registry()
         tenancy = settings.tenancy or Tenancy(anonymous="allow")
         files = await stack.enter_async_context(following())
-        tls = open_tls(settings.tls, files, registry, stack)
+        certificates = Certificates(files, registry, stack)
         metrics = FuserMetrics(
             registry,
             members=settings.members,
@@ -80,7 +85,12 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             tenants=_open_tenants(tenancy, settings.limits, metrics, files, stack),
             reports=Reports(metrics, _open_book(tenancy.accounting, metrics, stack)),
         )
+        tls = certificates.grpc(settings.tls)
         door = grpc_door(rpc_service(service), settings.listen, tls)
+        doors: dict[str, Door] = {GRPC: door}
+        if settings.http is not None:
+            https = certificates.http(settings.http.tls)
+            doors[HTTP] = _http_door(settings.http, https, service, metrics)
         await stack.enter_async_context(reporting(service, door))
         rereading = _rereading(settings, read, service, metrics)
 
@@ -88,11 +98,23 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             files.read_all()
             rereading.run()
 
-        running = await RunningService.start(
-            {GRPC: door}, endpoint, settings.drain_seconds, reread, stack
-        )
+        running = await RunningService.start(doors, endpoint, settings.drain_seconds, reread, stack)
         _logger.info("fusing %s; metrics on %s", ", ".join(settings.ensembles), endpoint.address)
         return running
+
+
+def _http_door(
+    settings: Http, tls: ssl.SSLContext | None, service: FuserService, metrics: FuserMetrics
+) -> HttpServer:
+    bounds = Bounds(body_bytes=settings.body_bytes)
+    return HttpServer(
+        application(service, Around(metrics, bounds=bounds)),
+        settings.listen,
+        tls=tls,
+        bounds=bounds,
+        malformed=malformed,
+        setting="http.listen",
+    )
 
 
 def _rereading(

@@ -2,7 +2,7 @@
 
 Label values are bounded: members, ensembles and teams are those of the settings, the rest are fixed
 words. Counters exist at 0 from the start, so that rates and alerts see the first event; only a
-team's requests begin with the first one that ended so.
+team's requests, and those over HTTP, begin with the first one that ended so.
 """
 
 from __future__ import annotations
@@ -147,6 +147,10 @@ class FuserMetrics:
         """A line of the accounts could not be written."""
         self._lines_lost.inc()
 
+    def http_responded(self, route: str, status: int) -> None:
+        """A request over HTTP was answered. `route` is one of the door's paths, or empty."""
+        self._http_responses.labels(route, str(status)).inc()
+
     def _define_round_metrics(self, registry: CollectorRegistry) -> None:
         self._round_seconds = Histogram(
             "specfuse_round_duration_seconds",
@@ -241,6 +245,12 @@ class FuserMetrics:
         )
         self._in_flight = Gauge(
             "specfuse_requests_in_flight", "Requests being answered now.", registry=registry
+        )
+        self._http_responses = Counter(
+            "specfuse_http_responses",
+            "Responses over HTTP, by path and status; the path is empty where there is none such.",
+            ("route", "status"),
+            registry=registry,
         )
         self._output_tokens = Counter(
             "specfuse_output_tokens",

@@ -7,7 +7,7 @@ of a prompt or an answer.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from fuser_service.core.rules import (
@@ -52,6 +52,15 @@ class Overrides:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Draws:
+    """How one request has tokens drawn. None keeps the ensemble's."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
     """One query as it was asked, unchecked.
 
@@ -64,7 +73,7 @@ class GenerateRequest:
     ensemble: str = ""
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
-    sampling: Sampling | None = None
+    sampling: Draws = Draws()
     seed: int = 0
     overrides: Overrides = Overrides()
     committed_segments: tuple[str, ...] = ()
@@ -148,11 +157,16 @@ def _self_judgement(overrides: Overrides, ensemble: Ensemble) -> SelfJudgement:
 
 
 def _sampling(request: GenerateRequest, ensemble: Ensemble) -> Sampling:
-    ours = ensemble.sampling
-    sampling = request.sampling or Sampling(ours.temperature, ours.top_p, ours.top_k)
+    wished, ours = request.sampling, ensemble.sampling
+    sampling = Sampling(
+        _chosen(wished.temperature, ours.temperature),
+        _chosen(wished.top_p, ours.top_p),
+        _chosen(wished.top_k, ours.top_k),
+        request.seed,
+    )
     check_sampling(temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k)
-    between("seed", request.seed, 0, MAX_SEED)
-    return replace(sampling, seed=request.seed)
+    between("seed", sampling.seed, 0, MAX_SEED)
+    return sampling
 
 
 def _check_prompt(prompt: Prompt, limits: Limits) -> None:

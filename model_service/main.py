@@ -16,7 +16,7 @@ from model_service.service import ModelService
 from model_service.settings import Settings
 from specfuse.observability.metrics_endpoint import service_registry
 from specfuse.serving import running
-from specfuse.serving.certificate import open_tls
+from specfuse.serving.certificate import Certificates
 from specfuse.serving.doors import grpc_door
 from specfuse.serving.files import following
 from specfuse.serving.running import GRPC, RunningService, open_metrics
@@ -44,7 +44,7 @@ async def start(settings: Settings) -> RunningService:
     async with AsyncExitStack() as stack:
         registry = service_registry()
         files = await stack.enter_async_context(following())
-        tls = open_tls(settings.tls, files, registry, stack)
+        tls = Certificates(files, registry, stack).grpc(settings.tls)
         metrics = ModelMetrics(settings.name, registry)
         endpoint = await open_metrics(settings.metrics_listen, registry, stack)
         _logger.info("loading %s; metrics on %s", settings.name, endpoint.address)

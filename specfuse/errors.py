@@ -23,6 +23,7 @@ once: gRPC in `specfuse.rpc.errors`.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -217,3 +218,15 @@ def all_errors() -> Iterator[type[SpecFuseError]]:
     for cls in classes:
         yield cls
         classes += cls.__subclasses__()
+
+
+def traceback_of(error: Exception) -> str:
+    """The tracebacks of an error and its causes, naming foreign exceptions by type only."""
+    chain: list[str] = []
+    link: BaseException | None = error
+    while link is not None:
+        said = f": {link.message}" if isinstance(link, SpecFuseError) else ""
+        frames = "".join(traceback.format_tb(link.__traceback__))
+        chain.append(f"{type(link).__qualname__}{said}, raised at\n{frames}")
+        link = link.__cause__ or link.__context__
+    return "after ".join(chain)

@@ -5,6 +5,7 @@
     tenancy:
       keys: /etc/specfuse/keys.yaml
       teams: {search: {requests_in_flight: 16}}
+    http: {listen: 0.0.0.0:8000}
     members:
       llama:
         endpoints: [llama-0:50051, llama-1:50051]
@@ -174,6 +175,17 @@ class Ensemble(Section):
         return completed(document) if isinstance(document, dict) else document
 
 
+class Http(Section):
+    """The OpenAI-compatible door."""
+
+    listen: Address = "127.0.0.1:8000"
+    """`host:port` of the API, which is at `/v1`. Port 0 takes a free one."""
+    tls: ServerTls | None = None
+    """Absent means plain text."""
+    body_bytes: Count = 4_194_304
+    """Most bytes of a request. It is JSON, so a prompt may take more of them than of its own."""
+
+
 class Settings(Section):
     """Everything a fuser service is told."""
 
@@ -183,6 +195,8 @@ class Settings(Section):
     """`host:port` of the Prometheus endpoint, `/metrics` over HTTP. Port 0 takes a free one."""
     tls: ServerTls | None = None
     """Absent means plain text."""
+    http: Http | None = None
+    """The OpenAI-compatible door. Absent means there is none; `http: {}` opens it as it is."""
     limits: Limits = Limits()
     """What one process takes on."""
     tenancy: Tenancy | None = None
@@ -238,18 +252,32 @@ def _tenancy_contradictions(settings: Settings) -> Iterator[Problem]:
     if settings.tenancy is not None:
         problems = settings.tenancy.contradictions(
             settings.ensembles,
-            certificates=settings.tls is not None and settings.tls.client_ca is not None,
+            certificates=_asks_for_certificates(settings),
             line=settings.limits.requests_waiting > 0,
         )
         for problem in problems:
             yield Problem(("tenancy", *problem.key), problem.text)
-    elif not is_loopback(settings.listen):
+    elif reachable := _reachable(settings):
         remedy = (
             "say who may ask, with tenancy: {keys: FILE, teams: {NAME: {}}}, or let everybody, "
             "with tenancy: {anonymous: allow}"
         )
-        where = f"is absent, and others than this machine reach listen: {settings.listen}"
+        where = f"is absent, and others than this machine reach {reachable}"
         yield Problem(("tenancy",), f"{where}; {remedy}")
+
+
+def _asks_for_certificates(settings: Settings) -> bool:
+    """Whether callers have to show a certificate at one of the doors."""
+    https = None if settings.http is None else settings.http.tls
+    return any(tls is not None and tls.client_ca is not None for tls in (settings.tls, https))
+
+
+def _reachable(settings: Settings) -> str:
+    """What others than this machine can reach, as the file says it; empty if nothing."""
+    listening = {"listen": settings.listen}
+    if settings.http is not None:
+        listening["http.listen"] = settings.http.listen
+    return next((f"{k}: {v}" for k, v in listening.items() if not is_loopback(v)), "")
 
 
 def _member_contradictions(name: str, member: Member) -> Iterator[Problem]:

@@ -73,6 +73,12 @@ MetricsListen = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Serve metrics here, whatever the file says."),
 ]
+HttpListen = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="Serve OpenAI's API here, under /v1, whatever the file says."
+    ),
+]
 ReadyFd = Annotated[
     int | None,
     typer.Option(
@@ -282,6 +288,7 @@ def up(
         bool, typer.Option("--demo", help="Run the mesh of the five shipped experts.")
     ] = False,
     listen: Listen = None,
+    http_listen: HttpListen = None,
     log_dir: LogDir = None,
     ready_fd: ReadyFd = None,
 ) -> int:
@@ -289,12 +296,13 @@ def up(
 
     Ctrl-C drains it, the fuser first; a second Ctrl-C kills it.
     """
-    from specfuse.cli.up import DEMO_MESH, MeshOptions  # noqa: PLC0415 (heavy)
+    from specfuse.cli.mesh_file import Listening  # noqa: PLC0415 (heavy)
+    from specfuse.cli.up import DEMO_MESH, MeshOptions  # noqa: PLC0415
     from specfuse.cli.up import up as run  # noqa: PLC0415
 
     if demo_mesh == (file is not None):
         raise InvalidArgument("FILE", "give a file, or --demo, and not both")
-    return run(MeshOptions(file or DEMO_MESH, listen, log_dir), ready_fd)
+    return run(MeshOptions(file or DEMO_MESH, Listening(listen, http_listen), log_dir), ready_fd)
 
 
 @model_app.command("serve")

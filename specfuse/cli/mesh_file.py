@@ -12,14 +12,17 @@
 
 Each section holds the settings of `specfuse model serve` or `specfuse fuser serve`. What follows
 from the file itself is left out: a model's name, and the fuser's members. A service without
-`listen` or `metrics_listen` takes free ports. Relative paths start at the file's directory.
+`listen` or `metrics_listen` takes free ports, and a fuser without `http` has that door at one, too.
+Relative paths start at the file's directory.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -40,7 +43,36 @@ FUSER = "fuser"
 _COMMAND = (sys.executable, "-P", "-m", "specfuse.cli")
 """`specfuse`. -P: modules beside the mesh file must not shadow others of the same name."""
 _FREE_PORTS = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
+_FREE_HTTP = {"http": {"listen": "127.0.0.1:0"}}
 _NOT_KNOWN_YET = "127.0.0.1:1"
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a fuser listens, `host:port`, if not where its file says."""
+
+    grpc: str | None = None
+    """The option `--listen`."""
+    http: str | None = None
+    """The option `--http-listen`."""
+
+    @property
+    def options(self) -> dict[str, dict[str, Any]]:
+        """What each of the options that were given changes of the fuser's settings."""
+        changed: dict[str, dict[str, Any]] = {}
+        if self.grpc is not None:
+            changed["--listen"] = {"listen": self.grpc}
+        if self.http is not None:
+            changed["--http-listen"] = {"http": {"listen": self.http}}
+        return changed
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What all of them together change of the fuser's settings."""
+        return dict(ChainMap(*self.options.values()))
+
+
+AS_THE_FILE_SAYS = Listening()
 
 
 class MeshFile(Section):
@@ -69,7 +101,7 @@ class MeshFile(Section):
         if isinstance(fuser, dict):
             names = models if isinstance(models, dict) else ()
             members = {name: {"endpoints": [_NOT_KNOWN_YET]} for name in names}
-            complete["fuser"] = _FREE_PORTS | fuser | {"members": members}
+            complete["fuser"] = _FREE_PORTS | _FREE_HTTP | fuser | {"members": members}
         return complete
 
     @classmethod
@@ -86,12 +118,8 @@ class MeshFile(Section):
         """The most that any of the services needs to drain."""
         return max(self.fuser.drain_seconds, *(m.drain_seconds for m in self.models.values()))
 
-    def addresses(self, listen: str | None = None) -> dict[str, str]:
-        """Where the services are to listen, by the setting that says so.
-
-        Args:
-            listen: Where the fuser listens, if not where the file says: the option `--listen`.
-        """
+    def addresses(self, elsewhere: Listening = AS_THE_FILE_SAYS) -> dict[str, str]:
+        """Where the services are to listen, by the setting, or the option, that says so."""
         sections: dict[str, ModelSettings | FuserSettings] = {
             f"models.{name}": settings for name, settings in self.models.items()
         }
@@ -101,27 +129,35 @@ class MeshFile(Section):
             for section, settings in sections.items()
             for key in _FREE_PORTS
         }
-        if listen is not None:
+        if self.fuser.http is not None:
+            addresses["fuser.http.listen"] = self.fuser.http.listen
+        if elsewhere.grpc is not None:
             del addresses["fuser.listen"]
-            addresses["--listen"] = listen
+            addresses["--listen"] = elsewhere.grpc
+        if elsewhere.http is not None:
+            addresses.pop("fuser.http.listen", None)
+            addresses["--http-listen"] = elsewhere.http
         return addresses
 
-    def check_listen(self, listen: str) -> None:
+    def check_listening(self, elsewhere: Listening) -> None:
         """Checks that the fuser may listen there, as who may ask depends on it.
 
         Raises:
             Misconfigured: it may not.
         """
-        document = yaml.safe_dump(_document(self.fuser) | {"listen": listen}, sort_keys=False)
-        FuserSettings.parse(document, source="--listen")
+        for option, document in elsewhere.options.items():
+            text = yaml.safe_dump(_document(self.fuser) | document, sort_keys=False)
+            FuserSettings.parse(text, source=option)
 
-    def plan(self, directory: Path, workspace: Path, listen: str | None = None) -> Plan:
+    def plan(
+        self, directory: Path, workspace: Path, elsewhere: Listening = AS_THE_FILE_SAYS
+    ) -> Plan:
         """How to run the mesh.
 
         Args:
             directory: Where its relative paths start.
             workspace: Where each service's own settings file is written.
-            listen: Where the fuser listens, if not where the file says.
+            elsewhere: Where the fuser listens, if not where the file says.
         """
 
         def program(name: str, service: str, settings: Mapping[str, object]) -> Program:
@@ -132,8 +168,8 @@ class MeshFile(Section):
 
         def fuser(endpoints: Mapping[str, ServiceAddresses]) -> Program:
             members = {name: {"endpoints": [at.address]} for name, at in endpoints.items()}
-            listening = {} if listen is None else {"listen": listen}
-            return program(FUSER, "fuser", _document(self.fuser) | {"members": members} | listening)
+            settings = _document(self.fuser) | {"members": members} | elsewhere.settings
+            return program(FUSER, "fuser", settings)
 
         models = (
             program(name, "model", _document(settings)) for name, settings in self.models.items()
@@ -166,6 +202,8 @@ def _contradictions(document: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(("fuser", "members"), "follow from the models of this file; drop it")
     if isinstance(fuser, dict) and "tls" in fuser:
         yield Problem(("fuser", "tls"), "a local mesh speaks plain text; drop it")
+    if isinstance(fuser, dict) and isinstance(fuser.get("http"), dict) and "tls" in fuser["http"]:
+        yield Problem(("fuser", "http", "tls"), "a local mesh speaks plain text; drop it")
     if isinstance(models, dict) and models:
         yield from _model_contradictions(models)
     elif "models" in document:

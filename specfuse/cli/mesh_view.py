@@ -68,7 +68,8 @@ class Starting:
 def _told(event: Ready | Died | Stopped) -> Text:
     match event:
         case Ready(name, endpoint, seconds):
-            how = (f"  {endpoint.address}  {seconds:.1f} s", "dim")
+            http = f"  http://{endpoint.http_address}/v1" if endpoint.http_address else ""
+            how = (f"  {endpoint.address}{http}  {seconds:.1f} s", "dim")
             return Text.assemble(("✓ ", "green"), name, how)
         case Stopped(name, drained=True):
             return Text(f"✓ {name} stopped", "dim")

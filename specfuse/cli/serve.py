@@ -31,7 +31,10 @@ class Supervision:
     def announce(self, running: Running) -> None:
         """Tells the supervisor where the service listens, if asked for."""
         if self.ready_fd is not None:
-            announce(ServiceAddresses(running.address, running.metrics_address), self.ready_fd)
+            addresses = ServiceAddresses(
+                running.address, running.metrics_address, running.http_address
+            )
+            announce(addresses, self.ready_fd)
 
 
 class Running(Protocol):
@@ -44,6 +47,10 @@ class Running(Protocol):
     @property
     def metrics_address(self) -> str:
         """`host:port` of its metrics."""
+
+    @property
+    def http_address(self) -> str:
+        """`host:port` of its OpenAI-compatible API; empty if it has none."""
 
 
 def serve_model(file: Path, overrides: Mapping[str, object], supervision: Supervision) -> None:

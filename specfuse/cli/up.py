@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from specfuse.cli.complaints import INTERRUPTED
-from specfuse.cli.mesh_file import MeshFile
+from specfuse.cli.mesh_file import AS_THE_FILE_SAYS, Listening, MeshFile
 from specfuse.cli.mesh_run import Interrupted, Patience, logs_in, run_mesh, until_serving
 from specfuse.cli.mesh_view import MeshView, addresses_table
-from specfuse.localmesh import LocalMesh, MeshAddresses
+from specfuse.localmesh import LocalMesh, MeshAddresses, ServiceAddresses
 from specfuse.serving.listening import check_free
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class MeshOptions:
     """Which mesh to run, where its fuser listens if not where the file says, where logs go."""
 
     file: Path
-    listen: str | None = None
+    listening: Listening = AS_THE_FILE_SAYS
     log_dir: Path | None = None
 
 
@@ -48,7 +48,7 @@ def up(options: MeshOptions, ready_fd: int | None) -> int:
         nonlocal exit_code
         exit_code = 0
         console.print(addresses_table(addresses))
-        console.print(_hint(addresses.fuser.address))
+        console.print(_hint(addresses.fuser))
         if ready_fd is not None:
             with os.fdopen(ready_fd, "w") as pipe:
                 pipe.write(json.dumps(asdict(addresses)) + "\n")
@@ -66,21 +66,24 @@ def with_mesh(options: MeshOptions, work: Callable[[MeshAddresses], Awaitable[T]
         Interrupted, Misconfigured, Unavailable, DeadlineExceeded: as `run_mesh`.
     """
     file = MeshFile.read(options.file)
-    check_free(file.addresses(options.listen))
-    if options.listen is not None:
-        file.check_listen(options.listen)
+    check_free(file.addresses(options.listening))
+    file.check_listening(options.listening)
     patience = Patience(file.start_timeout_seconds, file.drain_seconds + _EXIT_SECONDS)
     console = Console(stderr=True, soft_wrap=True)
     with logs_in(options.log_dir) as logs, MeshView(console, tuple(file.models)) as view:
-        plan = file.plan(options.file.parent.absolute(), logs.directory, options.listen)
+        plan = file.plan(options.file.parent.absolute(), logs.directory, options.listening)
         mesh = LocalMesh(plan, logs.directory, until_serving, logs.watching(view.show))
         return asyncio.run(run_mesh(mesh, patience, work))
 
 
-def _hint(address: str) -> Text:
+def _hint(fuser: ServiceAddresses) -> Text:
     """What to do next."""
-    return Text.assemble(
+    hint = Text.assemble(
         ("\nspecfuse ask ", "bold"),
-        (f'--address {address} "..."', "bold"),
+        (f'--address {fuser.address} "..."', "bold"),
         ("   Ctrl-C ends the mesh.", "dim"),
     )
+    if fuser.http_address:
+        hint.append(f'\nOpenAI(base_url="http://{fuser.http_address}/v1")', "bold")
+        hint.append(f"   http://{fuser.http_address}/docs describes it.", "dim")
+    return hint

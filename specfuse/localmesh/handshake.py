@@ -22,10 +22,14 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class ServiceAddresses:
-    """Where a service listens, `host:port` each: its gRPC services and its Prometheus metrics."""
+    """Where a service listens, `host:port` each: its gRPC services and its Prometheus metrics.
+
+    `http_address` is that of its OpenAI-compatible API; empty if it has none.
+    """
 
     address: str
     metrics_address: str
+    http_address: str = ""
 
     def to_line(self) -> bytes:
         """These addresses as the one line a service writes."""
@@ -35,7 +39,7 @@ class ServiceAddresses:
     def from_line(cls, line: bytes) -> ServiceAddresses:
         """The addresses in the line that a service wrote."""
         fields = json.loads(line)
-        return cls(address=fields["address"], metrics_address=fields["metrics_address"])
+        return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
 
 
 def announce(addresses: ServiceAddresses, file_descriptor: int) -> None:

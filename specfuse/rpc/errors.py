@@ -8,7 +8,6 @@ gRPC raised to `from_rpc_error` and gets the same exception back.
 from __future__ import annotations
 
 import logging
-import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -35,6 +34,7 @@ from specfuse.errors import (
     Unauthenticated,
     Unavailable,
     all_errors,
+    traceback_of,
 )
 from specfuse.rpc.interception import Context, Handler, wrapped
 from specfuse.v1 import fuser_service_pb2
@@ -212,22 +212,10 @@ async def _reporting(context: Context, method: str) -> AsyncIterator[None]:
 async def _abort_with_bug(context: Context, error: Exception, method: str) -> NoReturn:
     """Ends the call with what the caller may know; the log has the rest under the same id."""
     correlation_id = uuid.uuid4().hex[:12]
-    _logger.error("%s failed, correlation id %s: %s", method, correlation_id, _trace(error))
+    _logger.error("%s failed, correlation id %s: %s", method, correlation_id, traceback_of(error))
     if not isinstance(error, Internal):
         error = Internal(f"an unexpected error; the service's log has it under {correlation_id}")
     await abort(context, error, correlation_id=correlation_id)
-
-
-def _trace(error: Exception) -> str:
-    """The tracebacks of an error and its causes, naming foreign exceptions by type only."""
-    chain: list[str] = []
-    link: BaseException | None = error
-    while link is not None:
-        said = f": {link.message}" if isinstance(link, SpecFuseError) else ""
-        frames = "".join(traceback.format_tb(link.__traceback__))
-        chain.append(f"{type(link).__qualname__}{said}, raised at\n{frames}")
-        link = link.__cause__ or link.__context__
-    return "after ".join(chain)
 
 
 def _add_resume_point(status: status_pb2.Status, error: QuorumLost) -> None:

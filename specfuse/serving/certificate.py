@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from cryptography import x509
 from prometheus_client import CollectorRegistry, Gauge
 
 from specfuse.config.types import ServerTls
 from specfuse.errors import Misconfigured
+from specfuse.http.tls import RenewableContext
 from specfuse.rpc.tls import RenewableTls, ServerPem, TlsFiles
 from specfuse.serving.files import FollowedFiles
 
@@ -24,6 +25,16 @@ WARNING_TIME: Final = timedelta(days=14)
 """The log warns of a certificate that ends sooner."""
 
 _DAY_SECONDS: Final = 24 * 60 * 60.0
+
+
+class Renewable(Protocol):
+    """A server's TLS that can be replaced while it serves."""
+
+    def replace(self, pem: ServerPem, /) -> None:
+        """Has new connections see this."""
+
+
+Tls = TypeVar("Tls", bound=Renewable)
 
 _logger = logging.getLogger(__name__)
 
@@ -68,32 +79,29 @@ class Identity:
         return ""
 
 
-class ServedCertificate:
+class ServedCertificate(Generic[Tls]):
     """The TLS of a server, with the certificate it shows and when that ends."""
 
     def __init__(
         self,
         path: Path,
         identity: Identity,
-        registry: CollectorRegistry,
+        make: Callable[[ServerPem], Tls],
+        expiry: Gauge,
         now: Callable[[], datetime] = _now,
     ) -> None:
-        """Shows `identity`, read from `path`.
+        """Shows `identity`, read from `path`, by the TLS that `make` makes; `expiry` tells its end.
 
         Raises:
             Misconfigured: its certificate is not valid now.
         """
-        self.tls = RenewableTls(identity.pem)
         self._name = f"tls.certificate {path}"
         self._identity = identity
         self._now = now
         if problem := identity.problem(now()):
             raise Misconfigured(f"{self._name}: {problem}")
-        self._expiry = Gauge(
-            "specfuse_tls_certificate_expiry_timestamp_seconds",
-            "When the certificate that callers see expires, in seconds since 1970.",
-            registry=registry,
-        )
+        self.tls = make(identity.pem)
+        self._expiry = expiry
         self._expiry.set(identity.until.timestamp())
 
     def renew(self, identity: Identity) -> None:
@@ -123,34 +131,58 @@ class ServedCertificate:
             _logger.warning("%s: %s; renew it", self._name, ends)
 
 
-def open_tls(
-    settings: ServerTls | None,
-    files: FollowedFiles,
-    registry: CollectorRegistry,
-    rest: AsyncExitStack,
-) -> RenewableTls | None:
-    """The TLS of a server as its settings have it, renewed when its files change.
+class Certificates:
+    """The certificates of a service's doors, renewed when their files change.
 
-    Until `rest` is closed, the log reminds of the certificate's end once a day.
-
-    Raises:
-        Misconfigured: a file is not what it should be, or the certificate is not valid now.
+    Until `rest` is closed, the log reminds of the end of each once a day.
     """
-    if settings is None:
-        return None
-    source = TlsFiles(settings.certificate, settings.key, settings.client_ca)
 
-    def renew(identity: Identity) -> None:
-        served.renew(identity)
+    def __init__(
+        self, files: FollowedFiles, registry: CollectorRegistry, rest: AsyncExitStack
+    ) -> None:
+        self._files = files
+        self._rest = rest
+        self._expiry = Gauge(
+            "specfuse_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate that callers see expires, in seconds since 1970, by door.",
+            ("door",),
+            registry=registry,
+        )
 
-    identity = files.follow(source.paths, partial(Identity.read, source), renew)
-    served = ServedCertificate(source.certificate, identity, registry)
-    reminding = asyncio.create_task(_remind_daily(served))
-    rest.callback(reminding.cancel)
-    return served.tls
+    def grpc(self, settings: ServerTls | None) -> RenewableTls | None:
+        """The TLS of a gRPC door as its settings have it.
+
+        Raises:
+            Misconfigured: a file is not what it should be, or the certificate is not valid now.
+        """
+        return self._opened(settings, RenewableTls, "grpc")
+
+    def http(self, settings: ServerTls | None) -> RenewableContext | None:
+        """The TLS of an HTTP door as its settings have it.
+
+        Raises:
+            Misconfigured: as `grpc`.
+        """
+        return self._opened(settings, RenewableContext, "http")
+
+    def _opened(
+        self, settings: ServerTls | None, make: Callable[[ServerPem], Tls], door: str
+    ) -> Tls | None:
+        if settings is None:
+            return None
+        source = TlsFiles(settings.certificate, settings.key, settings.client_ca)
+
+        def renew(identity: Identity) -> None:
+            served.renew(identity)
+
+        identity = self._files.follow(source.paths, partial(Identity.read, source), renew)
+        served = ServedCertificate(source.certificate, identity, make, self._expiry.labels(door))
+        reminding = asyncio.create_task(_remind_daily(served))
+        self._rest.callback(reminding.cancel)
+        return served.tls
 
 
-async def _remind_daily(served: ServedCertificate) -> None:
+async def _remind_daily(served: ServedCertificate[Tls]) -> None:
     while True:
         served.remind()
         await asyncio.sleep(_DAY_SECONDS)

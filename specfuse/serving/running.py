@@ -17,6 +17,9 @@ from specfuse.serving.signals import ignore_hangups, on_hangup, run_until_signal
 GRPC = "grpc"
 """The door that every service has."""
 
+HTTP = "http"
+"""The door for HTTP, where a service has one."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunningService:
@@ -56,6 +59,11 @@ class RunningService:
     def address(self) -> str:
         """`host:port` of the gRPC door, as bound."""
         return self.doors[GRPC].address
+
+    @property
+    def http_address(self) -> str:
+        """`host:port` of the HTTP door, as bound; empty if there is none."""
+        return self.doors[HTTP].address if HTTP in self.doors else ""
 
     @property
     def metrics_address(self) -> str:

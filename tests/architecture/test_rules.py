@@ -140,6 +140,12 @@ PLANTED = {
     "a loose file in text": ("model_service/backends/text/helpers.py", "", "text"),
     "a loose file in remote": ("model_service/backends/remote/helpers.py", "", "remote"),
     "a loose file in torch": ("model_service/backends/torch/helpers.py", "", "torch"),
+    "a loose file in http": ("specfuse/http/helpers.py", "", "http"),
+    "a loose file in the OpenAI door": (
+        "fuser_service/doors/openai/helpers.py",
+        "",
+        "openai",
+    ),
     "a loose file in rpc": ("specfuse/rpc/helpers.py", "", "rpc"),
     "a loose file in the client": ("specfuse/client/helpers.py", "", "client"),
     "a loose file in the engine": ("model_service/backends/torch/engine/helpers.py", "", "engine"),

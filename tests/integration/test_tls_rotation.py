@@ -9,19 +9,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import grpc
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from model_service.backends.scripted.settings import Line
 from specfuse.config.types import ServerTls
 from specfuse.errors import Misconfigured
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.server import RpcServer
-from specfuse.rpc.tls import ClientTls, TlsFiles
-from specfuse.serving.certificate import Identity, ServedCertificate, open_tls
+from specfuse.rpc.tls import ClientTls, RenewableTls, TlsFiles
+from specfuse.serving.certificate import Certificates, Identity, ServedCertificate
 from specfuse.serving.files import FollowedFiles, following
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import FuserServiceStub
@@ -85,7 +86,7 @@ async def serve(mounted: Mounted) -> AsyncIterator[Callable[..., Awaitable[Serve
             settings = ServerTls(
                 certificate=at.certificate, key=at.key, client_ca=mounted.ca if mutual else None
             )
-            tls = open_tls(settings, files, registry, stack)
+            tls = Certificates(files, registry, stack).grpc(settings)
             server = await stack.enter_async_context(open_door(fuser, tls=tls))
             return Served(server, fuser, files, registry)
 
@@ -270,12 +271,16 @@ def identity_of(authority: Authority, since: datetime, until: datetime) -> tuple
     return identity.certificate, Identity.read(TlsFiles(identity.certificate, identity.key))
 
 
+def expiry(registry: CollectorRegistry | None = None) -> Gauge:
+    return Gauge(EXPIRY, "When it ends.", registry=registry)
+
+
 def served_until(
     authority: Authority, until: datetime, registry: CollectorRegistry | None = None
-) -> ServedCertificate:
+) -> ServedCertificate[RenewableTls]:
     """What shows a certificate that ends then."""
     path, identity = identity_of(authority, NOW - timedelta(days=90), until)
-    return ServedCertificate(path, identity, registry or CollectorRegistry(), lambda: NOW)
+    return ServedCertificate(path, identity, RenewableTls, expiry(registry), lambda: NOW)
 
 
 def test_an_expired_certificate_is_not_served(old: Authority) -> None:
@@ -286,7 +291,7 @@ def test_an_expired_certificate_is_not_served(old: Authority) -> None:
 def test_a_certificate_of_the_future_is_not_served(old: Authority) -> None:
     path, identity = identity_of(old, NOW + timedelta(hours=1), NOW + timedelta(days=90))
     with pytest.raises(Misconfigured, match="not valid before 2026-03-01 13:00 UTC"):
-        ServedCertificate(path, identity, CollectorRegistry(), lambda: NOW)
+        ServedCertificate(path, identity, RenewableTls, expiry(), lambda: NOW)
 
 
 @pytest.mark.parametrize(("days", "warns"), [(13, True), (15, False)])
@@ -328,7 +333,8 @@ def test_one_that_ended_while_it_was_served_is_an_error(
 ) -> None:
     moments = iter([NOW, NOW + timedelta(days=2)])
     path, identity = identity_of(old, NOW - timedelta(days=1), NOW + timedelta(days=1))
-    ServedCertificate(path, identity, CollectorRegistry(), lambda: next(moments)).remind()
+    moment = partial(next, moments)
+    ServedCertificate(path, identity, RenewableTls, expiry(), moment).remind()
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert "expired on 2026-03-02 12:00 UTC; renew it" in record.message
@@ -350,7 +356,7 @@ async def test_a_fuser_and_its_member_go_over_to_another_authority_without_a_fai
         settings = ServerTls(
             certificate=source.certificate, key=source.key, client_ca=source.client_ca
         )
-        tls = open_tls(settings, files, CollectorRegistry(), stack)
+        tls = Certificates(files, CollectorRegistry(), stack).grpc(settings)
         node = await nodes.start("a", Line(answer="so it is"), tls=tls)
         at = {"ca": fuser.ca, "certificate": fuser.identity.certificate, "key": fuser.identity.key}
         member = {"endpoints": [node.address], "tls": {key: str(path) for key, path in at.items()}}

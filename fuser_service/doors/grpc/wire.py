@@ -18,11 +18,10 @@ from fuser_service.core.types import (
     Message,
     Prompt,
     Role,
-    Sampling,
 )
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
 from fuser_service.service import EnsembleStatus
-from fuser_service.validation import GenerateRequest, Overrides
+from fuser_service.validation import Draws, GenerateRequest, Overrides
 from specfuse.errors import InvalidArgument
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1 import prompt_pb2
@@ -73,7 +72,7 @@ def generate_request(request: pb.GenerateRequest, *, request_id: str) -> Generat
         ensemble=request.ensemble,
         max_tokens=request.max_tokens if request.HasField("max_tokens") else None,
         stop=tuple(request.stop),
-        sampling=_sampling(request.sampling) if request.HasField("sampling") else None,
+        sampling=_draws(request.sampling) if request.HasField("sampling") else Draws(),
         seed=request.seed,
         overrides=_overrides(request.overrides),
         committed_segments=tuple(request.committed_segments),
@@ -124,9 +123,9 @@ def _message(position: int, message: prompt_pb2.Message) -> Message:
     return Message(role, message.content)
 
 
-def _sampling(sampling: prompt_pb2.Sampling) -> Sampling:
+def _draws(sampling: prompt_pb2.Sampling) -> Draws:
     top_p = sampling.top_p if sampling.HasField("top_p") else 1.0
-    return Sampling(sampling.temperature, top_p, sampling.top_k)
+    return Draws(temperature=sampling.temperature, top_p=top_p, top_k=sampling.top_k)
 
 
 def _overrides(overrides: pb.Overrides) -> Overrides:

@@ -73,6 +73,8 @@ class Judge:
         for most in (_LIKELY, _ALL):
             body = {"n_predict": 1, "n_probs": most, "logit_bias": [[self._decoy, _SURE]]}
             answer = await self._asked(before, body)
+            if [generated for generated, _ in told(answer)] != [self._decoy]:
+                raise ModelFailure("the server generated another token than it was made to")
             for found, logprob in alternatives(answer):
                 if found == token:
                     return logprob

@@ -36,6 +36,7 @@ METRICS = {
     "specfuse_requests_waiting": ("gauge", set()),
     "specfuse_limit_store_failures": ("counter", set()),
     "specfuse_accounting_lines_lost": ("counter", set()),
+    "specfuse_http_responses": ("counter", {"route", "status"}),
 }
 SHORT = ".001 .005 .01 .02 .04 .06 .08 .1 .25 .5 .75 1 2.5 5 7.5 10 20 40 80 160 640 2560"
 PER_TOKEN = ".01 .025 .05 .075 .1 .15 .2 .3 .4 .5 .75 1 2.5 5 7.5 10 20 40 80"
@@ -60,6 +61,7 @@ def metrics(registry: CollectorRegistry) -> FuserMetrics:
 def test_names_kinds_and_labels(registry: CollectorRegistry, metrics: FuserMetrics) -> None:
     metrics.call_ended("a", "propose", "ok", 0.1)
     metrics.book(REFUSED)
+    metrics.http_responded("/v1/models", 200)
     found = {
         family.name: (
             family.type,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from specfuse.cli.mesh_file import MeshFile
+from specfuse.cli.mesh_file import Listening, MeshFile
 from specfuse.cli.up import DEMO_MESH
 from specfuse.demo.experts import EXPERTS
 from specfuse.errors import Misconfigured
@@ -59,6 +59,7 @@ def test_each_service_gets_its_own_settings_file_with_what_follows_from_the_mesh
     assert settings_in(fuser) == {
         "listen": "127.0.0.1:7000",
         "metrics_listen": "127.0.0.1:0",
+        "http": {"listen": "127.0.0.1:0"},
         "members": {
             "llama": {"endpoints": ["127.0.0.1:5"]},
             "qwen": {"endpoints": ["127.0.0.1:6"]},
@@ -69,8 +70,16 @@ def test_each_service_gets_its_own_settings_file_with_what_follows_from_the_mesh
 
 def test_where_the_fuser_listens_may_be_said_when_the_mesh_is_run(tmp_path):
     mesh = MeshFile.read(write_mesh(tmp_path, mesh_of("alpha")))
-    fuser = mesh.plan(tmp_path, tmp_path, "127.0.0.1:7000").fuser({})
+    fuser = mesh.plan(tmp_path, tmp_path, Listening("127.0.0.1:7000", "127.0.0.1:8000")).fuser({})
     assert settings_in(fuser)["listen"] == "127.0.0.1:7000"
+    assert settings_in(fuser)["http"] == {"listen": "127.0.0.1:8000"}
+
+
+def test_a_fuser_of_a_mesh_may_do_without_http(tmp_path):
+    file = mesh_of("alpha", http=None)
+    mesh = MeshFile.read(write_mesh(tmp_path, file))
+    assert mesh.fuser.http is None
+    assert "fuser.http.listen" not in mesh.addresses()
 
 
 def test_where_the_fuser_is_to_listen_goes_with_who_may_ask(tmp_path):
@@ -104,6 +113,14 @@ def test_a_mesh_drains_as_long_as_its_slowest_service(tmp_path):
         (lambda m: m["models"]["llama"]["torch"].update(modl=1), "modl: unknown key; did you mean"),
         (lambda m: m["fuser"].update(members={}), "fuser.members: follow from"),
         (lambda m: m["fuser"].update(tls={}), "fuser.tls: a local mesh speaks plain text"),
+        (
+            lambda m: m["fuser"].update(http={"tls": {}}),
+            "fuser.http.tls: a local mesh speaks plain text",
+        ),
+        (
+            lambda m: m["fuser"].update(http={"listen": "here"}),
+            "fuser.http.listen: 'here': must be host:port",
+        ),
         (lambda m: m["fuser"].update(listen="here"), "fuser.listen: 'here': must be host:port"),
         (
             lambda m: m["fuser"]["ensembles"]["all"].update(members=["llama", "x"]),
@@ -146,8 +163,11 @@ def test_the_addresses_are_those_that_the_services_will_listen_on(tmp_path):
     assert addresses["fuser.listen"] == "127.0.0.1:7000"
     for free in ("models.llama.listen", "models.qwen.metrics_listen", "fuser.metrics_listen"):
         assert addresses[free] == "127.0.0.1:0"
-    assert addresses.keys() - mesh.addresses("h:1").keys() == {"fuser.listen"}
-    assert mesh.addresses("h:1")["--listen"] == "h:1"
+    assert addresses["fuser.http.listen"] == "127.0.0.1:0"
+    elsewhere = mesh.addresses(Listening("h:1", "h:2"))
+    assert addresses.keys() - elsewhere.keys() == {"fuser.listen", "fuser.http.listen"}
+    assert elsewhere["--listen"] == "h:1"
+    assert elsewhere["--http-listen"] == "h:2"
 
 
 @pytest.mark.parametrize("models", ["models:\n", "models: {}\n", "models: 3\n"])

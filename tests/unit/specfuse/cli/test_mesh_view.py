@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -25,13 +26,13 @@ def test_without_a_terminal_every_event_is_a_line():
     died = Died("alpha", "killed by SIGKILL", ("one", "two"), Path("/logs/alpha.log"))
     assert shown(
         Ready("alpha", ENDPOINT, 1.26),
-        Ready("fuser", ENDPOINT, 0.5),
+        Ready("fuser", replace(ENDPOINT, http_address="127.0.0.1:3"), 0.5),
         died,
         Stopped("fuser", drained=True),
         Stopped("beta", drained=False),
     ).splitlines() == [
         "✓ alpha  127.0.0.1:1  1.3 s",
-        "✓ fuser  127.0.0.1:1  0.5 s",
+        "✓ fuser  127.0.0.1:1  http://127.0.0.1:3/v1  0.5 s",
         "✗ alpha ended: killed by SIGKILL  (/logs/alpha.log)",
         "  │ one",
         "  │ two",

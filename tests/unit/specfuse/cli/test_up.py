@@ -11,7 +11,7 @@ from specfuse.cli import up
 from specfuse.cli.mesh_run import Interrupted
 from specfuse.localmesh import MeshAddresses, ServiceAddresses
 
-ENDPOINTS = MeshAddresses(ServiceAddresses("127.0.0.1:1", "127.0.0.1:2"), {})
+ENDPOINTS = MeshAddresses(ServiceAddresses("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), {})
 
 
 def test_an_interruption_before_the_mesh_is_ready_is_no_success(
@@ -38,4 +38,6 @@ def test_an_interruption_is_how_a_mesh_that_got_ready_ends(
 
     monkeypatch.setattr(up, "with_mesh", interrupted)
     assert up.up(up.MeshOptions(Path("mesh.yaml")), None) == 0
-    assert "specfuse ask --address 127.0.0.1:1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "specfuse ask --address 127.0.0.1:1" in said
+    assert 'OpenAI(base_url="http://127.0.0.1:3/v1")' in said
