@@ -36,6 +36,7 @@ from specfuse.rpc.channels import open_channel
 from specfuse.rpc.tls import ClientPem, ClientTls
 from specfuse.serving import running
 from specfuse.serving.certificate import Certificates
+from specfuse.serving.descriptors import raise_descriptor_limit
 from specfuse.serving.doors import Door, grpc_door
 from specfuse.serving.files import FollowedFiles, following
 from specfuse.serving.running import GRPC, HTTP, RunningService, open_metrics
@@ -55,6 +56,7 @@ async def serve(
     Raises:
         Misconfigured: the settings cannot be served: a port in use, TLS files that are wrong, ...
     """
+    raise_descriptor_limit(sum(len(one.endpoints or ()) for one in settings.members.values()))
     await running.serve(start(settings, read), announce)
 
 

@@ -17,6 +17,7 @@ from model_service.settings import Settings
 from specfuse.observability.metrics_endpoint import service_registry
 from specfuse.serving import running
 from specfuse.serving.certificate import Certificates
+from specfuse.serving.descriptors import raise_descriptor_limit
 from specfuse.serving.doors import grpc_door
 from specfuse.serving.files import following
 from specfuse.serving.running import GRPC, RunningService, open_metrics
@@ -32,6 +33,7 @@ async def serve(
     Raises:
         Misconfigured: the settings cannot be served: no such model, a port in use, ...
     """
+    raise_descriptor_limit()
     await running.serve(start(settings), announce)
 
 

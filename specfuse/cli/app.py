@@ -52,10 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except (SpecFuseError, typer.TyperException, ModuleNotFoundError, OSError) as error:
         message, exit_code = complaint(error)
-        sys.stderr.write(f"specfuse: {message}\n")
+        _complain(message)
         return exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _complain(message: str) -> None:
+    """Says on stderr what went wrong, if that can be written: the exit code says it in any case."""
+    try:
+        sys.stderr.write(f"specfuse: {message}\n")
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # as for stdout, above
 
 
 # --- options that several commands have -----------------------------------------------------------

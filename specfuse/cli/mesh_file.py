@@ -105,13 +105,13 @@ class MeshFile(Section):
         return complete
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """The mesh in the file at `path`.
+    def read(cls, path: Path, overrides: Mapping[str, object] | None = None) -> Self:
+        """The mesh in the file at `path`; `overrides` replace its top-level keys.
 
         Raises:
             Misconfigured: the file cannot be read, or its content is wrong.
         """
-        return settings_file.read(path, cls)
+        return settings_file.read(path, cls, overrides)
 
     @property
     def drain_seconds(self) -> float:

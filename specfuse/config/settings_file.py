@@ -6,6 +6,7 @@ Every problem of a file is reported at once, each with its line, its key, and wh
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,23 @@ def read(
     Raises:
         Misconfigured: the file cannot be read, or its content is wrong.
     """
+    return parse(_text_of(path), model, source=str(path), overrides=overrides, context=context)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The values in the file at `path`, whatever they mean.
+
+    Raises:
+        Misconfigured: the file cannot be read, or is no mapping of settings.
+    """
+    source = str(path)
+    values, lines, problems = _load(_text_of(path), source)
+    if problems:
+        raise _misconfigured(source, problems, lines)
+    return values
+
+
+def _text_of(path: Path) -> str:
     source = str(path)
     try:
         with path.open("rb") as file:
@@ -95,12 +113,11 @@ def read(
     if len(content) > document.MOST_BYTES:
         raise document.too_large(source)
     try:
-        text = content.decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         problem = "cannot be read: not UTF-8 text; save it as UTF-8"
         raise Misconfigured(f"{source}:{line}: {problem}", source=source) from error
-    return parse(text, model, source=source, overrides=overrides, context=context)
 
 
 def parse(
@@ -251,9 +268,12 @@ def _inside(schema: dict[str, Any], part: str | int, definitions: dict[str, Any]
     return {}
 
 
-def _misconfigured(source: str, problems: list[Problem], lines: dict[Key, int]) -> Misconfigured:
+def _misconfigured(source: str, found: list[Problem], lines: dict[Key, int]) -> Misconfigured:
+    """The error for these problems, told in the order of the file; what it lacks comes last."""
+    numbers = {problem.key: _line(problem.key, lines) for problem in found}
+    problems = sorted(found, key=lambda problem: numbers[problem.key] or math.inf)
     rows = [
-        f"{source}{_line(problem.key, lines)}: {_dotted(problem.key)}: {problem.text}"
+        f"{source}{_at(numbers[problem.key])}: {_dotted(problem.key)}: {problem.text}"
         for problem in problems[:_MOST_PROBLEMS]
     ]
     if len(problems) > _MOST_PROBLEMS:
@@ -261,12 +281,16 @@ def _misconfigured(source: str, problems: list[Problem], lines: dict[Key, int]) 
     return Misconfigured("\n".join(rows), source=source, key=_dotted(problems[0].key))
 
 
-def _line(key: Key, lines: dict[Key, int]) -> str:
-    """`:12` for the line of the key, or of the nearest mapping around it that is in the file."""
+def _line(key: Key, lines: dict[Key, int]) -> int | None:
+    """The line of the key, or of the nearest mapping around it that is in the file."""
     for length in range(len(key), 0, -1):
         if key[:length] in lines:
-            return f":{lines[key[:length]]}"
-    return ""
+            return lines[key[:length]]
+    return None
+
+
+def _at(line: int | None) -> str:
+    return "" if line is None else f":{line}"
 
 
 def _dotted(key: Key) -> str:

@@ -166,7 +166,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     For unary and server-streaming calls.
 
-    A `SpecFuseError` becomes its status. Anything else is a bug: INTERNAL with a correlation id,
+    A `SpecFuseError` becomes its status, a lack of memory that of `Overloaded`. Anything else is a
+    bug: INTERNAL with a correlation id,
     under which the log has the traceback. An unforeseen exception's message is neither sent nor
     logged, as it may quote the request.
     """
@@ -203,6 +204,8 @@ async def _reporting(context: Context, method: str) -> AsyncIterator[None]:
         yield
     except (grpc.aio.AbortError, grpc.aio.InternalError):
         raise  # the servicer ended the call itself, or the caller is gone
+    except MemoryError:
+        await abort(context, Overloaded("there is not enough memory for this call now"))
     except Exception as error:  # noqa: BLE001 - whatever a servicer did not foresee
         if isinstance(error, SpecFuseError) and not isinstance(error, Internal):
             await abort(context, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -129,6 +130,35 @@ def test_a_service_whose_launcher_is_gone_already_does_not_live(model_file):
     command = [*COMMAND, "model", "serve", str(model_file), "--die-with"]
     with subprocess.Popen([*command, str(os.getppid())], stderr=subprocess.DEVNULL) as service:
         assert service.wait(30) == -signal.SIGKILL
+
+
+def test_a_full_disk_under_its_log_does_not_disturb_a_service(model_file, fuser_file):
+    """Not while it starts, serves or ends."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 (a device)
+        with running("model", "serve", str(model_file), stderr=full) as model:
+            file = str(fuser_file(str(model.ready["address"])))
+            with running("fuser", "serve", file, stderr=full) as fuser:
+                with Client(str(fuser.ready["address"])) as client:
+                    assert client.generate(QUESTION).text == ANSWER
+                assert fuser.end()[0] == 0
+            assert model.end()[0] == 0
+        wrong = subprocess.run(
+            [*COMMAND, "model", "serve", "nowhere.yaml"], stderr=full, timeout=60, check=False
+        )
+        assert wrong.returncode == 2
+
+
+def test_a_service_takes_as_many_descriptors_as_it_may_and_says_if_they_are_few(fuser_file):
+    file = str(fuser_file("127.0.0.1:1"))
+    few = ("prlimit", "--nofile=100:300")
+    with running("fuser", "serve", file, prefix=few) as fuser:
+        assert resource.prlimit(fuser.pid, resource.RLIMIT_NOFILE) == (300, 300)
+        _, _, log = fuser.end()
+    (line,) = (line for line in log.splitlines() if "files can be open" in line)
+    assert "at most 300 files can be open, but 1024 connections of callers and 1 to members" in line
+    with running("fuser", "serve", file, prefix=("prlimit", "--nofile=100:4000")) as fuser:
+        assert resource.prlimit(fuser.pid, resource.RLIMIT_NOFILE) == (4000, 4000)
+        assert "files can be open" not in fuser.end()[2]
 
 
 def test_listen_options_replace_what_the_file_says(model_file):

@@ -11,6 +11,7 @@ import yaml
 
 from specfuse.cli.eval.options import Options
 from specfuse.cli.eval.session import Session, carried_out
+from specfuse.cli.mesh_file import MeshFile
 from specfuse.cli.mesh_run import Interrupted
 from specfuse.cli.up import DEMO_MESH, MeshOptions, with_mesh
 from specfuse.client import AsyncClient, ClientTls
@@ -30,6 +31,8 @@ def over_own(file: Path | None, options: Options) -> int:
     file = file or DEMO_MESH
     chosen = _chosen(ablations() if options.ablate else PRESETS, options.configurations)
     document = mesh_for(file, chosen)
+    # What is run is a file of our own; whatever is wrong is told of the file that was given.
+    MeshFile.read(file, {"fuser": document["fuser"]})
     plan = _plan(
         options,
         () if options.ablate else tuple(document["models"]),
