@@ -11,7 +11,6 @@ from typing import Any, Final
 import yaml
 
 from fuser_service.settings.settings import Ensemble
-from model_service.backends.registry import BACKENDS, section_type
 from specfuse.errors import Misconfigured
 from specfuse.eval.configurations import Configuration
 
@@ -49,12 +48,6 @@ def mesh_for(file: Path, configurations: Iterable[Configuration]) -> dict[str, A
     }
 
 
-def located(mesh: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """The mesh, its models' paths made absolute from `directory`, so that it may lie anywhere."""
-    sections = mesh["models"].items()
-    return {**mesh, "models": {name: _located(section, directory) for name, section in sections}}
-
-
 def fingerprints(mesh: Mapping[str, Any], max_tokens: int | None) -> dict[str, str]:
     """A digest by ensemble of all settings that its answers depend on, defaults included.
 
@@ -76,15 +69,3 @@ def _completed(ensemble: Mapping[str, Any]) -> dict[str, Any]:
 def _digest(settings: list[Any]) -> str:
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _located(section: Any, directory: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
-    """A model's section that no longer depends on where its file is."""
-    if not isinstance(section, dict):
-        return section
-    moved = {
-        backend: section_type(backend).located(section[backend], directory)
-        for backend in section.keys() & BACKENDS
-        if isinstance(section[backend], dict)
-    }
-    return {**section, **moved}
