@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from specfuse.cli.demo import FUSED, QUESTIONS
-from specfuse.client import Answer, Client, Finished, Segment
+from specfuse.client import Answer, Client, Finished, Segment, Started
 from specfuse.demo.experts import EXPERTS
 from specfuse.rpc.channels import open_channel
 from tests.support.command import RunningMesh, running_mesh, specfuse
@@ -40,20 +41,21 @@ LASTING = "lasting"
 
 
 def on_llama_cpp(expert: Path, workspace: Path) -> dict[str, Any]:
-    """On a llama-server that the mesh starts; its model's path is relative to the mesh file."""
+    """On a llama-server that the mesh starts. As everywhere, paths start at the mesh file."""
     write_gguf(expert, workspace / f"{expert.name}.gguf")
     model = ("--model", f"{expert.name}.gguf", "--port", "{port}")
     room = ("--ctx-size", "2048", "--parallel", "2")
     return {
         "backend": "llama_cpp",
         "command": [str(executable()), *model, "--threads", "1", *room, *EXACT],
-        "llama_cpp": {"tokenizer": str(expert), "local_files_only": True},
+        "llama_cpp": {"tokenizer": relpath(expert, workspace), "local_files_only": True},
     }
 
 
 def on_torch(expert: Path, workspace: Path) -> dict[str, Any]:
     """In the model's own service."""
-    return {"torch": {"model": str(expert), "local_files_only": True, "threads": 1}}
+    model = {"model": relpath(expert, workspace), "local_files_only": True}
+    return {"torch": model | {"threads": 1}}
 
 
 Section = Callable[[Path, Path], dict[str, Any]]
@@ -172,8 +174,9 @@ def test_a_server_that_dies_degrades_the_answer_and_comes_back(of_two: Path) -> 
     with running_mesh(str(of_two)) as mesh, Client(mesh.address) as client:
         server = Server.of(mesh, "capitals")
         question = "What is the capital of Peru? Also, what is the opposite of hot?"
+        os.kill(mesh.pids["capitals-server"], signal.SIGSTOP)  # no answer can be through before
         events = client.stream(question, ensemble=LASTING)
-        next(event for event in events if isinstance(event, Segment))
+        assert isinstance(next(events), Started)
         mesh.kill("capitals-server")
         *_, finished = events
         assert isinstance(finished, Finished)
