@@ -313,6 +313,9 @@ def main(
     if save is not None:
         tiny_models.save(MODEL, save)
         return
+    if json_file and not json_file.parent.is_dir():
+        problem = f"there is no directory {json_file.parent}"
+        raise typer.BadParameter(problem, param_hint="--json")
     urls = _given(vllm=vllm, tgi=tgi, sglang=sglang)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     console = Console(stderr=True, soft_wrap=True)

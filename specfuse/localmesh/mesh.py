@@ -113,6 +113,7 @@ class LocalMesh:
         self._servers: dict[str, ServerProcess] = {}
         self._models: list[ServiceProcess] = []
         self._fuser: ServiceProcess | None = None
+        self._ready: set[str] = set()
 
     async def start(self, timeout_seconds: float) -> MeshAddresses:
         """Starts everything and waits until it is healthy.
@@ -128,9 +129,12 @@ class LocalMesh:
                 self._fuser = await self._spawn(self._plan.fuser(models))
                 return MeshAddresses(await self._until_ready(self._fuser), models)
         except TimeoutError:
+            waiting = (
+                process.name for process in self._services() if process.name not in self._ready
+            )
             raise DeadlineExceeded(
-                f"the mesh was not ready within {timeout_seconds:g} s; "
-                f"the logs in {self._logs} say how far it got"
+                f"the mesh was not ready within {timeout_seconds:g} s; it waited for "
+                f"{', '.join(waiting)}; the logs in {self._logs} say how far it got"
             ) from None
 
     async def watch(self) -> None:
@@ -209,6 +213,7 @@ class LocalMesh:
             await _unless_ended(process, self._probe(addresses.address))
         except _Ended:
             raise self._death(process) from None
+        self._ready.add(process.name)
         self._listen(Ready(process.name, addresses, time.monotonic() - started))
         return addresses
 
@@ -238,8 +243,10 @@ class LocalMesh:
             self._listen(Stopped(process.name, drained))
 
     def _processes(self) -> list[ChildProcess]:
-        fuser = [] if self._fuser is None else [self._fuser]
-        return [*self._servers.values(), *self._models, *fuser]
+        return [*self._servers.values(), *self._services()]
+
+    def _services(self) -> list[ServiceProcess]:
+        return [*self._models, *([] if self._fuser is None else [self._fuser])]
 
 
 class _Ended(Exception):

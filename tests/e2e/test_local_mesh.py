@@ -137,8 +137,9 @@ async def test_a_program_that_dies_before_it_is_healthy_fails_the_start(tmp_path
 
 
 async def test_a_program_that_never_gets_ready_runs_into_the_timeout(tmp_path):
-    async with Scene(tmp_path, "mute") as scene:
-        with pytest.raises(DeadlineExceeded, match=r"not ready within 0\.5 s.*logs in"):
+    async with Scene(tmp_path, "mute", "mute") as scene:
+        said = r"not ready within 0\.5 s; it waited for model0, model1; the logs in"
+        with pytest.raises(DeadlineExceeded, match=said):
             await scene.mesh.start(0.5)
 
 
