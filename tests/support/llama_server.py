@@ -22,7 +22,7 @@ PATIENCE_SECONDS: Final = 60
 _DEFAULT_PLACE = REPOSITORY / ".servers" / "llama" / "bin" / "llama-server"
 _LISTENING = re.compile(r"listening on (http://\S+)")
 EXACT = ("--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off")
-"""By default the cache has half precision, which moves log-probabilities by a hundredth."""
+"""By default attention computes in half precision, which moves log-probabilities by hundredths."""
 
 
 def executable() -> Path:
