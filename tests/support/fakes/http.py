@@ -56,6 +56,7 @@ class HttpFake:
         self._answer = answer
         self._server: asyncio.Server | None = None
         self._visits: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Condition()
         self.working = 0
         """Requests that it is working on."""
 
@@ -75,6 +76,16 @@ class HttpFake:
         assert self._server is not None
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
+    async def until(self, count: int) -> None:
+        """Waits until it is working on so many requests."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.working == count)
+
+    async def _count(self, more: int) -> None:
+        async with self._changed:
+            self.working += more
+            self._changed.notify_all()
+
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         visit = asyncio.ensure_future(self._visit(reader, writer))
         self._visits.add(visit)
@@ -91,17 +102,17 @@ class HttpFake:
 
     async def _replied(self, asked: Asked, reader: asyncio.StreamReader) -> Reply | None:
         """The answer, or None if the caller has gone."""
-        self.working += 1
+        await self._count(1)
         work = asyncio.ensure_future(self._answer(asked))
         gone = asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             return await work if work.done() else None
         finally:
-            self.working -= 1
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+            await self._count(-1)
 
 
 async def _asked(reader: asyncio.StreamReader) -> Asked:

@@ -97,8 +97,8 @@ class FakeTgi:
         self._filled = asyncio.Event()
         self._stack = AsyncExitStack()
         self._end = self._tokenizer.eos_token_id
-        self.refused_health = 0
-        """How often it said that it is not ready."""
+        self.refused_health = asyncio.Event()
+        """Set once it has said that it is not ready."""
         self.trouble: Trouble | None = None
         self.prefill_logprobs = True
         self.pads = False
@@ -129,6 +129,10 @@ class FakeTgi:
         """Requests that it is working on."""
         return self._http.working
 
+    async def until(self, count: int) -> None:
+        """Waits until it is working on so many requests."""
+        await self._http.until(count)
+
     def ids(self, text: str) -> list[int]:
         """What it makes of a text."""
         ids: list[int] = self._tokenizer(text)["input_ids"]
@@ -157,7 +161,7 @@ class FakeTgi:
 
     async def _health(self, _body: bytes) -> Reply:
         if self.trouble == "loading":
-            self.refused_health += 1
+            self.refused_health.set()
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unhealthy", "healthcheck")
         return Reply(HTTPStatus.OK, b"")
 
@@ -190,7 +194,8 @@ class FakeTgi:
         self.asked.append(request)
         if self.trouble in _TROUBLES:
             return await _TROUBLES[self.trouble]()
-        if len(self._queue) + len(self._running) >= self.max_concurrent_requests:
+        unanswered = [job for job in self._queue + self._running if not job.details.done()]
+        if len(unanswered) >= self.max_concurrent_requests:
             raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "Model is overloaded", "overloaded")
         details = await self._scheduled(request)
         words = [token.id for token in details.tokens if not token.special]
