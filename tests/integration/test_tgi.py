@@ -177,6 +177,26 @@ async def test_an_own_score_is_what_scoring_says(backend: RemoteBackend) -> None
     assert compared
 
 
+async def test_what_would_merge_with_its_context_has_no_own_score(
+    backend: RemoteBackend, fake: FakeTgi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Fra` and `nce.` were generated; of the text, the server would make `France` and `.`."""
+    context = Context("The capital of Fra")
+    native = tiny_models.tokenizer("llama")
+    forced = [native.convert_tokens_to_ids(token) for token in ("nce", ".")]
+    begun = len(fake.ids(whole_text("llama", context)))
+
+    def logits(ids: list[int]) -> torch.Tensor:
+        scores = torch.zeros(len(ids), len(native))
+        scores[:, forced[min(len(ids) - begun, 1)]] = 50.0
+        return scores
+
+    monkeypatch.setattr(fake, "_logits", logits)
+    proposal = await backend.propose(ProposeRequest(context, 2), soon())
+    assert proposal.text == "nce."
+    assert proposal.own_score is None
+
+
 async def test_sampled_proposals_have_no_score_and_repeat(backend: RemoteBackend) -> None:
     sampling = Sampling(temperature=1.5, top_p=0.95, top_k=50, seed=5)
     request = ProposeRequest(CONTEXT, 6, sampling)
@@ -265,6 +285,15 @@ async def test_the_window_is_what_scoring_can_use(backend: RemoteBackend, fake: 
     more = Candidate(fitting.text, finished=True)
     with pytest.raises(ContextTooLong):
         await backend.score(ScoreRequest(Context("It is"), (more,)), soon())
+
+
+@pytest.mark.parametrize(("longest_input", "window"), [(400, 255), (255, 255), (100, 100)])
+async def test_the_window_is_the_shorter_of_two(
+    longest_input: int, window: int, fake: FakeTgi, tokenizer: str
+) -> None:
+    fake.max_input_tokens = longest_input
+    async with opened(fake.url, tokenizer) as backend:
+        assert backend.model.context_window == window
 
 
 async def test_what_only_the_server_finds_too_long_is_too_long(

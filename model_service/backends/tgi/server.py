@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 from model_service.backends.remote import answers
@@ -32,7 +31,7 @@ from model_service.backends.tgi.generation import drawing, generated, raw_logpro
 from model_service.backends.tgi.places import Places, together
 from model_service.backends.tgi.prefill import check_agreement, prefilled
 from model_service.backends.tgi.texts import Continued, Sent, Texts
-from model_service.core.types import Candidate, Sampling
+from model_service.core.types import Sampling
 from specfuse.deadline import Deadline
 
 _PLAIN: Final = {"details": True, "return_full_text": False}
@@ -93,7 +92,9 @@ class TgiServer:
         )
         ids, told = generated(details, self._tokenizer.end_ids)
         logprobs = raw_logprobs(told) if sampling.greedy else None
-        return Generated(ids, logprobs, scored_as=partial(self._scored_as, sent))
+        return Generated(
+            ids, logprobs, scored_as=lambda candidate: self._texts.appended(sent, candidate).new
+        )
 
     async def judge(
         self, context: TokenizedContext, branches: Sequence[Branch], deadline: Deadline
@@ -120,11 +121,6 @@ class TgiServer:
             self._texts.continued(before, branch.candidate, f"candidates[{index}].text")
             for index, branch in enumerate(branches)
         ]
-
-    def _scored_as(self, before: Sent, candidate: Candidate) -> TokenIds:
-        """The ids by which `judge` would score a candidate; none if some are of the context."""
-        continued = self._texts.appended(before, candidate)
-        return continued.new if continued.shared == len(before.ids) else ()
 
     async def _prefilled(self, whole: Continued, deadline: Deadline) -> tuple[float, ...]:
         details = await self._details("judge", whole.sent, _SCORING, deadline)
