@@ -87,7 +87,7 @@ class _Job:
 class FakeTgi:
     """One server, as a context manager. All that is public may be changed while it runs."""
 
-    def __init__(self, architecture: str = "llama") -> None:
+    def __init__(self, architecture: str = "llama", window: int = tiny_models.WINDOW) -> None:
         self._architecture = architecture
         self._tokenizer = tiny_models.tokenizer(architecture)
         self._model = tiny_models.reference(architecture)
@@ -106,8 +106,8 @@ class FakeTgi:
         self.api_key: str | None = None
         self.model_sha: str | None = "0123abcd"
         self.max_concurrent_requests = 128
-        self.max_input_tokens = tiny_models.WINDOW - 1
-        self.max_total_tokens = tiny_models.WINDOW
+        self.max_input_tokens = window - 1
+        self.max_total_tokens = window
         self.asked: list[GenerateRequest] = []
         """All requests to /generate, in order."""
 
