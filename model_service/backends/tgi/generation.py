@@ -37,7 +37,8 @@ def generated(details: Mapping[str, Any], ends: TokenIds) -> tuple[TokenIds, lis
     """The tokens that were generated, and what is told of the probability of each.
 
     Raises:
-        ModelFailure: there are none, or the last one is an end token that is none here.
+        ModelFailure: there are none, or not as many as it says, or the last one is an end token
+            that is none here.
     """
     place = "details.tokens"
     tokens = [
@@ -45,8 +46,8 @@ def generated(details: Mapping[str, Any], ends: TokenIds) -> tuple[TokenIds, lis
         for at, token in enumerate(answers.sequence(details.get("tokens"), place))
     ]
     ids = answers.ids([token.get("id") for token in tokens], f"{place}.id")
-    if not ids:
-        raise ModelFailure("the server generated no tokens")
+    if not ids or len(ids) != answers.count(details.get("generated_tokens"), "generated_tokens"):
+        raise ModelFailure("the server generated no tokens, or not those that it tells of")
     if details.get("finish_reason") == "eos_token" and ids[-1] not in ends:
         raise ModelFailure(
             f"the server ends with token {ids[-1]}, which is no end token of the tokenizer given; "

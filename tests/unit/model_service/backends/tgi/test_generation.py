@@ -42,7 +42,7 @@ def test_numbers_that_single_precision_would_spoil_are_not_sent() -> None:
 
 
 def details(*tokens: Any, finish: str = "length") -> dict[str, Any]:
-    return {"finish_reason": finish, "tokens": list(tokens)}
+    return {"finish_reason": finish, "generated_tokens": len(tokens), "tokens": list(tokens)}
 
 
 def test_tokens_come_with_what_is_told_of_them() -> None:
@@ -54,6 +54,8 @@ def test_tokens_come_with_what_is_told_of_them() -> None:
     ("told", "problem"),
     [
         (details(), "generated no tokens"),
+        (details({"id": 5}) | {"generated_tokens": 2}, "not those that it tells of"),
+        (details({"id": 5}) | {"generated_tokens": None}, "nothing for generated_tokens"),
         (details({"id": -1}), "-1 for details.tokens"),
         (details({"id": True}), "a count"),
         (details("a"), "a str for"),
