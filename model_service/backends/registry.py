@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field
 from model_service.backends.llama_cpp.settings import LlamaCppSection
 from model_service.backends.scripted.settings import ScriptedSection
 from model_service.backends.section import BackendSection
+from model_service.backends.tgi.settings import TgiSection
 from model_service.backends.torch.settings import TorchSection
 from model_service.ports import Backend, BackendHost
 from specfuse.config.types import Section
@@ -31,6 +32,8 @@ class Backends(Section):
     """For `backend: torch`, which runs a Hugging Face causal language model in this process."""
     llama_cpp: LlamaCppSection | None = None
     """For `backend: llama_cpp`, which asks llama.cpp's llama-server."""
+    tgi: TgiSection | None = None
+    """For `backend: tgi`, which asks Hugging Face's text-generation-inference."""
     scripted: ScriptedSection | None = None
     """For `backend: scripted`: no model, answers from a script, to test everything around it."""
 
