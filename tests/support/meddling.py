@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,9 @@ def _bytes(body: bytes, answer: Answer) -> None:
 
 
 def _each(change: Callable[[Any], Any], answer: Answer) -> None:
-    answer.say(_changed(answer.json(), change))
+    """Changes every part of an answer that is JSON."""
+    with suppress(ValueError):
+        answer.say(_changed(answer.json(), change))
 
 
 def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
