@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CLIENTS := .venv-clients
 PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test robustness lint format proto buf bench experts clean
+.PHONY: help install demo test test-clients robustness lint format proto buf bench experts clean
 
 help: ## List the targets.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(READY) ## Make .venv with everything needed to run, test and change SpecFuse.
 
@@ -24,6 +25,11 @@ demo: $(READY) ## Start a mesh of the shipped experts, ask it questions, show wh
 
 test: $(READY) ## Run all tests that this machine can run.
 	$(BIN)/python -m pytest
+
+test-clients: $(READY) ## Run what others wrote for OpenAI's API against a mesh (installs it into .venv-clients).
+	test -x $(CLIENTS)/bin/lm_eval || $(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	$(BIN)/python -m pytest -m clients tests/clients
 
 robustness: $(READY) ## Break a mesh in every way there is, and write what was measured to build/.
 	ROBUSTNESS_REPORT=build $(BIN)/python -m pytest -m "robustness or not robustness" tests/robustness
@@ -54,4 +60,4 @@ experts: $(READY) ## Train the shipped experts again, from nothing.
 	$(BIN)/python -m specfuse.demo.train
 
 clean: ## Remove .venv and caches.
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,7 +1,8 @@
 """What a fuser service tells Prometheus. Every number is counted here and nowhere else.
 
 Label values are bounded: members, ensembles and teams are those of the settings, the rest are fixed
-words. Counters exist at 0 from the start, so that rates and alerts see the first event.
+words. Counters exist at 0 from the start, so that rates and alerts see the first event; but for
+those of HTTP, where a path and a status that nobody has seen say nothing.
 """
 
 from __future__ import annotations

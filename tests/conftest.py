@@ -5,6 +5,10 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("unhurried", deadline=None)  # machines may be slow, or busy
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True, scope="session")

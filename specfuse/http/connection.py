@@ -60,7 +60,8 @@ class BoundedConnection(H11Protocol):
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 (as its base)
         """Takes the connection, if there is room."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # anything unread pauses writing
+        # Anything unread pauses writing. At 0, that of TLS would be paused for ever.
+        transport.set_write_buffer_limits(high=1)
         if len(self.connections) > self._bounds.connections and not self._find_room():
             self.abort()
         self._watch()

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from contextlib import closing
 
+import openai
 import pytest
 import yaml
+from openai import OpenAI
 
 from specfuse.cli.app import main
 from specfuse.client import Client, Finished
@@ -59,6 +61,47 @@ def test_both_services_serve_drain_on_sigterm_and_end_with_code_0(model_file, fu
             assert "".join(event.text for event in (*first[1:], *rest)) == ANSWER
             assert fuser.wait()[0] == 0
         assert model.end(signal.SIGINT)[0] == 0
+
+
+def test_streams_over_http_finish_on_sigterm_and_a_second_one_ends_them_at_once(
+    model_file, fuser_file
+):
+    with running("model", "serve", str(model_file)) as model:
+        file = fuser_file(ServiceAddresses(**model.ready).address)
+        document = yaml.safe_load(file.read_text())
+        file.write_text(yaml.safe_dump(document | {"http": {"listen": "127.0.0.1:0"}}))
+        with running("fuser", "serve", str(file)) as fuser, sdk_of(fuser) as sdk:
+            stream = streamed(sdk, SLOWLY + QUESTION)
+            first = next(stream)
+            fuser.process.send_signal(signal.SIGTERM)
+            assert "".join([first, *stream]) == ANSWER
+            assert fuser.wait()[0] == 0
+        with running("fuser", "serve", str(file)) as fuser, sdk_of(fuser) as sdk:
+            stream = streamed(sdk, SLOWLY + QUESTION)
+            told = next(stream)
+            fuser.process.send_signal(signal.SIGTERM)
+            told += next(stream)
+            fuser.process.send_signal(signal.SIGTERM)
+            with pytest.raises(openai.APIError, match="the service shuts down") as caught:
+                told += "".join(stream)
+            assert fuser.wait()[0] == 0
+        with running("fuser", "serve", str(file)) as fuser, sdk_of(fuser) as sdk:
+            going_on = {"specfuse": caught.value.body["specfuse"]}
+            rest = "".join(streamed(sdk, SLOWLY + QUESTION, extra_body=going_on))
+            assert told + rest == ANSWER
+
+
+def sdk_of(fuser) -> OpenAI:
+    """The SDK, which asks once."""
+    base = f"http://{fuser.ready['http_address']}/v1"
+    return OpenAI(base_url=base, api_key="k", max_retries=0)
+
+
+def streamed(sdk: OpenAI, question: str, **more: object):
+    """The texts of a stream."""
+    messages = [{"role": "user", "content": question}]
+    for chunk in sdk.chat.completions.create(model="one", messages=messages, stream=True, **more):
+        yield chunk.choices[0].delta.content or ""
 
 
 def test_an_answer_outlives_the_fuser_that_began_it(model_file, fuser_file):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
+from openai import OpenAI
 
 from specfuse.client import Client, Finished, Segment, Started
 from specfuse.errors import QuorumLost, Unavailable
@@ -62,8 +63,15 @@ def test_a_mesh_answers_shows_its_endpoints_and_ends_in_order(mesh, tmp_path):
     for endpoint in (mesh.fuser, *mesh.models.values()):
         assert "specfuse_" in metrics_of(endpoint)
 
+    base = f"http://{mesh.fuser.http_address}/v1"
+    with OpenAI(base_url=base, api_key="any") as sdk:
+        messages = [{"role": "user", "content": QUESTION}]
+        answer = sdk.chat.completions.create(model="all", messages=messages)
+    assert answer.choices[0].message.content == ANSWER
+
     code, stdout, stderr = mesh.up.end(signal.SIGINT)
     assert code == 0
+    assert f'OpenAI(base_url="{base}")' in stdout
     for name, endpoint in {"fuser": mesh.fuser, **mesh.models}.items():
         row = next(line.split() for line in stdout.splitlines() if line.startswith(name))
         assert row == [name, endpoint.address, f"http://{endpoint.metrics_address}/metrics"]
@@ -74,6 +82,17 @@ def test_a_mesh_answers_shows_its_endpoints_and_ends_in_order(mesh, tmp_path):
     assert {file.name for file in (tmp_path / "logs").glob("*.log")} == {
         f"{name}.log" for name in ("fuser", *MEMBERS)
     }
+
+
+def test_where_the_fuser_listens_may_be_said(mesh_file):
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with running("up", str(mesh_file), "--http-listen", address) as up:
+        assert up.ready["fuser"]["http_address"] == address
+    taken = specfuse("up", str(mesh_file), "--http-listen", "127.0.0.1:99999")
+    assert (taken.returncode, taken.stdout) == (2, "")
+    assert "--http-listen: '127.0.0.1:99999' is not host:port" in taken.stderr
 
 
 def test_logs_that_nobody_asked_for_are_gone_after_a_good_end(mesh_file, tmp_path, monkeypatch):

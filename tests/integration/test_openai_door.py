@@ -213,7 +213,8 @@ class TestAnswers:
         assert rest.usage.prompt_tokens == 1 + 6
         assert rest.usage.completion_tokens == 12 - 6
 
-    async def test_ensembles_are_models(self, sdk: AsyncOpenAI) -> None:
+    async def test_ensembles_are_models(self, shared: tuple[FuserMesh, AsyncOpenAI]) -> None:
+        _, sdk = shared
         (model,) = (await sdk.models.list()).data
         assert (model.id, model.object, model.owned_by) == ("all", "model", "specfuse")
         assert facts_of(model)["members"] == ["a", "b", "c"]
@@ -221,6 +222,10 @@ class TestAnswers:
         assert await sdk.models.retrieve("all") == model
         with pytest.raises(openai.NotFoundError, match="there is no such model; there are: all"):
             await sdk.models.retrieve("none/such")
+        counted = await shared[0].metric(
+            "specfuse_http_responses_total", route="/v1/models/{model}", status="404"
+        )
+        assert counted
 
     async def test_requests_are_counted_as_those_of_grpc_and_by_path(
         self, shared: tuple[FuserMesh, AsyncOpenAI]

@@ -138,6 +138,8 @@ def of_service(error: SpecFuseError, standing: Standing = NOT_ASKED) -> ErrorRes
     presented, message, param = _presented(error, standing)
     body = _object(presented, message, param)
     headers = {}
+    if error.code is Code.UNAUTHENTICATED:
+        headers["www-authenticate"] = "Bearer"
     if presented.status in {429, 503}:
         headers["retry-after"] = error.metadata.get(RETRY_AFTER, _SOON)
     if standing.resume is not None:
@@ -168,7 +170,7 @@ def _too_long(error: ContextTooLong) -> str:
     least = "" if error.metadata.get("counted") == "true" else "at least "
     return (
         f"This model's maximum context length is {window} tokens, and the request and its answer "
-        f"so far are {least}{tokens}; shorten it"
+        f"so far have {least}{tokens}; shorten it"
     )
 
 

@@ -53,7 +53,7 @@ class Exchanges:
         except CallerGone:
             pass
         finally:
-            route = getattr(scope.get("route"), "path", "")
+            route = getattr(scope.get("route"), "path", "").replace(":path}", "}")
             exchange.report(scope["method"], route)
             if exchange.status:
                 self._observer.http_responded(route, exchange.status)

@@ -25,6 +25,7 @@ METRICS = {
     "specfuse_requests_in_flight": ("gauge", set()),
     "specfuse_output_tokens": ("counter", {"ensemble", "team"}),
     "specfuse_discarded_tokens": ("counter", {"model_name"}),
+    "specfuse_http_responses": ("counter", {"route", "status"}),
 }
 SHORT = ".001 .005 .01 .02 .04 .06 .08 .1 .25 .5 .75 1 2.5 5 7.5 10 20 40 80 160 640 2560"
 PER_TOKEN = ".01 .025 .05 .075 .1 .15 .2 .3 .4 .5 .75 1 2.5 5 7.5 10 20 40 80"
@@ -43,6 +44,7 @@ def metrics(registry: CollectorRegistry) -> FuserMetrics:
 
 def test_names_kinds_and_labels(registry: CollectorRegistry, metrics: FuserMetrics) -> None:
     metrics.call_ended("a", "propose", "ok", 0.1)
+    metrics.http_responded("/v1/models", 200)
     found = {
         family.name: (
             family.type,

@@ -1,0 +1,104 @@
+"""Programs that others wrote for OpenAI's API, run as they are against a mesh of processes.
+
+They are installed in an environment of their own: `make test-clients`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.command import RunningMesh, running_mesh
+from tests.support.repository import REPOSITORY
+from tests.support.scripted_mesh import ANSWER, QUESTION, mesh_of, write_mesh
+
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
+
+BIN = Path(os.environ.get("CLIENTS_VENV", REPOSITORY / ".venv-clients")) / "bin"
+TASK = "answers"
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+    file = write_mesh(tmp_path_factory.mktemp("mesh"), mesh_of("alpha", "beta"))
+    with running_mesh(str(file)) as mesh:
+        yield mesh
+
+
+def base_of(mesh: RunningMesh) -> str:
+    return f"http://{mesh.fuser.http_address}/v1"
+
+
+def run(*command: str) -> str:
+    """What a program prints; it must end well."""
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "OPENAI_API_KEY": "none",
+        "PYTHONPATH": "",
+    }
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    """A folder with a task of two questions, of which the mesh knows the answer to one."""
+    questions = [{"question": QUESTION, "answer": ANSWER}, {"question": QUESTION, "answer": "?"}]
+    data = tmp_path / "questions.jsonl"
+    data.write_text("".join(json.dumps(one) + "\n" for one in questions))
+    description: dict[str, Any] = {
+        "task": TASK,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data)}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 64, "temperature": 0},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(description))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "options"),
+    [
+        ("local-chat-completions", "chat/completions", ["--apply_chat_template"]),
+        ("local-completions", "completions", []),
+    ],
+)
+def test_lm_evaluation_harness_scores_an_ensemble(
+    mesh: RunningMesh, task: Path, model: str, path: str, options: list[str]
+) -> None:
+    arguments = f"model=all,base_url={base_of(mesh)}/{path},tokenizer_backend=None"
+    run(
+        *(str(BIN / "lm_eval"), "--model", model, "--tasks", TASK),
+        *("--model_args", f"{arguments},tokenized_requests=False,num_concurrent=1,max_retries=1"),
+        *("--include_path", str(task), "--output_path", str(task / "out"), *options),
+    )
+    (results,) = (task / "out").rglob("results_*.json")
+    assert json.loads(results.read_text())["results"][TASK]["exact_match,none"] == 0.5
+
+
+def test_litellm_understands_answers_and_errors(mesh: RunningMesh) -> None:
+    calls = Path(__file__).parent / "litellm_calls.py"
+    said = json.loads(run(str(BIN / "python"), str(calls), base_of(mesh), QUESTION))
+    assert said["whole"] == said["streamed"] == said["raw"] == ANSWER
+    assert said["finish_reason"] == "stop"
+    assert said["completion_tokens"] == said["streamed_tokens"] == len(ANSWER.split())
+    assert said["wrong field"] == "BadRequestError"
+    assert said["no such model"] == "NotFoundError"
+    assert said["too long"] == "ContextWindowExceededError"
