@@ -167,7 +167,7 @@ class _Api:
 
     async def page(self, _: HttpRequest) -> Response:
         """Describes the API to people."""
-        return HTMLResponse(page(description()), headers=_PAGE_HEADERS)
+        return HTMLResponse(page(description(), asks=self._around.asks), headers=_PAGE_HEADERS)
 
     async def index(self, request: HttpRequest) -> Response:
         """The page on which people ask."""

@@ -12,10 +12,11 @@ _HEAD: Final = (
     '<link rel="icon" href="page/icon.svg" type="image/svg+xml">'
     '<link rel="stylesheet" href="page/theme.css"><link rel="stylesheet" href="page/reference.css">'
 )
+_LINK: Final = '<nav><a href=".">Ask</a></nav>'
 
 
-def page(description: str) -> str:
-    """The page of a description."""
+def page(description: str, *, asks: bool) -> str:
+    """The page of a description. `asks` says whether there is one on which people ask, to link to."""
     document = json.loads(description)
     info = document["info"]
     routes = "".join(
@@ -29,7 +30,8 @@ def page(description: str) -> str:
     title = f"{escape(info['title'])} {escape(info['version'])}"
     return (
         f'<!doctype html><html lang="en"><head><title>{title}</title>{_HEAD}</head>'
-        f"<body><h1>{title}</h1>"
+        f'<body><header><h1><img src="page/icon.svg" alt="" width="28" height="28"> {title}</h1>'
+        f"{_LINK if asks else ''}</header>"
         f"<p>{_text(info['description'])} For machines: "
         '<a href="openapi.json">/openapi.json</a>.</p>'
         f"<h2>Routes</h2>{routes}<h2>Objects</h2>{objects}</body></html>"
