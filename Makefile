@@ -22,6 +22,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## Start a mesh of the shipped experts, ask it questions, show who won each segment.
 	$(BIN)/specfuse demo
+	@echo "To ask it yourself in a browser, and see who writes what: $(BIN)/specfuse up --demo"
 
 test: $(READY) ## Run all tests that this machine can run.
 	$(BIN)/python -m pytest

@@ -55,14 +55,13 @@ class Listening:
     http: str | None = None
     """The option `--http-listen`."""
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What it changes of the fuser's settings."""
-        changed: dict[str, Any] = {}
+    def applied(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A fuser's settings, with it."""
+        changed = dict(settings)
         if self.grpc is not None:
             changed["listen"] = self.grpc
         if self.http is not None:
-            changed["http"] = {"listen": self.http}
+            changed["http"] = {**(changed.get("http") or {}), "listen": self.http}
         return changed
 
 
@@ -152,7 +151,7 @@ class MeshFile(Section):
 
         def fuser(endpoints: Mapping[str, ServiceAddresses]) -> Program:
             members = {name: {"endpoints": [at.address]} for name, at in endpoints.items()}
-            settings = _document(self.fuser) | {"members": members} | elsewhere.settings
+            settings = elsewhere.applied(_document(self.fuser) | {"members": members})
             return program(FUSER, "fuser", settings)
 
         models = (

@@ -16,7 +16,7 @@ _LINK: Final = '<nav><a href=".">Ask</a></nav>'
 
 
 def page(description: str, *, asks: bool) -> str:
-    """The page of a description. `asks` says whether there is one on which people ask, to link to."""
+    """The page of a description. With `asks` it links to the one on which people ask."""
     document = json.loads(description)
     info = document["info"]
     routes = "".join(

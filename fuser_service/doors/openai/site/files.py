@@ -1,6 +1,6 @@
 """The page's files: what they are, and the headers that keep a browser to them.
 
-`static/` is served as it is; there is no build. Its scripts are small ES modules, `views/` what they
+`static/` is served as it is; there is no build. Its scripts are small ES modules, those in `views/`
 draw. The page asks nothing but this door's public API, and loads nothing from anywhere else.
 """
 
