@@ -8,7 +8,7 @@ PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clients robustness lint format proto buf bench experts clean
+.PHONY: help install demo test test-clients robustness lint format proto buf bench experts pictures clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ bench: $(READY) ## Measure the torch engine against the published way and transf
 
 experts: $(READY) ## Train the shipped experts again, from nothing.
 	$(BIN)/python -m specfuse.demo.train
+
+pictures: $(READY) ## Take the pictures of the page again (needs chromium).
+	PYTHONPATH=. $(BIN)/python docs/pictures/take.py
 
 clean: ## Remove .venv and caches.
 	rm -rf $(VENV) $(CLIENTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -58,7 +58,8 @@ export function interrupted(run, { message, code }) {
 
 /** The run as it is gone on with. */
 export function goneOn(run) {
-  const resumed = run.rounds.length ? [...run.resumed, run.rounds.length] : run.resumed;
+  const { length } = run.rounds;
+  const resumed = length && run.resumed.at(-1) !== length ? [...run.resumed, length] : run.resumed;
   return { ...run, resumed, state: "asking", interruption: null, finish: null };
 }
 

@@ -2,9 +2,9 @@
 
 import { bar, el, milliseconds, percent, quoted, unseen } from "../dom.js";
 import { standings } from "../trace.js";
-import { badge, member, members } from "./member.js";
+import { badge, members } from "./member.js";
 
-const WHY = { exit: "kept losing", failed: "failed", straggler: "was late too often" };
+const WHY = { exit: "it kept losing", failed: "it failed", straggler: "it was late too often" };
 
 export function roundDetails(run, place, looks) {
   const round = run.rounds[place];
@@ -83,15 +83,30 @@ function movesOf(round, standing, looks) {
   const idle = those((one) => one.part === "idle");
   const missed = those((one) => one.part === "missed");
   const lost = those((one) => one.part === "lost");
-  const line = (said, mark, names) => names.length > 0 && el("li", {}, el("span", { class: "sign", "aria-hidden": "true" }, mark), said, " ", members(looks, names));
+  const line = (said, mark, names) => names.length > 0 && el("li", {}, sign(mark), said, " ", members(looks, names));
   const lines = [
     line("came back:", "↩", came),
-    round.left.map(({ member: name, reason, detail }) =>
-      el("li", {}, el("span", { class: "sign", "aria-hidden": "true" }, "↪"), "left: ", member(looks.of(name)), ` ${WHY[reason]}`, detail && [" (", quoted(detail), ")"]),
+    alike(round.left).map(({ reason, detail, names }) =>
+      el("li", {}, sign("↪"), `left, as ${WHY[reason]}`, detail && [" (", quoted(detail), ")"], ": ", members(looks, names)),
     ),
     line("late or busy:", "…", missed),
     line("not asked:", "–", idle),
     line("lost before:", "×", lost),
   ].flat().filter(Boolean);
   return lines.length > 0 && el("ul", { class: "moves" }, lines);
+}
+
+/** Departures with the same reason together. */
+function alike(departures) {
+  const groups = new Map();
+  for (const { member, reason, detail } of departures) {
+    const key = JSON.stringify([reason, detail]);
+    if (!groups.has(key)) groups.set(key, { reason, detail, names: [] });
+    groups.get(key).names.push(member);
+  }
+  return [...groups.values()];
+}
+
+function sign(mark) {
+  return el("span", { class: "sign", "aria-hidden": "true" }, mark);
 }

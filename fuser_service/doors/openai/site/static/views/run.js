@@ -17,7 +17,6 @@ const TITLES = {
   unreachable: "The fuser cannot be reached",
   connection_lost: "The connection was lost",
   deadline_exceeded: "The time is up",
-  stopped: "Stopped",
 };
 
 export class RunView {
@@ -68,11 +67,18 @@ export class RunView {
     this._parts.cast.replaceChildren(...castOf(run, this._looks));
     this._parts.facts.replaceChildren(...factsOf(run));
     this._showNotice();
-    const left = this._parts.rounds.querySelector(".scrolls")?.scrollLeft ?? 0;
-    this._parts.rounds.replaceChildren(...(run.rounds.length ? [timeline(run, this._looks, this._heard), legend(run)] : []));
-    const scrolls = this._parts.rounds.querySelector(".scrolls");
-    if (scrolls) scrolls.scrollLeft = run.state === "asking" ? scrolls.scrollWidth : left;
+    this._showTimeline();
     this._showRound();
+  }
+
+  _showTimeline() {
+    const run = this._run;
+    const { rounds } = this._parts;
+    const hadFocus = rounds.contains(document.activeElement);
+    rounds.replaceChildren(...(run.rounds.length ? [timeline(run, this._looks, this._heard), legend(run)] : []));
+    const scrolls = rounds.querySelector(".scrolls");
+    if (hadFocus) scrolls?.focus({ preventScroll: true });
+    if (scrolls && run.state === "asking") scrolls.scrollLeft = scrolls.scrollWidth;
   }
 
   get _shown() {
@@ -95,24 +101,20 @@ export class RunView {
     const place = this._shown;
     this._answer.mark(place, this._chosen);
     markRound(this._parts.rounds, place);
-    this._parts.panel.replaceChildren(...(place === null ? [] : this._detailsOf(place)));
+    const { panel } = this._parts;
+    const step = panel.contains(document.activeElement) && document.activeElement.dataset.step;
+    panel.replaceChildren(...(place === null ? [] : this._detailsOf(place)));
+    if (step) (panel.querySelector(`[data-step="${step}"]:enabled`) ?? panel.querySelector("[data-step]:enabled"))?.focus();
   }
 
   _detailsOf(place) {
     const last = this._run.rounds.length - 1;
     const step = (by, sign, said) =>
-      el("button", { type: "button", class: "plain step", "data-step": by, disabled: place + by < 0 || place + by > last, "aria-label": said, onclick: () => this._stepTo(place + by, by) }, sign);
+      el("button", { type: "button", class: "plain step", "data-step": by, disabled: place + by < 0 || place + by > last, "aria-label": said, onclick: () => this._choose(place + by) }, sign);
     return [
       el("header", {}, el("h4", {}, `Round ${place + 1} `, el("span", { class: "of" }, `of ${last + 1}`)), step(-1, "‹", "The round before"), step(1, "›", "The next round")),
       roundDetails(this._run, place, this._looks),
     ];
-  }
-
-  /** Goes to a round, and keeps the focus on the button that led there. */
-  _stepTo(place, by) {
-    this._choose(place);
-    const button = this._parts.panel.querySelector(`[data-step="${by}"]`);
-    (button.disabled ? this._parts.panel.querySelector("[data-step]:enabled") : button)?.focus();
   }
 
   _showNotice() {

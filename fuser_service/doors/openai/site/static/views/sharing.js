@@ -1,5 +1,7 @@
 /** Traces in and out of the page: saved, shared, opened, dropped, pasted. */
 
+import { MOST_BYTES } from "../tracefile.js";
+
 const NAME = "specfuse-trace.json";
 const TYPE = "application/json";
 
@@ -35,7 +37,10 @@ export async function share(content) {
 
 /** Tells `opened` the content of every trace that is dropped on the page, pasted, or chosen. */
 export function receive(chooser, opened, failed) {
-  const take = (file) => file.text().then(opened, () => failed("The file cannot be read."));
+  const take = (file) => {
+    if (file.size > MOST_BYTES) failed(`The file has ${file.size} bytes; a trace has at most ${MOST_BYTES}.`);
+    else file.text().then(opened, () => failed("The file cannot be read."));
+  };
   chooser.addEventListener("change", () => {
     if (chooser.files.length) take(chooser.files[0]);
     chooser.value = "";
