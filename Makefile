@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CLIENTS := .venv-clients
+CLIENTS := .venv-clients/litellm/.ready .venv-clients/lm-eval/.ready
 PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clients robustness lint format proto buf bench experts pictures clean
+.PHONY: help install demo test test-clients robustness lint format proto buf bench experts servers pictures clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,10 +27,14 @@ demo: $(READY) ## Start a mesh of the shipped experts, ask it questions, show wh
 test: $(READY) ## Run all tests that this machine can run.
 	$(BIN)/python -m pytest
 
-test-clients: $(READY) ## Run what others wrote for OpenAI's API against a mesh (installs it into .venv-clients).
-	test -x $(CLIENTS)/bin/lm_eval || $(PYTHON) -m venv $(CLIENTS)
-	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+test-clients: $(READY) $(CLIENTS) ## Run what others wrote for OpenAI's API against a mesh.
 	$(BIN)/python -m pytest -m clients tests/clients
+
+# Each in an environment of its own: what they need contradicts what the others do.
+.venv-clients/%/.ready: tests/clients/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 robustness: $(READY) ## Break a mesh in every way there is, and write what was measured to build/.
 	ROBUSTNESS_REPORT=build $(BIN)/python -m pytest -m "robustness or not robustness" tests/robustness
@@ -60,8 +64,11 @@ bench: $(READY) ## Measure the torch engine against the published way and transf
 experts: $(READY) ## Train the shipped experts again, from nothing.
 	$(BIN)/python -m specfuse.demo.train
 
+servers: ## Fetch the real llama-server that some tests talk to, to .servers (needs Debian).
+	tests/servers/install_llama_server.sh .servers/llama
+
 pictures: $(READY) ## Take the pictures of the page again (needs chromium).
 	PYTHONPATH=. $(BIN)/python docs/pictures/take.py
 
 clean: ## Remove .venv and caches.
-	rm -rf $(VENV) $(CLIENTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

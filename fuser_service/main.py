@@ -16,9 +16,19 @@ from fuser_service.doors.openai.exchange import malformed
 from fuser_service.fusion.runner import Fusion
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.metrics import FuserMetrics
+from fuser_service.reports import Book, Reports
 from fuser_service.service import FuserService
 from fuser_service.settings.rereading import Rereading
-from fuser_service.settings.settings import Ensemble, Http, Member, MemberTls, Settings
+from fuser_service.settings.settings import Ensemble, Http, Limits, Member, MemberTls, Settings
+from fuser_service.tenancy.account import Account
+from fuser_service.tenancy.admission import Admission
+from fuser_service.tenancy.counters import Counters, LocalCounters
+from fuser_service.tenancy.key_file import read_keys
+from fuser_service.tenancy.keys import Key
+from fuser_service.tenancy.ledger import open_ledger
+from fuser_service.tenancy.places import Places, Room
+from fuser_service.tenancy.settings import Accounting, Tenancy
+from fuser_service.tenancy.tenants import Tenants
 from specfuse.http.bounds import Bounds
 from specfuse.http.server import HttpServer
 from specfuse.observability.metrics_endpoint import service_registry
@@ -26,6 +36,7 @@ from specfuse.rpc.channels import open_channel
 from specfuse.rpc.tls import ClientPem, ClientTls
 from specfuse.serving import running
 from specfuse.serving.certificate import Certificates
+from specfuse.serving.descriptors import raise_descriptor_limit
 from specfuse.serving.doors import Door, grpc_door
 from specfuse.serving.files import FollowedFiles, following
 from specfuse.serving.running import GRPC, HTTP, RunningService, open_metrics
@@ -45,6 +56,7 @@ async def serve(
     Raises:
         Misconfigured: the settings cannot be served: a port in use, TLS files that are wrong, ...
     """
+    raise_descriptor_limit(sum(len(one.endpoints or ()) for one in settings.members.values()))
     await running.serve(start(settings, read), announce)
 
 
@@ -56,13 +68,14 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
     """
     async with AsyncExitStack() as stack:
         registry = service_registry()
+        tenancy = settings.tenancy or Tenancy(anonymous="allow")
         files = await stack.enter_async_context(following())
         certificates = Certificates(files, registry, stack)
         metrics = FuserMetrics(
             registry,
             members=settings.members,
             ensembles=settings.ensembles,
-            teams=settings.teams,
+            teams=tenancy.teams,
         )
         endpoint = await open_metrics(settings.metrics_listen, registry, stack)
         members = await _started_members(settings.members, metrics, files, stack)
@@ -71,7 +84,8 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             ensembles=settings.ensembles,
             members=members,
             limits=settings.limits,
-            observer=metrics,
+            tenants=_open_tenants(tenancy, settings.limits, metrics, files, stack),
+            reports=Reports(metrics, _open_book(tenancy.accounting, metrics, stack)),
         )
         tls = certificates.grpc(settings.tls)
         door = grpc_door(rpc_service(service), settings.listen, tls)
@@ -116,6 +130,59 @@ def _rereading(
         service.take(ensembles)
 
     return Rereading(settings, read or (lambda: settings), taken)
+
+
+def _open_tenants(
+    settings: Tenancy,
+    limits: Limits,
+    metrics: FuserMetrics,
+    files: FollowedFiles,
+    stack: AsyncExitStack,
+) -> Tenants:
+    """Who may ask, known by keys that are followed until `stack` is closed."""
+    anonymous = settings.anonymous == "allow"
+    metrics.anonymous(allowed=anonymous)
+    if anonymous:
+        _logger.warning("tenancy: callers without a key are let in, as the team anonymous")
+    counters = _open_counters(settings, metrics)
+    stack.push_async_callback(counters.close)
+    room = Room(limits.requests_in_flight, limits.requests_waiting, limits.waiting_seconds)
+    places = Places(room)
+    metrics.watch_waiting(lambda: places.waiting)
+    admission = Admission(places, counters, settings.replicas)
+    tenants = Tenants(admission, settings.directory())
+
+    def take(keys: tuple[Key, ...]) -> None:
+        tenants.take_keys(keys)
+        _logger.info("tenancy.keys %s: %d keys", settings.keys, len(keys))
+
+    if settings.keys is not None:
+        read = partial(read_keys, settings.keys, tuple(settings.teams))
+        take(files.follow([settings.keys], read, take))
+    return tenants
+
+
+def _open_counters(settings: Tenancy, metrics: FuserMetrics) -> Counters:
+    own = LocalCounters(settings.replicas)
+    if settings.store is None:
+        return own
+    from fuser_service.tenancy.store import SharedCounters  # noqa: PLC0415 (only some need it)
+
+    return SharedCounters(settings.store, own, metrics.store_failed)
+
+
+def _open_book(settings: Accounting | None, metrics: FuserMetrics, stack: AsyncExitStack) -> Book:
+    """Where it is told what requests came to: metrics, and a ledger if there is to be one."""
+    if settings is None:
+        return metrics.book
+    ledger = stack.enter_context(open_ledger(settings.file, metrics.line_lost))
+
+    def book(account: Account) -> None:
+        metrics.book(account)
+        if account.team:  # else whoever can connect could fill the disk
+            ledger.book(account)
+
+    return book
 
 
 async def _started_members(

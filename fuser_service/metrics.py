@@ -1,13 +1,13 @@
 """What a fuser service tells Prometheus. Every number is counted here and nowhere else.
 
 Label values are bounded: members, ensembles and teams are those of the settings, the rest are fixed
-words. Counters exist at 0 from the start, so that rates and alerts see the first event; but for
-those of HTTP, where a path and a status that nobody has seen say nothing.
+words. Counters exist at 0 from the start, so that rates and alerts see the first event; only a
+team's requests, and those over HTTP, begin with the first one that ended so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product
 from typing import Final, get_args
 
@@ -17,7 +17,9 @@ from fuser_service.core.commit import AvoidedBecause
 from fuser_service.core.types import Departure, DepartureReason, MemberName
 from fuser_service.fusion.ports import Outcome, Phase, Rpc
 from fuser_service.mesh.attempts import SecondCall
-from fuser_service.service import RequestOutcome
+from fuser_service.reports import RequestOutcome
+from fuser_service.tenancy.account import Account
+from fuser_service.tenancy.caller import ANONYMOUS
 from specfuse.observability.buckets import (
     COUNTS,
     MEMBERS,
@@ -26,8 +28,8 @@ from specfuse.observability.buckets import (
     SHORT_SECONDS,
 )
 
-OTHER_TEAM: Final = "other"
-"""The team that tokens count for if the caller names none, or one that the settings do not."""
+UNKNOWN: Final = "unknown"
+"""The team of a caller that is not known, and the ensemble of a request for none that there is."""
 
 
 class FuserMetrics:
@@ -41,18 +43,22 @@ class FuserMetrics:
         ensembles: Iterable[str],
         teams: Iterable[str],
     ) -> None:
-        self._teams = frozenset(teams)
+        self._teams = frozenset({*teams, ANONYMOUS})
         self._define_round_metrics(registry)
         self._define_member_metrics(registry)
         self._define_request_metrics(registry)
+        self._define_tenancy_metrics(registry)
         self._start_at_zero(tuple(members))
         self.expect(ensembles)
 
     def expect(self, ensembles: Iterable[str]) -> None:
         """Has the numbers of these ensembles begin at 0, where they have not begun yet."""
         for ensemble in ensembles:
-            for team in (*self._teams, OTHER_TEAM):
+            for team in self._teams:
                 self._output_tokens.labels(ensemble, team)
+                self._prompt_tokens.labels(ensemble, team)
+                self._team_calls.labels(ensemble, team)
+                self._team_calls_avoided.labels(ensemble, team)
             for phase in get_args(Phase):
                 self._round_seconds.labels(ensemble, phase)
 
@@ -103,8 +109,7 @@ class FuserMetrics:
 
     def tokens_committed(self, ensemble: str, team: str, tokens: int) -> None:
         """A segment of this many tokens was committed."""
-        known = team if team in self._teams else OTHER_TEAM
-        self._output_tokens.labels(ensemble, known).inc(tokens)
+        self._output_tokens.labels(ensemble, team).inc(tokens)
 
     def answered(self, rounds: int, seconds_per_token: float | None) -> None:
         """An answer was completed in this many rounds."""
@@ -116,6 +121,31 @@ class FuserMetrics:
         """A request ended."""
         self._in_flight.dec()
         self._request_seconds.labels(outcome).observe(seconds)
+
+    def book(self, account: Account) -> None:
+        """A request ended, and came to this."""
+        ensemble, team = account.ensemble or UNKNOWN, account.team or UNKNOWN
+        self._team_requests.labels(ensemble, team, account.outcome).inc()
+        if account.calls_made:
+            self._prompt_tokens.labels(ensemble, team).inc(account.prompt_tokens)
+            self._team_calls.labels(ensemble, team).inc(account.calls_made)
+            self._team_calls_avoided.labels(ensemble, team).inc(account.calls_avoided)
+
+    def anonymous(self, *, allowed: bool) -> None:
+        """Whether callers are let in that nobody knows."""
+        self._anonymous.set(allowed)
+
+    def watch_waiting(self, waiting: Callable[[], int]) -> None:
+        """Has `waiting` say how many requests wait for a place."""
+        self._waiting.set_function(waiting)
+
+    def store_failed(self) -> None:
+        """The store of limits could not be asked."""
+        self._store_failures.inc()
+
+    def line_lost(self) -> None:
+        """A line of the accounts could not be written."""
+        self._lines_lost.inc()
 
     def http_responded(self, route: str, status: int) -> None:
         """A request over HTTP was answered. `route` is one of the door's paths, or empty."""
@@ -226,6 +256,53 @@ class FuserMetrics:
             "specfuse_output_tokens",
             "Committed tokens, counted in the winners' tokenizers.",
             ("ensemble", "team"),
+            registry=registry,
+        )
+
+    def _define_tenancy_metrics(self, registry: CollectorRegistry) -> None:
+        by_team = ("ensemble", "team")
+        self._team_requests = Counter(
+            "specfuse_team_requests",
+            "Requests that ended, by whose they were and how they ended.",
+            (*by_team, "outcome"),
+            registry=registry,
+        )
+        self._prompt_tokens = Counter(
+            "specfuse_prompt_tokens",
+            "Tokens of what answers began with, counted in the first round's winner's tokenizer.",
+            by_team,
+            registry=registry,
+        )
+        self._team_calls = Counter(
+            "specfuse_team_calls",
+            "Calls to members, by whose request they were made for.",
+            by_team,
+            registry=registry,
+        )
+        self._team_calls_avoided = Counter(
+            "specfuse_team_calls_avoided",
+            "Calls that two per member and round would have taken beyond those made.",
+            by_team,
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "specfuse_requests_waiting",
+            "Requests that wait for a place among those being answered.",
+            registry=registry,
+        )
+        self._anonymous = Gauge(
+            "specfuse_anonymous_allowed",
+            "1 if callers that nobody knows are let in, else 0.",
+            registry=registry,
+        )
+        self._store_failures = Counter(
+            "specfuse_limit_store_failures",
+            "Times that the store of limits could not be asked; the replica counts by itself then.",
+            registry=registry,
+        )
+        self._lines_lost = Counter(
+            "specfuse_accounting_lines_lost",
+            "Lines of the accounts that could not be written.",
             registry=registry,
         )
 

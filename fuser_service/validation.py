@@ -64,9 +64,9 @@ class Draws:
 class GenerateRequest:
     """One query as it was asked, unchecked.
 
-    An empty `ensemble` means the only one; `max_tokens` None means the ensemble's; an empty
-    `session_id` means a digest of the prompt. `team` is the team that the answer's tokens count
-    for.
+    An empty `ensemble` means the only one; `max_tokens` and `sampling` None mean the ensemble's; an
+    empty `session_id` means a digest of the prompt. `request_id` is what the request is called in
+    accounts; empty means a new one.
     """
 
     prompt: Prompt
@@ -79,7 +79,7 @@ class GenerateRequest:
     committed_segments: tuple[str, ...] = ()
     committed_tokens: int = 0
     session_id: str = ""
-    team: str = ""
+    request_id: str = ""
 
 
 def resolve(request: GenerateRequest, name: str, ensemble: Ensemble, limits: Limits) -> Query:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from model_service.backends.registry import open_backend
-from model_service.doors.grpc import rpc_service
+from model_service.doors.grpc.health import Readiness, reporting
+from model_service.doors.grpc.servicer import rpc_service
 from model_service.metrics import ModelMetrics
 from model_service.ports import BackendHost
 from model_service.service import ModelService
@@ -16,6 +17,7 @@ from model_service.settings import Settings
 from specfuse.observability.metrics_endpoint import service_registry
 from specfuse.serving import running
 from specfuse.serving.certificate import Certificates
+from specfuse.serving.descriptors import raise_descriptor_limit
 from specfuse.serving.doors import grpc_door
 from specfuse.serving.files import following
 from specfuse.serving.running import GRPC, RunningService, open_metrics
@@ -31,6 +33,7 @@ async def serve(
     Raises:
         Misconfigured: the settings cannot be served: no such model, a port in use, ...
     """
+    raise_descriptor_limit()
     await running.serve(start(settings), announce)
 
 
@@ -47,13 +50,15 @@ async def start(settings: Settings) -> RunningService:
         metrics = ModelMetrics(settings.name, registry)
         endpoint = await open_metrics(settings.metrics_listen, registry, stack)
         _logger.info("loading %s; metrics on %s", settings.name, endpoint.address)
-        host = BackendHost(settings.name, metrics, on_loss=_end_at_once)
+        readiness = Readiness()
+        host = BackendHost(settings.name, metrics, _end_at_once, readiness.set)
         backend = await open_backend(settings.backend, settings.chosen, host)
         stack.push_async_callback(backend.close)
         service = ModelService(backend, settings.limits, metrics)
-        doors = {GRPC: grpc_door(rpc_service(service), settings.listen, tls)}
+        door = grpc_door(rpc_service(service), settings.listen, tls)
+        await stack.enter_async_context(reporting(readiness, door))
         return await RunningService.start(
-            doors, endpoint, settings.drain_seconds, files.read_all, stack
+            {GRPC: door}, endpoint, settings.drain_seconds, files.read_all, stack
         )
 
 

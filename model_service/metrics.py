@@ -75,6 +75,13 @@ class ModelMetrics:
         self._cache_usage = gauge(
             "specfuse_model_kv_cache_usage_ratio", "Share of the key-value cache's bytes in use."
         )
+        self._served = {
+            state: gauge(
+                f"specfuse_model_server_requests_{state}",
+                f"Requests of all callers that the server that runs the model has {state}.",
+            )
+            for state in ("running", "waiting")
+        }
         self._sessions = gauge("specfuse_model_sessions", "Contexts in the key-value cache.")
 
     def admitted(self, seconds: float) -> None:
@@ -107,6 +114,11 @@ class ModelMetrics:
     def retried(self, operation: str) -> None:
         """A request to a remote server is made once more."""
         self._retries.labels(self._model_name, operation).inc()
+
+    def served(self, *, running: int, waiting: int) -> None:
+        """A remote server says how busy it is."""
+        self._served["running"].set(running)
+        self._served["waiting"].set(waiting)
 
     def cache(self, *, used_bytes: int, budget_bytes: int, sessions: int) -> None:
         """The key-value cache changed its size."""

@@ -82,6 +82,9 @@ class RemoteObserver(BackendObserver, Protocol):
     def retried(self, operation: str) -> None:
         """A request that computed nothing is made once more."""
 
+    def served(self, *, running: int, waiting: int) -> None:
+        """The server says that it works on so many requests, of all callers, and that some wait."""
+
 
 class ModelObserver(EngineObserver, RemoteObserver, Protocol):
     """Told whatever any backend has to tell."""
@@ -92,12 +95,14 @@ class BackendHost:
     """The service around a backend: what its model is called, and whom to tell.
 
     `on_loss` is called, from any thread, when the backend has lost a part of itself that only a new
-    process can restore; every call fails from then on.
+    process can restore; every call fails from then on. `on_ready` is called, on the event loop,
+    when what the backend depends on goes away (False) or is back (True). It is there at the start.
     """
 
     name: str
     observer: ModelObserver
     on_loss: Callable[[], None] = lambda: None
+    on_ready: Callable[[bool], None] = lambda _ready: None
 
 
 class ServiceObserver(Protocol):

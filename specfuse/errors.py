@@ -135,6 +135,12 @@ class RateLimited(SpecFuseError):
     code = Code.RATE_LIMITED
     reason = "RATE_LIMITED"
 
+    @property
+    def retry_after_seconds(self) -> int:
+        """When asking again may succeed, in seconds from now; 0 if that is not known."""
+        said = self.metadata.get("retry_after_seconds", "")
+        return int(said) if said.isascii() and said.isdigit() else 0
+
 
 class Overloaded(SpecFuseError):
     """There is no room for the call now. Retrying later, or elsewhere, may succeed."""

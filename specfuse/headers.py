@@ -4,5 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-TEAM_HEADER: Final = "x-specfuse-team"
-"""Names the team that a call is made for; the fuser counts tokens by it."""
+AUTHORIZATION: Final = "authorization"
+"""Says who calls: `Bearer` and an API key."""
+
+REQUEST_ID: Final = "x-request-id"
+"""In what a fuser sends first: what the request is called in its accounts."""

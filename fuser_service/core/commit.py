@@ -79,7 +79,6 @@ def committed(
         took_part=tuple(state.round.proposals),
         left=after.departures[state.round.departures_before :],
         recalled=state.round.recalled,
-        context_tokens=proposal.context_tokens,
     )
     discarded = {
         member: losing.token_count

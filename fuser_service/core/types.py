@@ -83,9 +83,8 @@ class SegmentFinish(Enum):
 class Proposal:
     """A member's next segment, `token_count` of its own tokens long.
 
-    `context_tokens` are what it was drafted upon, prompt and answer so far. `own_score` is the
-    member's own score of its candidate if drafting gave it exactly; that member need not be asked
-    again.
+    `own_score` is the member's own score of its candidate if drafting gave it exactly; that member
+    need not be asked again. `context_tokens` is the length of what it continues, in its own tokens.
     """
 
     text: str
@@ -152,7 +151,7 @@ class CommittedRound:
     `segment` is the committed text; `text` what may be shown now (the end of `segment` is held back
     while it could still become a stop string). `number` is 1 for the first round of this call.
     `candidates` come best first; `took_part` are the members that proposed, in the ensemble's
-    order. `context_tokens` are what the winner drafted upon, in its own tokens.
+    order.
     """
 
     number: int
@@ -164,4 +163,3 @@ class CommittedRound:
     took_part: tuple[MemberName, ...]
     left: tuple[Departure, ...] = ()
     recalled: tuple[MemberName, ...] = ()
-    context_tokens: int = 0

@@ -35,7 +35,8 @@ class Finished:
 
     `text` was held back and turned out to be no stop string: it ends the answer. `rounds`,
     `output_tokens` (in the winners' own tokens) and the calls are of this run only, not of what a
-    resumed query brought along. `lost` are the members lost to failure or lateness, `absent` those
+    resumed query brought along; `prompt_tokens` is its context at the start, as the first winner
+    counts. `lost` are the members lost to failure or lateness, `absent` those
     that only missed rounds; `discarded_tokens` were drafted, each in its proposer's own tokens, and
     not committed.
     """
@@ -52,6 +53,7 @@ class Finished:
     total_seconds: float
     discarded_tokens: int = 0
     absent: tuple[MemberName, ...] = ()
+    prompt_tokens: int = 0
 
     @property
     def degraded(self) -> bool:

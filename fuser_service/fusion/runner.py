@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,8 +12,9 @@ from fuser_service.core import rounds
 from fuser_service.core.commit import Commit
 from fuser_service.core.rounds import Transition
 from fuser_service.core.state import QueryState
-from fuser_service.core.steps import Finish, LoseQuorum, Propose, Result, Verify
+from fuser_service.core.steps import Finish, LoseQuorum, Ok, Propose, Result, Verify
 from fuser_service.core.types import Context, MemberName, Proposal, Sampling, Score
+from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
 from fuser_service.fusion.gather import Gathering, Patience
 from fuser_service.fusion.ports import FusionObserver, Member, Outcome, Phase, Rpc
@@ -51,8 +51,10 @@ class Fusion:
         self._observer = observer
         self._clock = clock
 
-    def run(self, query: Query, deadline: Deadline) -> AsyncGenerator[Event, None]:
-        """Answers the query, an event at a time.
+    def run(
+        self, query: Query, deadline: Deadline, effort: Effort | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Answers the query, an event at a time. `effort` is added to while it does.
 
         Every member of `query.rules.members` must be among the fusion's members. Cancelling the
         task that iterates cancels the calls in flight at once; between events there are none.
@@ -62,7 +64,10 @@ class Fusion:
             InvalidArgument: so few are left only because they find the request itself wrong.
             DeadlineExceeded: the deadline passed before the answer was complete.
         """
-        return _Run(self._members, self._observer, self._clock, query, deadline).events()
+        run = _Run(self._members, self._observer, self._clock, query, deadline)
+        if effort is not None:
+            run.effort = effort
+        return run.events()
 
 
 @dataclass(slots=True)
@@ -86,8 +91,8 @@ class _Run:
     current: _RoundClock | None = None
     commits: int = 0
     discarded: int = 0
-    made: Counter[Rpc] = field(default_factory=Counter)
-    avoided: Counter[Rpc] = field(default_factory=Counter)
+    effort: Effort = field(default_factory=Effort)
+    contexts: dict[MemberName, int] = field(default_factory=dict)
     slowest: dict[Rpc, float] = field(default_factory=dict)
     errors: dict[MemberName, SpecFuseError] = field(default_factory=dict)
 
@@ -134,7 +139,11 @@ class _Run:
             )
             for member in step.members
         }
-        return await self._gather("propose", calls, patience, clock)
+        proposals = await self._gather("propose", calls, patience, clock)
+        if not self.commits:
+            answers = ((m, one.value) for m, one in proposals.items() if isinstance(one, Ok))
+            self.contexts |= {member: answer.context_tokens for member, answer in answers}
+        return proposals
 
     async def _scores(
         self, state: QueryState, step: Verify, clock: _RoundClock
@@ -164,7 +173,7 @@ class _Run:
                 self.slowest[rpc] = max(seconds, self.slowest.get(rpc, 0.0))
 
         began = self.clock()
-        self.made[rpc] += len(calls)
+        self.effort.made[rpc] += len(calls)
         gathering = Gathering(calls, ended, self.clock)
         results = await gathering.run(patience)
         # Only a member's latest call counts: asking it again drops its earlier error.
@@ -210,14 +219,17 @@ class _Run:
         for phase, duration in seconds.items():
             self.observer.phase_ended(self.query.ensemble, phase, duration)
         for avoided in commit.avoided:
-            self.avoided["propose"] += avoided.propose
-            self.avoided["score"] += avoided.score
+            self.effort.avoided["propose"] += avoided.propose
+            self.effort.avoided["score"] += avoided.score
             calls = avoided.propose + avoided.score
             self.observer.calls_avoided(avoided.member, avoided.because, calls)
         for member, tokens in commit.discarded.items():
             self.observer.tokens_discarded(member, tokens)
             self.discarded += tokens
         self.observer.segment_won(commit.round.winner)
+        if not self.commits:
+            self.effort.prompt_tokens = self.contexts.get(commit.round.winner, 0)
+        self.effort.output_tokens += commit.round.token_count
         self.commits += 1
         return RoundCommitted(
             commit.round,
@@ -232,14 +244,15 @@ class _Run:
             text=step.text,
             rounds=self.commits,
             output_tokens=state.committed_tokens - self.query.committed_tokens,
-            propose_made=self.made["propose"],
-            propose_avoided=self.avoided["propose"],
-            score_made=self.made["score"],
-            score_avoided=self.avoided["score"],
+            propose_made=self.effort.made["propose"],
+            propose_avoided=self.effort.avoided["propose"],
+            score_made=self.effort.made["score"],
+            score_avoided=self.effort.avoided["score"],
             lost=state.lost,
             absent=state.absent,
             total_seconds=seconds,
             discarded_tokens=self.discarded,
+            prompt_tokens=self.effort.prompt_tokens,
         )
 
     def _wrong(self, state: QueryState) -> InvalidArgument | None:

@@ -1,9 +1,11 @@
 """One call of a member, made at as many of its replicas as it takes.
 
 Every call is complete in itself, so any replica may be asked it, and more than one. A replica that
-is UNAVAILABLE hands the call to another, or is asked once more if there is no other. One that is
-late has company: a second replica is asked, the first answer counts, and the session stays with
-whoever gave it. Who loses such a race is late where a sibling is not, which its breaker remembers.
+is UNAVAILABLE hands the call to another, or is asked once more if there is no other. One that has
+no room hands it to another, too, if the budget has a call to spare: where all are full, moving
+calls around is more load for everybody. One that is late has company: a second replica is asked,
+the first answer counts, and the session stays with whoever gave it. Who loses such a race is late
+where a sibling is not, which its breaker remembers.
 """
 
 from __future__ import annotations
@@ -21,16 +23,16 @@ from fuser_service.mesh.pace import Pace
 from fuser_service.mesh.pool import Pool
 from fuser_service.mesh.replica import Replica
 from specfuse.deadline import Deadline
-from specfuse.errors import Overloaded, Unavailable
+from specfuse.errors import Overloaded, SpecFuseError, Unavailable
 
 Response = TypeVar("Response")
 
 SecondCall = Literal["moved", "repeated", "hedged"]
-"""Why a call is made again: its replica was UNAVAILABLE and there is another, or no other; or its
-replica is late."""
+"""Why a call is made again: its replica was UNAVAILABLE, or had no room, and there is another; it
+was UNAVAILABLE and there is no other; or it is late."""
 
 ATTEMPTS = 3
-"""Most times that one call is made because replicas were UNAVAILABLE."""
+"""Most times that one call is made because replicas were UNAVAILABLE, or had no room."""
 
 RETRY_JITTER_SECONDS = 0.05
 """Longest pause before the next attempt; random, so that not all fusers move at once."""
@@ -57,11 +59,12 @@ class Attempts(Generic[Response]):
 
         Raises:
             Unavailable: no replica could be reached, or none is known.
+            Overloaded: a replica has no room, and there is no other to ask instead.
             SpecFuseError: what a replica answered.
         """
         self.budget.called()
         replica = self._next()
-        failure = Unavailable(
+        failure: SpecFuseError = Unavailable(
             f"no replica can be reached of the {len(self.pool.endpoints)} that it has"
         )
         for _ in range(ATTEMPTS):
@@ -69,9 +72,9 @@ class Attempts(Generic[Response]):
                 break
             try:
                 return await self._race(replica, deadline)
-            except Unavailable as error:
+            except (Unavailable, Overloaded) as error:
                 failure = error
-            replica = None if deadline.passed else self._other() or self._again(replica)
+            replica = None if deadline.passed else self._after(failure, replica)
             if replica is not None:
                 await asyncio.sleep(random.uniform(0, RETRY_JITTER_SECONDS))  # noqa: S311
         raise failure
@@ -82,6 +85,19 @@ class Attempts(Generic[Response]):
         if replica is not None:
             self.tried.add(replica.endpoint)
         return replica
+
+    def _after(self, failure: SpecFuseError, replica: Replica) -> Replica | None:
+        """The replica to ask next, when this one failed; None if there is none to ask."""
+        if isinstance(failure, Overloaded):
+            return self._roomier()
+        return self._other() or self._again(replica)
+
+    def _roomier(self) -> Replica | None:
+        """Another replica, if the budget has a call to spare."""
+        if self.budget.left and (other := self._other()) is not None:
+            self.budget.spend()
+            return other
+        return None
 
     def _other(self) -> Replica | None:
         replica = self._next()

@@ -20,7 +20,7 @@ LOAD_BOUND = 1.25
 """No endpoint gets a new session while its load is above this multiple of the mean."""
 
 PINS_KEPT = 16_384
-"""Sessions remembered per member; about 2 MB. A forgotten session gets a new endpoint."""
+"""Sessions remembered per member; 2 to 4 MB. A forgotten session gets a new endpoint."""
 
 
 def ranked(session_id: str, endpoints: Collection[Endpoint]) -> tuple[Endpoint, ...]:

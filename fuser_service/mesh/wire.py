@@ -64,8 +64,8 @@ def proposal(response: pb.ProposeSegmentResponse) -> Proposal:
     if finish is None:
         raise ModelFailure(f"a segment with finish {segment.finish}, which the contract lacks")
     own_score = _score(segment.own_score) if segment.HasField("own_score") else None
-    context = response.usage.context_tokens
-    return Proposal(segment.text, finish, segment.token_count, own_score, context)
+    context_tokens = response.usage.context_tokens
+    return Proposal(segment.text, finish, segment.token_count, own_score, context_tokens)
 
 
 def scores(response: pb.ScoreSegmentsResponse, *, expected: int) -> tuple[Score, ...]:

@@ -2,6 +2,9 @@
 
     listen: 0.0.0.0:50050
     metrics_listen: 0.0.0.0:9090
+    tenancy:
+      keys: /etc/specfuse/keys.yaml
+      teams: {search: {requests_in_flight: 16}}
     http: {listen: 0.0.0.0:8000}
     members:
       llama:
@@ -37,7 +40,9 @@ from fuser_service.core.rules import (
 from fuser_service.fusion.query import Timings
 from fuser_service.mesh.discovery.registry import Discoveries
 from fuser_service.settings.presets import Preset, completed
+from fuser_service.tenancy.settings import Tenancy
 from specfuse.config import settings_file
+from specfuse.config.addresses import is_loopback
 from specfuse.config.settings_file import Contradictions, Key, Problem
 from specfuse.config.types import Address, Count, Flag, Name, Seconds, Section, ServerTls
 
@@ -73,10 +78,14 @@ class Member(Discoveries):
 
 
 class Limits(Section):
-    """What one process takes on. Beyond them a request is refused at once."""
+    """What one process takes on. Beyond them a request is refused."""
 
     requests_in_flight: Count = 64
-    """Most queries answered at the same time; further ones get RESOURCE_EXHAUSTED."""
+    """Most queries answered at the same time; further ones wait, or get RESOURCE_EXHAUSTED."""
+    requests_waiting: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 0
+    """Most queries that wait for one of these to end, those of teams with priority in front."""
+    waiting_seconds: Seconds = 5.0
+    """How long a query waits; then it gets RESOURCE_EXHAUSTED."""
     prompt_bytes: Count = 1_048_576
     """Most UTF-8 bytes of a prompt, all messages together."""
     committed_segments: Annotated[int, Field(strict=True, ge=1, le=4096)] = _RULES.max_segments
@@ -192,8 +201,8 @@ class Settings(Section):
     """The OpenAI-compatible door. Absent means there is none; `http: {}` opens it as it is."""
     limits: Limits = Limits()
     """What one process takes on."""
-    teams: tuple[Name, ...] = ()
-    """Values of the `x-specfuse-team` request header that are counted apart; others are `other`."""
+    tenancy: Tenancy | None = None
+    """Who may ask, and how much. Absent: everybody, for which `listen` must be on loopback."""
     drain_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 30.0
     """How long answers in flight may take to finish at shutdown."""
     members: Annotated[dict[Name, Member], Field(min_length=1, max_length=1024)]
@@ -229,6 +238,7 @@ class Settings(Section):
 
 def _contradictions(settings: Settings) -> Iterator[Problem]:
     """Values that are right one by one and wrong together."""
+    yield from _tenancy_contradictions(settings)
     for name, member in settings.members.items():
         yield from _member_contradictions(name, member)
     for name, ensemble in settings.ensembles.items():
@@ -238,6 +248,38 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
             *_exit_contradictions(ensemble.exit),
         ):
             yield Problem(("ensembles", name, *problem.key), problem.text)
+
+
+def _tenancy_contradictions(settings: Settings) -> Iterator[Problem]:
+    if settings.tenancy is not None:
+        problems = settings.tenancy.contradictions(
+            settings.ensembles,
+            certificates=_asks_for_certificates(settings),
+            line=settings.limits.requests_waiting > 0,
+        )
+        for problem in problems:
+            yield Problem(("tenancy", *problem.key), problem.text)
+    elif reachable := _reachable(settings):
+        remedy = (
+            "say who may ask, with tenancy: {keys: FILE, teams: {NAME: {}}}, or let everybody, "
+            "with tenancy: {anonymous: allow}"
+        )
+        where = f"is absent, and others than this machine reach {reachable}"
+        yield Problem(("tenancy",), f"{where}; {remedy}")
+
+
+def _asks_for_certificates(settings: Settings) -> bool:
+    """Whether callers have to show a certificate at one of the doors."""
+    https = None if settings.http is None else settings.http.tls
+    return any(tls is not None and tls.client_ca is not None for tls in (settings.tls, https))
+
+
+def _reachable(settings: Settings) -> str:
+    """What others than this machine can reach, as the file says it; empty if nothing."""
+    listening = {"listen": settings.listen}
+    if settings.http is not None:
+        listening["http.listen"] = settings.http.listen
+    return next((f"{k}: {v}" for k, v in listening.items() if not is_loopback(v)), "")
 
 
 def _member_contradictions(name: str, member: Member) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from typing import Annotated, Final, get_args
 
 from pydantic import BeforeValidator, Field
 
+from model_service.backends.llama_cpp.settings import LlamaCppSection
 from model_service.backends.scripted.settings import ScriptedSection
 from model_service.backends.section import BackendSection
 from model_service.backends.torch.settings import TorchSection
@@ -28,6 +29,8 @@ class Backends(Section):
 
     torch: TorchSection | None = None
     """For `backend: torch`, which runs a Hugging Face causal language model in this process."""
+    llama_cpp: LlamaCppSection | None = None
+    """For `backend: llama_cpp`, which asks llama.cpp's llama-server."""
     scripted: ScriptedSection | None = None
     """For `backend: scripted`: no model, answers from a script, to test everything around it."""
 

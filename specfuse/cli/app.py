@@ -13,13 +13,17 @@ import typer
 from specfuse.cli.complaints import FAILED, INTERRUPTED, complaint
 from specfuse.cli.connection import (
     DEFAULT_ADDRESS,
+    AllowPlaintextKey,
+    ApiKeyFile,
     TlsCa,
     TlsCert,
     TlsKey,
     addresses_of,
+    key_of,
     tls_of,
 )
 from specfuse.cli.eval.command import evaluate
+from specfuse.cli.keys_app import keys_app
 from specfuse.errors import InvalidArgument, SpecFuseError
 from specfuse.localmesh.handshake import DIE_WITH_OPTION, READY_FD_OPTION
 
@@ -48,10 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except (SpecFuseError, typer.TyperException, ModuleNotFoundError, OSError) as error:
         message, exit_code = complaint(error)
-        sys.stderr.write(f"specfuse: {message}\n")
+        _complain(message)
         return exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _complain(message: str) -> None:
+    """Says on stderr what went wrong, if that can be written: the exit code says it in any case."""
+    try:
+        sys.stderr.write(f"specfuse: {message}\n")
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # as for stdout, above
 
 
 # --- options that several commands have -----------------------------------------------------------
@@ -127,6 +140,8 @@ def ask(  # noqa: PLR0913 (an option each)
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    api_key_file: ApiKeyFile = None,
+    allow_plaintext_key: AllowPlaintextKey = False,
     ensemble: Annotated[
         str, typer.Option(help="Which ensemble answers. May be left out if there is only one.")
     ] = "",
@@ -237,7 +252,12 @@ def ask(  # noqa: PLR0913 (an option each)
         "self_judgement": self_judgement,
         "fast_finish": fast_finish,
     }
-    client = Client(addresses_of(address), tls=tls_of(tls_ca, tls_cert, tls_key))
+    client = Client(
+        addresses_of(address),
+        tls=tls_of(tls_ca, tls_cert, tls_key),
+        api_key=key_of(api_key_file),
+        allow_plaintext_key=allow_plaintext_key,
+    )
     asking.ask(client, asking.prompt_from(question, raw=raw), options, view)
 
 
@@ -351,6 +371,7 @@ def _given(**options: str | None) -> dict[str, str]:
 
 @model_app.callback(invoke_without_command=True)
 @fuser_app.callback(invoke_without_command=True)
+@keys_app.callback(invoke_without_command=True)
 def _help_if_bare(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         context.get_help()
@@ -373,3 +394,4 @@ def _root(
 app.command("eval", rich_help_panel="Ask")(evaluate)
 app.add_typer(model_app, name="model", rich_help_panel="Run")
 app.add_typer(fuser_app, name="fuser", rich_help_panel="Run")
+app.add_typer(keys_app, name="keys", rich_help_panel="Run")

@@ -13,7 +13,7 @@ from specfuse.errors import InvalidArgument
 if TYPE_CHECKING:
     from specfuse.client import ClientTls
 
-_PANEL = "Connection (plain text unless one of these is given)"
+_PANEL = "Connection (plain text unless TLS is asked for)"
 
 TlsCa = Annotated[
     Path | None,
@@ -38,6 +38,24 @@ TlsKey = Annotated[
     ),
 ]
 
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Send the API key in this file. Without it, that in SPECFUSE_API_KEY, if there is "
+        "one.",
+        rich_help_panel=_PANEL,
+    ),
+]
+AllowPlaintextKey = Annotated[
+    bool,
+    typer.Option(
+        "--allow-plaintext-key",
+        help="Send the key to other machines without TLS: the network encrypts by itself.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
 DEFAULT_ADDRESS = "127.0.0.1:50050"
 """Where a fuser is, unless said otherwise."""
 
@@ -54,6 +72,24 @@ def addresses_of(given: Iterable[str] | None) -> list[str]:
     if not all(addresses):
         raise InvalidArgument("--address", "has an empty one; give host:port, or several a:1,b:2")
     return addresses
+
+
+def key_of(file: Path | None) -> str | None:
+    """The API key in the file; None, that of the environment, if no file is given.
+
+    Raises:
+        InvalidArgument: the file cannot be read, or is empty.
+    """
+    if file is None:
+        return None
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        said = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise InvalidArgument("--api-key-file", f"{file} cannot be read: {said}") from error
+    if not key:
+        raise InvalidArgument("--api-key-file", f"{file} is empty")
+    return key
 
 
 def tls_of(ca: Path | None, certificate: Path | None, key: Path | None) -> ClientTls | None:

@@ -55,8 +55,18 @@ class Listening:
     http: str | None = None
     """The option `--http-listen`."""
 
+    @property
+    def options(self) -> dict[str, Listening]:
+        """The options that were given, each on its own."""
+        given = {}
+        if self.grpc is not None:
+            given["--listen"] = Listening(grpc=self.grpc)
+        if self.http is not None:
+            given["--http-listen"] = Listening(http=self.http)
+        return given
+
     def applied(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """A fuser's settings, with it."""
+        """A fuser's settings with this, and all else as it was."""
         changed = dict(settings)
         if self.grpc is not None:
             changed["listen"] = self.grpc
@@ -98,13 +108,13 @@ class MeshFile(Section):
         return complete
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """The mesh in the file at `path`.
+    def read(cls, path: Path, overrides: Mapping[str, object] | None = None) -> Self:
+        """The mesh in the file at `path`; `overrides` replace its top-level keys.
 
         Raises:
             Misconfigured: the file cannot be read, or its content is wrong.
         """
-        return settings_file.read(path, cls)
+        return settings_file.read(path, cls, overrides)
 
     @property
     def drain_seconds(self) -> float:
@@ -131,6 +141,16 @@ class MeshFile(Section):
             addresses.pop("fuser.http.listen", None)
             addresses["--http-listen"] = elsewhere.http
         return addresses
+
+    def check_listening(self, elsewhere: Listening) -> None:
+        """Checks that the fuser may listen there, as who may ask depends on it.
+
+        Raises:
+            Misconfigured: it may not.
+        """
+        for option, listening in elsewhere.options.items():
+            text = yaml.safe_dump(listening.applied(_document(self.fuser)), sort_keys=False)
+            FuserSettings.parse(text, source=option)
 
     def plan(
         self, directory: Path, workspace: Path, elsewhere: Listening = AS_THE_FILE_SAYS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -64,8 +63,9 @@ def serve_model(file: Path, overrides: Mapping[str, object], supervision: Superv
     check_free({"listen": settings.listen, "metrics_listen": settings.metrics_listen})
     # What serves takes longest to import, and a mistake in the file should be told before.
     from model_service.main import serve  # noqa: PLC0415
+    from specfuse.serving.logs import log_to_stderr  # noqa: PLC0415
 
-    _log_to_stderr()
+    log_to_stderr()
     asyncio.run(serve(settings, supervision.announce))
 
 
@@ -77,12 +77,7 @@ def serve_fuser(file: Path, overrides: Mapping[str, object], supervision: Superv
     read = partial(Settings.read, file, overrides)
     settings = read()
     from fuser_service.main import serve  # noqa: PLC0415 (as above)
+    from specfuse.serving.logs import log_to_stderr  # noqa: PLC0415
 
-    _log_to_stderr()
+    log_to_stderr()
     asyncio.run(serve(settings, supervision.announce, read))
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )

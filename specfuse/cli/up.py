@@ -69,6 +69,7 @@ def with_mesh(options: MeshOptions, work: Callable[[MeshAddresses], Awaitable[T]
     """
     file = MeshFile.read(options.file)
     check_free(file.addresses(options.listening))
+    file.check_listening(options.listening)
     patience = Patience(file.start_timeout_seconds, file.drain_seconds + _EXIT_SECONDS)
     console = Console(stderr=True, soft_wrap=True)
     with logs_in(options.log_dir) as logs, MeshView(console, tuple(file.models)) as view:

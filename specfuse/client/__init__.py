@@ -12,6 +12,9 @@
 
 Whatever goes wrong is a `specfuse.errors.SpecFuseError`.
 
+A fuser that asks who calls wants an API key: `Client("fuser:50050", tls=..., api_key="sf-...")`, or
+the variable SPECFUSE_API_KEY. It is never sent to another machine in plain text.
+
 An interrupted answer (a lost connection, a fuser that ends, too few members left) is continued on
 another fuser, or on the same one once it is back; nothing is lost and nothing repeated. Give the
 addresses of all fusers for that; a name that has several addresses counts as all of them:

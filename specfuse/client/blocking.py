@@ -12,7 +12,8 @@ import grpc
 
 from specfuse.client.addresses import Addresses
 from specfuse.client.attempts import Attempts
-from specfuse.client.query import Prompt, Query, QueryOptions, headers_of, query_of
+from specfuse.client.key import headers_of
+from specfuse.client.query import Prompt, Query, QueryOptions, query_of
 from specfuse.client.results import Answer, Ensemble, Event
 from specfuse.client.wire import ensembles_of
 from specfuse.deadline import Deadline
@@ -31,7 +32,12 @@ class Client:
     """
 
     def __init__(
-        self, target: str | Sequence[str], *, tls: ClientTls | None = None, team: str = ""
+        self,
+        target: str | Sequence[str],
+        *,
+        tls: ClientTls | None = None,
+        api_key: str | None = None,
+        allow_plaintext_key: bool = False,
     ) -> None:
         """A client of the fuser at `target`.
 
@@ -40,13 +46,19 @@ class Client:
                 and to the next whenever one fails. A name may have several addresses; calls go to
                 them in turn.
             tls: How to trust the fuser and be known to it. None is plain text.
-            team: The team that calls are made for: the fuser counts tokens by it.
+            api_key: The key that says who asks. None takes that of the environment, in
+                SPECFUSE_API_KEY, if there is one; "" sends none.
+            allow_plaintext_key: Whether the key may go to other machines without TLS, because the
+                network encrypts by itself.
 
         Raises:
-            Misconfigured: an empty target, or TLS files that are not what they should be.
+            Misconfigured: an empty target, TLS files that are not what they should be, or a key
+                that would go to others in plain text.
         """
         self._addresses = Addresses(target)
-        self._headers = headers_of(team)
+        self._headers = headers_of(
+            api_key, self._addresses, encrypted=tls is not None or allow_plaintext_key
+        )
         self._channels = {
             address: open_blocking_channel(address, tls, spread=True) for address in self._addresses
         }

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict, TypeVar
 
 from specfuse.errors import InvalidArgument, ResumePoint
-from specfuse.headers import TEAM_HEADER
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1 import prompt_pb2
 
@@ -161,17 +160,6 @@ def _timeout(value: object) -> float:
         problem = f"is {seconds}, must be seconds above 0 and up to {_LONGEST_TIMEOUT}, or left out"
         raise InvalidArgument("timeout", problem)
     return seconds
-
-
-def headers_of(team: str) -> tuple[tuple[str, str], ...]:
-    """The headers of a call made for a team.
-
-    Raises:
-        InvalidArgument: a name that a header cannot carry.
-    """
-    if not (team.isascii() and team.isprintable()):
-        raise InvalidArgument("team", f"{team!r} is not printable ASCII")
-    return ((TEAM_HEADER, team),) if team else ()
 
 
 def _given(options: QueryOptions) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from contextlib import ExitStack
 from typing import Final
@@ -25,6 +26,17 @@ def host_and_port(listen: str, setting: str = "listen") -> tuple[str, int]:
             listen=listen,
         )
     return host, int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches `host:port`. Of names, that is known of localhost alone."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -6,6 +6,8 @@ Every problem of a file is reported at once, each with its line, its key, and wh
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -27,6 +29,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _MOST_PROBLEMS: Final = 50
 """More are not told; nobody mends so many at once."""
+_PASSWORD: Final = re.compile(r"(?<=://)[^/\s]*@")
+"""What is before the host of a URL may be a password, and is not shown."""
+
 _LONGEST_SHOWN: Final = 100
 """Longer values and keys are cut in messages."""
 
@@ -69,12 +74,36 @@ class Contradictions(ValueError):
         self.problems = tuple(problems)
 
 
-def read(path: Path, model: type[Model], overrides: Mapping[str, object] | None = None) -> Model:
+def read(
+    path: Path,
+    model: type[Model],
+    overrides: Mapping[str, object] | None = None,
+    context: Mapping[str, object] | None = None,
+) -> Model:
     """The settings in the file at `path`; `overrides` replace its top-level keys.
+
+    `context` is what the model's validators are told of things outside the file.
 
     Raises:
         Misconfigured: the file cannot be read, or its content is wrong.
     """
+    return parse(_text_of(path), model, source=str(path), overrides=overrides, context=context)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The values in the file at `path`, whatever they mean.
+
+    Raises:
+        Misconfigured: the file cannot be read, or is no mapping of settings.
+    """
+    source = str(path)
+    values, lines, problems = _load(_text_of(path), source)
+    if problems:
+        raise _misconfigured(source, problems, lines)
+    return values
+
+
+def _text_of(path: Path) -> str:
     source = str(path)
     try:
         with path.open("rb") as file:
@@ -84,12 +113,11 @@ def read(path: Path, model: type[Model], overrides: Mapping[str, object] | None 
     if len(content) > document.MOST_BYTES:
         raise document.too_large(source)
     try:
-        text = content.decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         problem = "cannot be read: not UTF-8 text; save it as UTF-8"
         raise Misconfigured(f"{source}:{line}: {problem}", source=source) from error
-    return parse(text, model, source=source, overrides=overrides)
 
 
 def parse(
@@ -98,6 +126,7 @@ def parse(
     *,
     source: str,
     overrides: Mapping[str, object] | None = None,
+    context: Mapping[str, object] | None = None,
 ) -> Model:
     """The settings that the YAML document `text` holds; `source` names it in errors.
 
@@ -106,7 +135,7 @@ def parse(
     """
     values, lines, problems = _load(text, source)
     try:
-        settings = model.model_validate(values | dict(overrides or {}))
+        settings = model.model_validate(values | dict(overrides or {}), context=context)
     except ValidationError as error:
         problems += islice(_problems(error, model), _MOST_PROBLEMS + 1)
     if problems:
@@ -193,7 +222,7 @@ def _shown(value: object) -> str:
     """The value as a message names it."""
     if isinstance(value, dict):
         return "a mapping"
-    return "a list" if isinstance(value, list | tuple) else _cut(repr(value))
+    return "a list" if isinstance(value, list | tuple) else _cut(_PASSWORD.sub("***@", repr(value)))
 
 
 def _cut(text: str) -> str:
@@ -239,9 +268,12 @@ def _inside(schema: dict[str, Any], part: str | int, definitions: dict[str, Any]
     return {}
 
 
-def _misconfigured(source: str, problems: list[Problem], lines: dict[Key, int]) -> Misconfigured:
+def _misconfigured(source: str, found: list[Problem], lines: dict[Key, int]) -> Misconfigured:
+    """The error for these problems, told in the order of the file; what it lacks comes last."""
+    numbers = {problem.key: _line(problem.key, lines) for problem in found}
+    problems = sorted(found, key=lambda problem: numbers[problem.key] or math.inf)
     rows = [
-        f"{source}{_line(problem.key, lines)}: {_dotted(problem.key)}: {problem.text}"
+        f"{source}{_at(numbers[problem.key])}: {_dotted(problem.key)}: {problem.text}"
         for problem in problems[:_MOST_PROBLEMS]
     ]
     if len(problems) > _MOST_PROBLEMS:
@@ -249,12 +281,16 @@ def _misconfigured(source: str, problems: list[Problem], lines: dict[Key, int]) 
     return Misconfigured("\n".join(rows), source=source, key=_dotted(problems[0].key))
 
 
-def _line(key: Key, lines: dict[Key, int]) -> str:
-    """`:12` for the line of the key, or of the nearest mapping around it that is in the file."""
+def _line(key: Key, lines: dict[Key, int]) -> int | None:
+    """The line of the key, or of the nearest mapping around it that is in the file."""
     for length in range(len(key), 0, -1):
         if key[:length] in lines:
-            return f":{lines[key[:length]]}"
-    return ""
+            return lines[key[:length]]
+    return None
+
+
+def _at(line: int | None) -> str:
+    return "" if line is None else f":{line}"
 
 
 def _dotted(key: Key) -> str:

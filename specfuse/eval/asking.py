@@ -51,10 +51,10 @@ class Mesh:
     """A running mesh to ask. `verifiers` are its models' own addresses, by member; may be empty."""
 
     def __init__(
-        self, fuser: str, verifiers: Mapping[str, str], tls: ClientTls | None = None
+        self, fuser: AsyncClient, verifiers: Mapping[str, str], tls: ClientTls | None = None
     ) -> None:
-        """Connects at the first call; use it as a context manager. `tls` is for all alike."""
-        self._client = AsyncClient(fuser, tls=tls)
+        """Connects at the first call; use it as a context manager. `tls` is for the verifiers."""
+        self._client = fuser
         self._addresses = dict(verifiers)
         self._tls = tls
         self._verifiers: dict[str, ModelServiceAsyncStub] = {}

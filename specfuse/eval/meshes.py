@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from fuser_service.settings.settings import Ensemble
 from model_service.backends.registry import BACKENDS, section_type
+from specfuse.config import settings_file
 from specfuse.errors import Misconfigured
 from specfuse.eval.configurations import Configuration
 
@@ -29,24 +28,20 @@ def mesh_for(file: Path, configurations: Iterable[Configuration]) -> dict[str, A
     Raises:
         Misconfigured: the file cannot be read, or has no models.
     """
-    try:
-        mesh = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Misconfigured(f"{file}: cannot be read: {error}") from error
-    models = mesh.get("models") if isinstance(mesh, dict) else None
+    mesh = settings_file.read_mapping(file)
+    models = mesh.get("models")
     if not isinstance(models, dict) or not models:
-        raise Misconfigured(f"{file}: models: is required")
+        raise Misconfigured(f"{file}: models: must be a mapping of at least one model, by name")
     members = list(models)
     fused = {one.name: {"members": members, **_PATIENCE, **one.settings} for one in configurations}
     alone = {name: {"members": [name], **_PATIENCE} for name in members}
     clashing = sorted(fused.keys() & alone.keys())
     if clashing:
         raise Misconfigured(f"{file}: models.{clashing[0]}: the name of a configuration; rename it")
-    fuser = mesh.get("fuser") if isinstance(mesh.get("fuser"), dict) else {}
-    return {
-        **mesh,
-        "fuser": {**fuser, "ensembles": fused | alone},
-    }
+    fuser = given if isinstance(given := mesh.get("fuser"), dict) else {}
+    # Who may ask is said of other ensembles; this mesh is asked from here alone, and for free.
+    rest = {key: value for key, value in fuser.items() if key not in ("listen", "tenancy")}
+    return {**mesh, "fuser": {**rest, "ensembles": fused | alone}}
 
 
 def located(mesh: Mapping[str, Any], directory: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
 
@@ -56,6 +56,12 @@ class BoundedConnection(H11Protocol):
         }
         self._patience: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+
+    @property
+    def certificate(self) -> Mapping[str, Any] | None:
+        """The caller's certificate, once TLS has verified it; None if it was not asked for one."""
+        found: Mapping[str, Any] | None = self.transport.get_extra_info("peercert")
+        return found
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 (as its base)
         """Takes the connection, if there is room."""

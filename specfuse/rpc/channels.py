@@ -18,11 +18,18 @@ BlockingInterceptor: TypeAlias = (
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """Default size limit of a message, both ways. A larger one fails with RESOURCE_EXHAUSTED."""
 
-KEEPALIVE_SECONDS: Final = 20
-"""A connection with calls on it is probed when it has been silent for so long."""
+PROBE_SECONDS: Final = 2
+"""A connection with calls on it is probed when it has been silent for so long.
 
-KEEPALIVE_TIMEOUT_SECONDS: Final = 10
+A process that works answers probes however long it thinks, as gRPC's own threads do that. One that
+is stopped, or cut off, does not; so whoever waits for it need not wait until the deadline.
+"""
+
+PROBE_TIMEOUT_SECONDS: Final = 3
 """A probe unanswered for so long ends the connection; its calls fail with UNAVAILABLE."""
+
+CONNECT_SECONDS: Final = 5
+"""An attempt to connect that has come to nothing after so long has failed."""
 
 _SPREAD: Final = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
 
@@ -80,13 +87,19 @@ def _options(
     options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
+        ("grpc.keepalive_time_ms", PROBE_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", PROBE_TIMEOUT_SECONDS * 1000),
+        # gRPC measures bandwidth by probes, too, and sends no other while one is under way.
+        ("grpc.http2.ping_timeout_ms", PROBE_TIMEOUT_SECONDS * 1000),
+        # A caller that waits sends nothing else, and would run out of probes.
+        ("grpc.http2.max_pings_without_data", 0),
         # An http_proxy in the environment is meant for the web, not for the mesh.
         ("grpc.enable_http_proxy", 0),
         # A replica that comes back must not wait out gRPC's two minutes of backoff.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 1_000),
+        # A process that is stopped accepts connections, too, and says nothing on them.
+        ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),
         # Its own connections: another channel's failures to connect are not this one's.
         ("grpc.use_local_subchannel_pool", 1),
     ]

@@ -29,6 +29,7 @@ from specfuse.errors import (
     NotFound,
     Overloaded,
     QuorumLost,
+    RateLimited,
     SpecFuseError,
     Unauthenticated,
     Unavailable,
@@ -103,7 +104,7 @@ def code_of(error: SpecFuseError) -> grpc.StatusCode:
 
 
 def status_of(error: SpecFuseError, **metadata: str) -> status_pb2.Status:
-    """The error as a `google.rpc.Status`: code, message, ErrorInfo and any ResumePoint.
+    """The error as a `google.rpc.Status`: code, message, ErrorInfo, any RetryInfo or ResumePoint.
 
     `metadata` joins the error's own in the ErrorInfo.
     """
@@ -113,6 +114,10 @@ def status_of(error: SpecFuseError, **metadata: str) -> status_pb2.Status:
     presentable = {key: _presentable(value, MAX_METADATA_BYTES) for key, value in joined}
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=presentable)
     status.details.add().Pack(info)
+    if isinstance(error, RateLimited) and error.retry_after_seconds:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.seconds = error.retry_after_seconds
+        status.details.add().Pack(retry)
     if isinstance(error, QuorumLost):
         _add_resume_point(status, error)
     return status
@@ -161,7 +166,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     For unary and server-streaming calls.
 
-    A `SpecFuseError` becomes its status. Anything else is a bug: INTERNAL with a correlation id,
+    A `SpecFuseError` becomes its status, a lack of memory that of `Overloaded`. Anything else is a
+    bug: INTERNAL with a correlation id,
     under which the log has the traceback. An unforeseen exception's message is neither sent nor
     logged, as it may quote the request.
     """
@@ -198,6 +204,8 @@ async def _reporting(context: Context, method: str) -> AsyncIterator[None]:
         yield
     except (grpc.aio.AbortError, grpc.aio.InternalError):
         raise  # the servicer ended the call itself, or the caller is gone
+    except MemoryError:
+        await abort(context, Overloaded("there is not enough memory for this call now"))
     except Exception as error:  # noqa: BLE001 - whatever a servicer did not foresee
         if isinstance(error, SpecFuseError) and not isinstance(error, Internal):
             await abort(context, error)

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from specfuse.config.addresses import host_and_port
 from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, Misconfigured
-from specfuse.rpc.channels import KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS, MAX_MESSAGE_BYTES
+from specfuse.rpc.channels import MAX_MESSAGE_BYTES, PROBE_SECONDS
 from specfuse.rpc.errors import ErrorInterceptor
 from specfuse.rpc.interception import Context, Handler, wrapped
 from specfuse.rpc.tls import RenewableTls, TlsFiles
@@ -34,6 +34,13 @@ _IDLE_SECONDS: Final = 300
 _AGE_SECONDS: Final = 3600
 """A connection takes no new calls after so long, and is closed after as long again. Callers connect
 anew without noticing, and so find replicas that were added meanwhile."""
+
+_KEEPALIVE_SECONDS: Final = 20
+"""A caller with calls in flight is probed when it has been silent for so long."""
+
+_KEEPALIVE_TIMEOUT_SECONDS: Final = 10
+"""A caller that leaves a probe unanswered for so long is gone. Its work can wait longer for that
+than a caller can for an answer, and callers may sleep."""
 
 _HANDSHAKE_SECONDS: Final = 10
 """How long a new connection may take to say what it speaks."""
@@ -317,8 +324,8 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         # A port in use is an error, not a second server that takes half of the calls.
         ("grpc.so_reuseport", 0),
         # A caller that vanished without notice is detected, and its work freed.
-        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_SECONDS * 1000),
         # What callers may hold without asking for anything is bounded.
         ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
         ("grpc.max_connection_idle_ms", _IDLE_SECONDS * 1000),
@@ -326,5 +333,5 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", _AGE_SECONDS * 1000),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_SECONDS * 1000),
         # Callers may probe twice as often as our own channels do.
-        ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 500),
+        ("grpc.http2.min_ping_interval_without_data_ms", PROBE_SECONDS * 500),
     ]

@@ -114,6 +114,13 @@ PLANTED = {
     "a loose file in the core": ("fuser_service/core/helpers.py", "", "fuser-core"),
     "a loose file in the mesh": ("fuser_service/mesh/helpers.py", "", "mesh"),
     "a loose file in fusion": ("fuser_service/fusion/helpers.py", "", "fusion"),
+    "a loose file in tenancy": ("fuser_service/tenancy/helpers.py", "", "tenancy"),
+    "a clock in a window": ("fuser_service/tenancy/window.py", "import time", "packages"),
+    "a store for who needs none": (
+        "fuser_service/tenancy/counters.py",
+        "import limits",
+        "packages",
+    ),
     "a clock in a core": ("fuser_service/core/rounds.py", "import time", "packages"),
     "chance in a core": ("model_service/core/text.py", "from random import random", "packages"),
     "a server behind a door's back": (
@@ -131,6 +138,7 @@ PLANTED = {
     "a loose file in serving": ("specfuse/serving/helpers.py", "", "served"),
     "a loose file in the other core": ("model_service/core/helpers.py", "", "model-core"),
     "a loose file in text": ("model_service/backends/text/helpers.py", "", "text"),
+    "a loose file in remote": ("model_service/backends/remote/helpers.py", "", "remote"),
     "a loose file in torch": ("model_service/backends/torch/helpers.py", "", "torch"),
     "a loose file in http": ("specfuse/http/helpers.py", "", "http"),
     "a loose file in the OpenAI door": (

@@ -1,6 +1,6 @@
 """Programs that others wrote for OpenAI's API, run as they are against a mesh of processes.
 
-They are installed in an environment of their own: `make test-clients`.
+Each is installed in an environment of its own: `make test-clients`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tests.support.scripted_mesh import ANSWER, QUESTION, mesh_of, write_mesh
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
 
-BIN = Path(os.environ.get("CLIENTS_VENV", REPOSITORY / ".venv-clients")) / "bin"
+LM_EVAL = REPOSITORY / ".venv-clients" / "lm-eval" / "bin" / "lm_eval"
+LITELLM_PYTHON = REPOSITORY / ".venv-clients" / "litellm" / "bin" / "python"
 TASK = "answers"
 
 
@@ -85,7 +86,7 @@ def test_lm_evaluation_harness_scores_an_ensemble(
 ) -> None:
     arguments = f"model=all,base_url={base_of(mesh)}/{path},tokenizer_backend=None"
     run(
-        *(str(BIN / "lm_eval"), "--model", model, "--tasks", TASK),
+        *(str(LM_EVAL), "--model", model, "--tasks", TASK),
         *("--model_args", f"{arguments},tokenized_requests=False,num_concurrent=1,max_retries=1"),
         *("--include_path", str(task), "--output_path", str(task / "out"), *options),
     )
@@ -95,7 +96,7 @@ def test_lm_evaluation_harness_scores_an_ensemble(
 
 def test_litellm_understands_answers_and_errors(mesh: RunningMesh) -> None:
     calls = Path(__file__).parent / "litellm_calls.py"
-    said = json.loads(run(str(BIN / "python"), str(calls), base_of(mesh), QUESTION))
+    said = json.loads(run(str(LITELLM_PYTHON), str(calls), base_of(mesh), QUESTION))
     assert said["whole"] == said["streamed"] == said["raw"] == ANSWER
     assert said["finish_reason"] == "stop"
     assert said["completion_tokens"] == said["streamed_tokens"] == len(ANSWER.split())

@@ -65,6 +65,27 @@ def test_everybody_is_asked_everything(mesh_file: Path, tmp_path: Path) -> None:
     assert f"--out {out}: has answers of alpha under other settings" in shorter.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("models:\n  alpha:\n    scripted: {lines: []}\n", ":3: models.alpha.scripted.lines: must"),
+        ("models: {alpha: {torch: {model: x}}}\nfuser: {zzz: 1}\n", ":2: fuser.zzz: unknown key"),
+        ("models: []\n", ": models: must be a mapping of at least one model, by name"),
+        ("- models\n", ": must be a mapping of settings"),
+        ("a: &a [*a]\n", ": more than"),
+        ("models: !!python/name:os.system\n", ":1: tags are not taken"),
+    ],
+)
+def test_a_wrong_mesh_file_is_told_of_by_its_own_name(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    done = specfuse("eval", "--mesh", str(file), "--out", str(tmp_path / "results.jsonl"))
+    assert done.returncode == 2
+    assert f"specfuse: {file}" in done.stderr
+    assert says in done.stderr
+    assert "specfuse-eval-" not in done.stderr
+
+
 def test_interrupted_it_says_how_to_go_on_and_does(mesh_file: Path, tmp_path: Path) -> None:
     suite = suite_file(tmp_path, QUESTION, *(f"{SLOWLY}{n}" for n in range(40)))
     out = tmp_path / "results.jsonl"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -18,7 +20,7 @@ from specfuse.cli.app import main
 from specfuse.client import Client, Finished
 from specfuse.localmesh import ServiceAddresses
 from tests.support.certificates import OPENSSL, Authority, Mounted
-from tests.support.command import COMMAND, PATIENCE_SECONDS, metrics_of, running
+from tests.support.command import COMMAND, PATIENCE_SECONDS, metrics_of, running, specfuse
 from tests.support.scripted_mesh import ANSWER, QUESTION, SLOWLY, scripted
 
 FREE = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
@@ -128,6 +130,35 @@ def test_a_service_whose_launcher_is_gone_already_does_not_live(model_file):
     command = [*COMMAND, "model", "serve", str(model_file), "--die-with"]
     with subprocess.Popen([*command, str(os.getppid())], stderr=subprocess.DEVNULL) as service:
         assert service.wait(30) == -signal.SIGKILL
+
+
+def test_a_full_disk_under_its_log_does_not_disturb_a_service(model_file, fuser_file):
+    """Not while it starts, serves or ends."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 (a device)
+        with running("model", "serve", str(model_file), stderr=full) as model:
+            file = str(fuser_file(str(model.ready["address"])))
+            with running("fuser", "serve", file, stderr=full) as fuser:
+                with Client(str(fuser.ready["address"])) as client:
+                    assert client.generate(QUESTION).text == ANSWER
+                assert fuser.end()[0] == 0
+            assert model.end()[0] == 0
+        wrong = subprocess.run(
+            [*COMMAND, "model", "serve", "nowhere.yaml"], stderr=full, timeout=60, check=False
+        )
+        assert wrong.returncode == 2
+
+
+def test_a_service_takes_as_many_descriptors_as_it_may_and_says_if_they_are_few(fuser_file):
+    file = str(fuser_file("127.0.0.1:1"))
+    few = ("prlimit", "--nofile=100:300")
+    with running("fuser", "serve", file, prefix=few) as fuser:
+        assert resource.prlimit(fuser.pid, resource.RLIMIT_NOFILE) == (300, 300)
+        _, _, log = fuser.end()
+    (line,) = (line for line in log.splitlines() if "files can be open" in line)
+    assert "at most 300 files can be open, but 1024 connections of callers and 1 to members" in line
+    with running("fuser", "serve", file, prefix=("prlimit", "--nofile=100:4000")) as fuser:
+        assert resource.prlimit(fuser.pid, resource.RLIMIT_NOFILE) == (4000, 4000)
+        assert "files can be open" not in fuser.end()[2]
 
 
 def test_listen_options_replace_what_the_file_says(model_file):
@@ -248,3 +279,39 @@ def test_sighup_reads_ensembles_again(tmp_path, fuser_file):
         assert any("new queries use these: two" in line for line in lines)
         assert [one.name for one in client.ensembles()] == ["two"]
         assert fuser.end()[0] == 0
+
+
+def test_a_fuser_that_others_can_reach_says_who_may_ask(fuser_file, capsys):
+    file = str(fuser_file("127.0.0.1:1"))
+    assert main(["fuser", "serve", file, "--listen", "0.0.0.0:0"]) == 2
+    said = capsys.readouterr().err
+    assert "tenancy: is absent, and others than this machine reach listen: 0.0.0.0:0" in said
+
+
+def test_keys_from_the_command_that_makes_them_to_the_one_that_asks(
+    model_file, fuser_file, tmp_path
+):
+    keys = str(tmp_path / "keys.yaml")
+    key = specfuse("keys", "new", "--file", keys, "--team", "search").stdout
+    key_file = tmp_path / "key"
+    key_file.write_text(key)
+    with running("model", "serve", str(model_file)) as model:
+        file = fuser_file(ServiceAddresses(**model.ready).address)
+        document = yaml.safe_load(file.read_text())
+        section = {"keys": keys, "teams": {"search": {}}, "accounting": {}}
+        file.write_text(yaml.safe_dump(document | {"tenancy": section}))
+        with running("fuser", "serve", str(file)) as fuser:
+            ask = ("ask", "--address", str(fuser.ready["address"]), QUESTION)
+            assert specfuse(*ask, "--api-key-file", str(key_file)).stdout == f"{ANSWER}\n"
+            assert specfuse(*ask, SPECFUSE_API_KEY=key.strip()).stdout == f"{ANSWER}\n"
+            refused = specfuse(*ask)
+            assert (refused.returncode, refused.stdout) == (2, "")
+            assert refused.stderr.startswith("specfuse: an API key is needed")
+            code, _, logged = fuser.end()
+    assert code == 0
+    accounts = [json.loads(line) for line in logged.splitlines() if line.startswith("{")]
+    assert [(one["team"], one["outcome"]) for one in accounts] == [
+        *(("search", "ok"), ("search", "ok")),
+    ]
+    assert key.strip() not in logged
+    assert QUESTION not in logged

@@ -81,7 +81,7 @@ async def test_a_silent_call_outlasts_many_keepalive_probes(
 ) -> None:
     """A server that takes probes for an attack closes the connection at the third."""
     for module in (channels, server):
-        monkeypatch.setattr(module, "KEEPALIVE_SECONDS", 1)
+        monkeypatch.setattr(module, "PROBE_SECONDS", 1)
     async with open_door(ScriptedFuser()) as door, open_channel(door.address) as channel:
         watch = HealthStub(channel).Watch(HealthCheckRequest())
         await watch.read()

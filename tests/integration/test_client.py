@@ -183,7 +183,7 @@ async def test_ensembles(kind: type) -> None:
         )
 
 
-async def test_team_and_timeout_reach_the_service(kind: type) -> None:
+async def test_key_and_timeout_reach_the_service(kind: type) -> None:
     seen = []
 
     async def generate(request, context):
@@ -191,11 +191,11 @@ async def test_team_and_timeout_reach_the_service(kind: type) -> None:
         for event in COMPLETE:
             yield event
 
-    async with asking(kind, ScriptedFuser(generate), team="search") as caller:
+    async with asking(kind, ScriptedFuser(generate), api_key="sf-secret") as caller:
         await caller.generate(timeout=30)
         await caller.generate()
     (headers, timed), (_, untimed) = seen
-    assert headers["x-specfuse-team"] == "search"
+    assert headers["authorization"] == "Bearer sf-secret"
     assert 0 < timed < 31, "gRPC rounds what it sends up"
     assert untimed is None
 

@@ -40,6 +40,7 @@ from specfuse.errors import (
     Unauthenticated,
     Unavailable,
 )
+from specfuse.rpc import channels
 from specfuse.rpc.server import RpcServer
 from specfuse.v1 import fuser_service_pb2 as pb
 from tests.support.caller import Caller
@@ -52,6 +53,7 @@ from tests.support.fuser_door import (
     started,
 )
 from tests.support.fuser_mesh import Nodes, open_fuser
+from tests.support.link import Link
 
 BEGIN = started("ada", "bob")
 TEXTS = ("One", " two", " three", " four")
@@ -152,6 +154,49 @@ async def test_another_fuser_goes_on_where_the_first_one_died(kind: type) -> Non
     asked.committed_segments[:], asked.committed_tokens = TEXTS[:2], 4
     asked.session_id = begun.session_id
     assert again == asked, "nothing else of the query changes"
+
+
+async def test_another_fuser_goes_on_where_the_first_one_fell_silent(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection stands and nothing comes; the caller gave no timeout that could end that."""
+    monkeypatch.setattr(channels, "PROBE_SECONDS", 1)
+    monkeypatch.setattr(channels, "PROBE_TIMEOUT_SECONDS", 1)
+    first, second = Counting(hold_at=3), Counting()
+    async with (
+        open_door(first) as one,
+        open_door(second) as other,
+        Link(one.address) as link,
+    ):
+        caller = Caller(kind, [link.address, other.address])
+        call = asyncio.create_task(caller.generate())
+        await soon(first.waits)
+        link.freeze()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answer = await call
+        await caller.close()
+        link.thaw()
+    assert (answer.text, answer.resumed) == (WHOLE, 1)
+    assert list(second.requests[0].committed_segments) == list(TEXTS[:2])
+
+
+async def test_a_fuser_that_takes_connections_and_says_nothing_is_left(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "CONNECT_SECONDS", 1)
+    first, second = Counting(), Counting()
+    async with (
+        open_door(first) as one,
+        open_door(second) as other,
+        Link(one.address) as link,
+    ):
+        link.freeze()
+        caller = Caller(kind, [link.address, other.address])
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answer = await caller.generate()
+        await caller.close()
+        link.thaw()
+    assert (answer.text, first.requests) == (WHOLE, [])
 
 
 async def test_an_answer_in_one_stream_was_not_resumed(kind: type) -> None:

@@ -171,6 +171,15 @@ async def test_long_and_invalid_text_in_an_error_is_made_presentable() -> None:
         assert len(rebuilt.metadata["name"].encode()) == MAX_METADATA_BYTES
 
 
+async def test_a_lack_of_memory_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, logger="specfuse"):
+        for caught in await over_the_wire(MemoryError("the secret prompt")):
+            rebuilt = from_rpc_error(caught)
+            assert type(rebuilt) is Overloaded
+            assert rebuilt.message == "there is not enough memory for this call now"
+    assert caplog.messages == []
+
+
 async def test_unforeseen_exception_is_internal_and_says_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

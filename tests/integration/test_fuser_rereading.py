@@ -59,7 +59,7 @@ async def test_new_queries_use_the_new_ensembles_and_running_ones_the_old(tmp_pa
 
         write(file, served, two={"members": ["b"]})
         fuser.reread()
-        samples = {"ensemble": "two", "team": "other"}
+        samples = {"ensemble": "two", "team": "anonymous"}
         assert await mesh.metric("specfuse_output_tokens_total", **samples) == 0.0
         assert (await mesh.ask()).text == "Rome"
         refusal = await mesh.refusal(pb.GenerateRequest(raw_prompt="?", ensemble="one"))

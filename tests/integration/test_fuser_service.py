@@ -58,7 +58,7 @@ def open_careful_mesh() -> AbstractAsyncContextManager[tuple[FuserMesh, dict[str
         segment_tokens_limit=8,
         max_tokens_limit=100,
         max_tokens=50,
-        top={"limits": limits, "teams": ["search"]},
+        top={"limits": limits},
     )
 
 
@@ -821,21 +821,3 @@ class TestNumbers:
                 assert await mesh.metric("specfuse_member_calls_total", **call) == count
                 left = {"model_name": "a", "reason": outcome}
                 assert await mesh.metric("specfuse_member_exits_total", **left) == count
-
-    async def test_tokens_are_counted_by_team_and_only_by_those_known(
-        self, mesh: FuserMesh
-    ) -> None:
-        for team, tokens in (("search", 2), ("nobody knows", 3)):
-            call = mesh.stub.Generate(
-                asking(max_tokens=tokens), metadata=(("x-specfuse-team", team),)
-            )
-            async for _ in call:
-                pass
-        await mesh.ask(max_tokens=4)
-
-        async def tokens_of(team: str) -> float | None:
-            return await mesh.metric("specfuse_output_tokens_total", ensemble="all", team=team)
-
-        assert await tokens_of("search") == 2
-        assert await tokens_of("other") == 3 + 4
-        assert await tokens_of("nobody knows") is None

@@ -146,16 +146,32 @@ async def test_unavailable_moves_the_call_and_then_the_session(nodes: Nodes) -> 
     assert calls_of(failing) == before
 
 
-@pytest.mark.parametrize(
-    ("fails", "error"), [("overloaded", Overloaded), ("model_failure", ModelFailure)]
-)
-async def test_other_errors_are_the_members_answer(
-    nodes: Nodes, fails: Trouble, error: type[Exception]
+async def test_a_replica_without_room_hands_the_call_to_another(nodes: Nodes) -> None:
+    full = await nodes.start("a", Line(fails="overloaded"))
+    other = await nodes.start("a", ANSWER)
+    async with member_of(full, other) as member:
+        for number in range(20):
+            assert (await ask(member, f"s{number % 4}")).text == "so it"
+        assert member.ready
+    assert calls_of(other) == [20]
+
+
+async def test_where_no_replica_has_room_calls_are_moved_no_more_than_the_budget_lets_them(
+    nodes: Nodes,
 ) -> None:
-    replicas = [await nodes.start("a", Line(fails=fails)) for _ in range(2)]
+    replicas = [await nodes.start("a", Line(fails="overloaded")) for _ in range(2)]
+    async with member_of(*replicas) as member:
+        for _ in range(40):
+            with pytest.raises(Overloaded):
+                await ask(member)
+    assert sum(calls_of(*replicas)) <= 40 + MOST_SAVED + 40 * SHARE
+
+
+async def test_other_errors_are_the_members_answer(nodes: Nodes) -> None:
+    replicas = [await nodes.start("a", Line(fails="model_failure")) for _ in range(2)]
     async with member_of(*replicas) as member:
         for _ in range(5):
-            with pytest.raises(error):
+            with pytest.raises(ModelFailure):
                 await ask(member)
         assert member.ready  # it answers, if only with errors
     assert sorted(calls_of(*replicas)) == [0, 5]

@@ -14,18 +14,18 @@ import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI, OpenAI
 
+from fuser_service.tenancy.caller import Team
+from fuser_service.tenancy.directory import Directory
+from fuser_service.tenancy.keys import Key, digest_of
 from model_service.backends.scripted.settings import Line
 from specfuse.errors import (
     ContextTooLong,
     DeadlineExceeded,
-    Forbidden,
     Internal,
     InvalidArgument,
     Overloaded,
     QuorumLost,
-    RateLimited,
     SpecFuseError,
-    Unauthenticated,
     Unavailable,
 )
 from tests.support.fuser_mesh import PATIENCE_SECONDS, FuserMesh, Nodes, open_fuser
@@ -499,38 +499,46 @@ async def test_a_context_that_is_too_long_is_said_in_the_words_that_callers_look
     assert "This model's maximum context length is 4096 tokens" in caught.value.message
 
 
-@pytest.mark.parametrize(
-    ("refusal", "kind", "outcome"),
-    [
-        (Unauthenticated("no such key"), openai.AuthenticationError, "unauthenticated"),
-        (Forbidden("not yours"), openai.PermissionDeniedError, "forbidden"),
-        (
-            RateLimited("enough", retry_after_seconds="7"),
-            openai.RateLimitError,
-            "rate_limited",
-        ),
-    ],
-)
-async def test_who_is_not_let_in_is_told_so_before_anything_is_read(
-    refusal: SpecFuseError, kind: type[openai.APIStatusError], outcome: str
-) -> None:
-    async def identify(headers: Any) -> Any:
-        assert headers["authorization"] == "Bearer k"
-        raise refusal
+def keyed(**team: Any) -> Directory:
+    """One team, whose key is `k`."""
+    directory = Directory({"search": Team("search", **team)})
+    return directory.with_keys([Key("sf-k", digest_of("k"), "search")])
 
-    async with open_played(STARTED, identify=identify) as door, door.sdk() as sdk:
+
+async def test_who_shows_no_key_that_is_known_is_refused_before_anything_is_read() -> None:
+    async with (
+        open_played(STARTED, directory=keyed()) as door,
+        door.sdk(api_key="other") as sdk,
+    ):
         for ask in (sdk.chat.completions.create(model="all", messages="wrong"), sdk.models.list()):  # type: ignore[arg-type]
-            with pytest.raises(kind) as caught:
+            with pytest.raises(openai.AuthenticationError):
                 await ask
-            wait = caught.value.response.headers.get("retry-after")
-            assert wait == ("7" if kind is openai.RateLimitError else None)
-        assert (
-            await answer_to(
-                door.address, b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-            )
-        ).status == 200
-    assert door.told.outcomes == [outcome, outcome]
+        probe = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        assert (await answer_to(door.address, probe)).status == 200
+    assert door.told.outcomes == ["unauthenticated", "unauthenticated"]
     assert not door.fusion.queries
+
+
+async def test_a_team_sees_and_asks_what_it_may() -> None:
+    directory = keyed(ensembles=frozenset({"other"}))
+    async with open_played(STARTED, directory=directory) as door, door.sdk() as sdk:
+        assert (await sdk.models.list()).data == []
+        with pytest.raises(openai.NotFoundError):
+            await sdk.models.retrieve("all")
+        with pytest.raises(openai.PermissionDeniedError, match="search may not ask all"):
+            await sdk.chat.completions.create(**ASK)
+    assert door.told.outcomes == ["forbidden"]
+
+
+async def test_a_team_that_had_enough_is_told_when_to_come_back() -> None:
+    directory = keyed(requests_per_minute=1)
+    said = (STARTED, committed(1, "x"), finished())
+    async with open_played(*said, directory=directory) as door, door.sdk() as sdk:
+        await sdk.chat.completions.create(**ASK)
+        with pytest.raises(openai.RateLimitError) as caught:
+            await sdk.chat.completions.create(**ASK)
+        assert 0 < int(caught.value.response.headers["retry-after"]) <= 60
+    assert door.told.outcomes == ["ok", "rate_limited"]
 
 
 async def test_a_bug_is_told_by_the_requests_id_alone(caplog: pytest.LogCaptureFixture) -> None:

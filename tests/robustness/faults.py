@@ -7,6 +7,7 @@ be listed before there is any mesh.
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,7 +30,7 @@ class Fault(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _OnTarget:
+class OnTarget:
     """A fault of one service."""
 
     target: str
@@ -45,7 +46,7 @@ class _OnTarget:
         return mesh.nodes[self.target]
 
 
-class Killed(_OnTarget):
+class Killed(OnTarget):
     """The process is killed; healing starts it again."""
 
     async def inject(self, mesh: Mesh) -> None:
@@ -58,7 +59,7 @@ class Killed(_OnTarget):
         await self._node(mesh).ensure_running()
 
 
-class Terminated(_OnTarget):
+class Terminated(OnTarget):
     """The process is asked to end, as a supervisor asks it; healing starts it again."""
 
     async def inject(self, mesh: Mesh) -> None:
@@ -71,7 +72,7 @@ class Terminated(_OnTarget):
         await self._node(mesh).ensure_running()
 
 
-class Restarted(_OnTarget):
+class Restarted(OnTarget):
     """The process ends in good order and is started again at once. There is nothing to heal."""
 
     async def inject(self, mesh: Mesh) -> None:
@@ -84,7 +85,7 @@ class Restarted(_OnTarget):
         """Nothing is left to do."""
 
 
-class Hung(_OnTarget):
+class Hung(OnTarget):
     """The process is stopped: connections stay open and nothing comes. Healing lets it go on."""
 
     async def inject(self, mesh: Mesh) -> None:
@@ -96,7 +97,7 @@ class Hung(_OnTarget):
         self._node(mesh).signal(signal.SIGCONT)
 
 
-class Swallowed(_OnTarget):
+class Swallowed(OnTarget):
     """The network swallows everything to and from the service."""
 
     async def inject(self, mesh: Mesh) -> None:
@@ -108,7 +109,7 @@ class Swallowed(_OnTarget):
         self._node(mesh).link.thaw()
 
 
-class Delayed(_OnTarget):
+class Delayed(OnTarget):
     """Everything to and from the service takes a tenth of a second longer."""
 
     async def inject(self, mesh: Mesh) -> None:
@@ -120,7 +121,7 @@ class Delayed(_OnTarget):
         self._node(mesh).link.delay_seconds = 0.0
 
 
-class Dripping(_OnTarget):
+class Dripping(OnTarget):
     """Everything to and from the service comes a few bytes at a time."""
 
     async def inject(self, mesh: Mesh) -> None:
@@ -134,7 +135,7 @@ class Dripping(_OnTarget):
         link.drip_bytes, link.delay_seconds = None, 0.0
 
 
-class Reset(_OnTarget):
+class Reset(OnTarget):
     """Connections to the service are reset in the middle of what they carry, again and again."""
 
     _EVERY_SECONDS = 0.2
@@ -150,7 +151,7 @@ class Reset(_OnTarget):
         """Nothing is left to do: whoever wants to may connect again."""
 
 
-class Refused(_OnTarget):
+class Refused(OnTarget):
     """Connections to the service are cut, and new ones refused."""
 
     async def inject(self, mesh: Mesh) -> None:
@@ -162,6 +163,70 @@ class Refused(_OnTarget):
     async def heal(self, mesh: Mesh) -> None:
         """Connections are accepted again."""
         await self._node(mesh).link.accept()
+
+
+class FullDisk(OnTarget):
+    """Whatever the process writes to a file fails: its log, which goes to one, above all.
+
+    The kernel refuses it as beyond the process's limit, at the same places and in the same way as
+    for want of space, but with another number.
+    """
+
+    async def inject(self, mesh: Mesh) -> None:
+        """No file may grow beyond nothing."""
+        self._node(mesh).limit(resource.RLIMIT_FSIZE, 0)
+
+    async def heal(self, mesh: Mesh) -> None:
+        """Files may grow again; the process is started again if it has ended."""
+        await self._node(mesh).ensure_running()
+        self._node(mesh).limit(resource.RLIMIT_FSIZE, None)
+
+
+class Starved(OnTarget):
+    """The process gets no more memory than it has; what it asks for is refused."""
+
+    async def inject(self, mesh: Mesh) -> None:
+        """Limits its address space to less than it has already."""
+        self._node(mesh).limit(resource.RLIMIT_AS, 0)
+
+    async def heal(self, mesh: Mesh) -> None:
+        """It can have memory again; the process is started again if it has ended."""
+        await self._node(mesh).ensure_running()
+        self._node(mesh).limit(resource.RLIMIT_AS, None)
+
+
+class _ClockSet(OnTarget):
+    """The wall clock jumps, and jumps back when it is healed. No deadline may depend on it."""
+
+    _AHEAD_SECONDS = 3600
+
+    def available(self, mesh: Mesh) -> bool:
+        """Whether the mesh has the service, and the service a clock of its own."""
+        return self.target in mesh.nodes and mesh.nodes[self.target].clock is not None
+
+    async def inject(self, mesh: Mesh) -> None:
+        """Sets it."""
+        self._set_ahead(mesh, self._AHEAD_SECONDS)
+
+    async def heal(self, mesh: Mesh) -> None:
+        """Sets it right again; the process is started again if it has ended."""
+        self._set_ahead(mesh, 0)
+        await self._node(mesh).ensure_running()
+
+    def _set_ahead(self, mesh: Mesh, seconds: int) -> None:
+        clock = self._node(mesh).clock
+        assert clock is not None
+        clock.set_ahead(seconds)
+
+
+class ClockAhead(_ClockSet):
+    """The wall clock jumps an hour ahead."""
+
+
+class ClockBehind(_ClockSet):
+    """The wall clock jumps an hour back."""
+
+    _AHEAD_SECONDS = -3600
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ class Measured:
     `slowdown` is the median time of answers under the fault by the one before it.
     `recovered_under_fault` is how long after its beginning the last answer came that it cost a
     member, or an error in its place, although it lasted; `recovered` the same after it was healed.
+    `renewed_under_fault` and `renewed` are how long after them the last question was asked that
+    fared so: an answer that was begun before may lack somebody until its end.
     """
 
     fault: str
@@ -33,7 +35,9 @@ class Measured:
     usual_seconds: float
     slowdown: float
     recovered_under_fault: float
+    renewed_under_fault: float
     recovered: float
+    renewed: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ def measure(fault: str, history: History, times: Times, *, lasting: bool) -> Mea
     answers = [end for end in history.ends if isinstance(end, Answered)]
     usual = _median_seconds(history, (end for end in history.ends if end.at < times.faulted))
     under = history.ends_of(asked_from=times.faulted, asked_to=times.healed)
-    recovered_early = recovery(history, times.faulted, times.healed) if lasting else math.nan
+    early = (times.faulted, times.healed)
     return Measured(
         fault=fault,
         asked=len(history.asked),
@@ -59,8 +63,10 @@ def measure(fault: str, history: History, times: Times, *, lasting: bool) -> Mea
         resumed=sum(bool(end.resumed) for end in answers),
         usual_seconds=usual,
         slowdown=_median_seconds(history, under) / usual,
-        recovered_under_fault=recovered_early,
+        recovered_under_fault=recovery(history, *early) if lasting else math.nan,
+        renewed_under_fault=renewal(history, *early) if lasting else math.nan,
         recovered=recovery(history, times.healed),
+        renewed=renewal(history, times.healed),
     )
 
 
@@ -68,6 +74,13 @@ def recovery(history: History, since: float, until: float = math.inf) -> float:
     """Seconds from `since` to the last answer before `until` that was not whole, or none at all."""
     ends = (end for end in history.ends if since <= end.at < until)
     return max((end.at - since for end in ends if not _is_whole(end)), default=0.0)
+
+
+def renewal(history: History, since: float, until: float = math.inf) -> float:
+    """Seconds from `since` to the last question before `until` whose answer was not whole."""
+    ends = history.ends_of(asked_from=since, asked_to=until)
+    begun = (history.asked[end.call].at for end in ends if not _is_whole(end))
+    return max((at - since for at in begun), default=0.0)
 
 
 def has_recovered(history: History, since: float) -> bool:

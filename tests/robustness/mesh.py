@@ -15,7 +15,8 @@ from specfuse.client import AsyncClient
 from specfuse.demo.experts import EXPERTS
 from specfuse.demo.skills import generate_questions
 from specfuse.errors import SpecFuseError
-from tests.robustness import questions
+from tests.robustness import clock, questions
+from tests.robustness.clock import Clock
 from tests.robustness.nodes import PATIENCE_SECONDS, Node
 from tests.support.repository import REPOSITORY
 
@@ -28,7 +29,9 @@ class Shape:
 
     `models` are the settings of each member, `replicas` how many it has if not one, `fuser` the
     settings of each fuser beside its members; `questions` are what the mesh can be asked, each to
-    be answered within `seconds`.
+    be answered within `seconds`; at least `least` of them must come to their ends before a fault,
+    and as many under it. The services in `clocked` have a clock of their own, where there is a
+    C compiler to make one.
     """
 
     models: Mapping[str, Mapping[str, Any]]
@@ -38,6 +41,8 @@ class Shape:
     fusers: int = 2
     fuser: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 10.0
+    least: int = 12
+    clocked: tuple[str, ...] = ()
 
 
 def scripted(*, replicas: Mapping[str, int] | None = None, fusers: int = 2, **fuser: Any) -> Shape:
@@ -53,7 +58,10 @@ def scripted(*, replicas: Mapping[str, int] | None = None, fusers: int = 2, **fu
 
 
 def experts() -> Shape:
-    """The five experts that are shipped, as `specfuse up --demo` runs them, and two fusers."""
+    """The five experts that are shipped, as `specfuse up --demo` runs them, and two fusers.
+
+    One of the experts has two replicas.
+    """
     models = yaml.safe_load(_DEMO_MESH.read_text())["models"]
     for expert in EXPERTS:
         models[expert.name]["torch"]["model"] = str(expert.path)
@@ -62,16 +70,18 @@ def experts() -> Shape:
         models=models,
         ensemble=questions.ensemble(models) | _OF_EXPERTS,
         questions=tuple(question.prompt for one in asked for question in one),
+        replicas={"sums": 2},
         fuser={"drain_seconds": 10.0},
         seconds=60.0,
+        least=8,
     )
 
 
 _OF_EXPERTS = {
     "segment_tokens": 10,
     "quorum": 3,
-    "straggler_grace_seconds": 2.0,
-    "round_timeout_seconds": 20.0,
+    "straggler_grace_seconds": 10.0,
+    "round_timeout_seconds": 30.0,
 }
 """What is different where models compute: they take longer, and all of them the same cores."""
 
@@ -133,10 +143,13 @@ class Mesh:
     async def traces(self) -> dict[str, float]:
         """What shows of trouble so far, by where it shows.
 
-        Calls to members that did not end well, replicas that fusers saw down or left alone, and
-        connections that callers made. A number that grows is trouble that hit somebody.
+        Calls to members that did not end well, replicas that fusers saw down or left alone,
+        connections that callers made, and what links held up. A number that grows is trouble that
+        hit somebody.
         """
-        traces: dict[str, float] = {}
+        traces: dict[str, float] = {
+            f"{name}'s link": node.link.held_up for name, node in self.nodes.items()
+        }
         for fuser in self.fusers:
             traces[f"{fuser.name}'s calls"] = await _troubled_calls(fuser)
             traces[f"{fuser.name}'s notices"] = sum(map(fuser.log.count, _NOTICES))
@@ -151,8 +164,13 @@ class Mesh:
         ]
 
     def _make(self, name: str, service: Any, settings: Mapping[str, Any]) -> Node:
-        self.nodes[name] = Node(name, service, settings, self._directory)
+        self.nodes[name] = Node(name, service, settings, self._directory, self._clock(name))
         return self.nodes[name]
+
+    def _clock(self, name: str) -> Clock | None:
+        if clock.COMPILER is None or name not in self.shape.clocked:
+            return None
+        return Clock(name, self._directory)
 
     async def _serve(self, node: Node) -> None:
         await node.link.accept()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from specfuse.localmesh.process import Program, ServiceProcess
+from tests.robustness.clock import Clock
 from tests.support.link import Link
 from tests.support.repository import REPOSITORY
 
@@ -31,7 +33,7 @@ _LOW_PORTS = range(20_000, 32_000)
 class Node:
     """One service: a settings file, the process that serves it, and the link in front of it.
 
-    Its ports stay the same however often it is started.
+    Its ports stay the same however often it is started. It goes by `clock`, if it has one.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class Node:
         service: Literal["model", "fuser"],
         settings: Mapping[str, Any],
         directory: Path,
+        clock: Clock | None = None,
     ) -> None:
         self.name = name
+        self.clock = clock
         self._service = service
         self._directory = directory
         self._address, self._metrics_address = _free_address(), _free_address()
@@ -76,7 +80,8 @@ class Node:
         listening = {"listen": self._address, "metrics_listen": self._metrics_address}
         file = self._directory / f"{self.name}.yaml"
         file.write_text(yaml.safe_dump(self._settings | listening))
-        argv = (sys.executable, "-m", "specfuse.cli", self._service, "serve", str(file))
+        prefix = () if self.clock is None else self.clock.prefix
+        argv = (*prefix, sys.executable, "-m", "specfuse.cli", self._service, "serve", str(file))
         self._starts += 1
         log = self._directory / f"{self.name}.{self._starts}.log"
         self._process = await ServiceProcess.start(Program(self.name, argv, REPOSITORY), log)
@@ -84,10 +89,20 @@ class Node:
             serves = await self._process.ready()
         assert serves, f"{self.name} did not start: {self._process.last_lines(10)}"
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its process has ended."""
+        return self._running.exit_code is not None
+
     async def ensure_running(self) -> None:
         """Starts the process if it has ended."""
-        if self._running.exit_code is not None:
+        if self.has_ended:
             await self.start()
+
+    def limit(self, resource_: int, most: int | None) -> None:
+        """Lets its process have so much of a resource (`resource.RLIMIT_...`); None: any amount."""
+        _, hard = resource.prlimit(self.pid, resource_)
+        resource.prlimit(self.pid, resource_, (hard if most is None else most, hard))
 
     def signal(self, number: signal.Signals) -> None:
         """Sends its process a signal."""

@@ -105,7 +105,7 @@ async def burst(mesh: Mesh) -> History:
             await stack.enter_async_context(AsyncClient(mesh.addresses)) for _ in range(CALLERS)
         ]
         await asyncio.gather(
-            *(ask(client, question, history, mesh.shape.seconds, "never") for client in clients)
+            *(ask(client, question, history, PATIENCE_SECONDS, "never") for client in clients)
         )
     return history
 

@@ -47,10 +47,20 @@ async def test_questions_that_are_given_up_leave_nothing_behind(
 
 
 def quick() -> Shape:
-    """Three members that take no time, and one fuser; few rounds make an answer."""
+    """Three members that take no time, and one fuser; few rounds make an answer.
+
+    Nobody is late in them because the machine is busy.
+    """
     shape = scripted(replicas={}, fusers=1)
     models = {name: questions.script(name, seconds=0.0) for name in shape.models}
-    return replace(shape, models=models, ensemble=shape.ensemble | {"segment_tokens": 20})
+    return replace(shape, models=models, ensemble=shape.ensemble | _FEW_PATIENT_ROUNDS)
+
+
+_FEW_PATIENT_ROUNDS = {
+    "segment_tokens": 20,
+    "straggler_grace_seconds": PATIENCE_SECONDS,
+    "round_timeout_seconds": PATIENCE_SECONDS,
+}
 
 
 async def ask_and_give_up(mesh: Mesh, count: int, seed: int) -> None:

@@ -14,7 +14,7 @@ from specfuse.client import Answer, AsyncClient, Event, Segment
 from specfuse.errors import SpecFuseError
 from tests.robustness.history import Answered, Failed, History
 
-CALLERS = 4
+CALLERS = 8
 
 
 @asynccontextmanager

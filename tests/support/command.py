@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from specfuse.localmesh import ServiceAddresses
 from tests.support.processes import wait_until_gone
@@ -62,14 +63,19 @@ class Running:
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[Running]:
-    """Runs a command that serves, from when it is ready. Ended at the end if it is still there."""
+def running(
+    *arguments: str, prefix: Sequence[str] = (), stderr: int | IO[bytes] = subprocess.PIPE
+) -> Iterator[Running]:
+    """Runs a command that serves, from when it is ready. Ended at the end if it is still there.
+
+    `prefix` is a command that runs it.
+    """
     read_end, write_end = os.pipe()
     process = subprocess.Popen(
-        [*COMMAND, *arguments, "--ready-fd", str(write_end)],
+        [*prefix, *COMMAND, *arguments, "--ready-fd", str(write_end)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         pass_fds=(write_end,),
         env=os.environ | {"COLUMNS": "100"},

@@ -26,7 +26,7 @@ from model_service.core.types import (
     ScoreRequest,
     Scores,
 )
-from model_service.doors.grpc import rpc_service
+from model_service.doors.grpc.servicer import rpc_service
 from model_service.metrics import ModelMetrics
 from model_service.service import ModelService
 from model_service.settings import Limits

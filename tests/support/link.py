@@ -19,7 +19,8 @@ class Link:
 
     Frozen, it swallows everything, as a black hole does: connections stay open, and nothing comes.
     Slow, everything comes `delay_seconds` later; dripping, so does every piece of `drip_bytes`.
-    Refusing, new connections are not accepted.
+    Refusing, new connections are not accepted. `accepted` counts connections, `held_up` the pieces
+    that did not come through at once.
     """
 
     def __init__(self, target: str) -> None:
@@ -33,6 +34,7 @@ class Link:
         self.delay_seconds = 0.0
         self.drip_bytes: int | None = None
         self.accepted = 0
+        self.held_up = 0
 
     @property
     def address(self) -> str:
@@ -87,6 +89,7 @@ class Link:
 
     async def pass_on(self, send: Callable[[], None]) -> None:
         """Sends when the link lets it."""
+        self.held_up += bool(self.delay_seconds) or not self._flowing.is_set()
         if self.delay_seconds:
             await asyncio.sleep(self.delay_seconds)
         await self._flowing.wait()

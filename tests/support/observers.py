@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from model_service.ports import ForwardKind
+from model_service.ports import ForwardKind, RemoteOutcome
 
 
 @dataclass
@@ -17,6 +17,9 @@ class RecordingObserver:
     misses: int = 0
     used_bytes: int = 0
     sessions: int = 0
+    requests: list[tuple[str, RemoteOutcome]] = field(default_factory=list)
+    retries: list[str] = field(default_factory=list)
+    loads: list[tuple[int, int]] = field(default_factory=list)
 
     def queued(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -31,3 +34,12 @@ class RecordingObserver:
     def cache(self, *, used_bytes: int, budget_bytes: int, sessions: int) -> None:
         self.used_bytes = used_bytes
         self.sessions = sessions
+
+    def requested(self, operation: str, outcome: RemoteOutcome, seconds: float) -> None:
+        self.requests.append((operation, outcome))
+
+    def retried(self, operation: str) -> None:
+        self.retries.append(operation)
+
+    def served(self, *, running: int, waiting: int) -> None:
+        self.loads.append((running, waiting))

@@ -14,12 +14,19 @@ from openai import AsyncOpenAI
 from fuser_service.core.types import CommittedRound, FinishReason
 from fuser_service.doors.openai.api import Around, application
 from fuser_service.doors.openai.exchange import malformed
+from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
 from fuser_service.fusion.ports import Member
 from fuser_service.fusion.query import Query
 from fuser_service.fusion.runner import Fusion
+from fuser_service.reports import Reports
 from fuser_service.service import FuserService
 from fuser_service.settings.settings import Ensemble, Limits
+from fuser_service.tenancy.admission import Admission
+from fuser_service.tenancy.caller import ANONYMOUS, Team
+from fuser_service.tenancy.directory import Directory
+from fuser_service.tenancy.places import Places, Room
+from fuser_service.tenancy.tenants import Tenants
 from specfuse.deadline import Deadline
 from specfuse.http.bounds import Bounds
 from specfuse.http.server import HttpServer
@@ -28,15 +35,17 @@ from tests.support.fuser_mesh import FuserMesh, Node, open_mesh
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Which?"}]
 """A conversation."""
 
+OPEN = Directory(teams={}, anonymous=Team(ANONYMOUS))
+"""Lets everybody in."""
+
 STARTED = Started("all", ("a", "b"), "s")
 
 
 def committed(number: int, text: str, **fields: Any) -> RoundCommitted:
     """A round of two tokens, all of its text shown unless `shown` says otherwise."""
     shown = fields.pop("shown", text)
-    given = {"context_tokens": 7 * number, **fields}
     return RoundCommitted(
-        CommittedRound(number, text, shown, "a", 2, (), ("a", "b"), **given), 0.1, 0.1, 0.2
+        CommittedRound(number, text, shown, "a", 2, (), ("a", "b"), **fields), 0.1, 0.1, 0.2
     )
 
 
@@ -54,7 +63,9 @@ class PlayedFusion:
     said: int = 0
     closed: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
-    async def run(self, query: Query, deadline: Deadline) -> AsyncGenerator[Event, None]:
+    async def run(
+        self, query: Query, deadline: Deadline, effort: Effort
+    ) -> AsyncGenerator[Event, None]:
         self.queries.append(query)
         try:
             for event in self.events:
@@ -121,6 +132,7 @@ async def open_played(
     bounds: Bounds | None = None,
     tls: Any = None,
     timeout_seconds: float = 60.0,
+    directory: Directory | None = None,
     **around: Any,
 ) -> AsyncIterator[PlayedDoor]:
     """A door over a fusion that says this."""
@@ -130,7 +142,8 @@ async def open_played(
         ensembles={"all": Ensemble(members=("a", "b"), request_timeout_seconds=timeout_seconds)},
         members={name: cast("Member", SimpleNamespace(ready=True)) for name in "ab"},
         limits=Limits(),
-        observer=told,
+        tenants=Tenants(Admission(Places(Room(64))), directory or OPEN),
+        reports=Reports(told, lambda _: None),
     )
     bounds = bounds or Bounds()
     around_it = Around(told, bounds=bounds, **around)

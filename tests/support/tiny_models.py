@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 WINDOW = 256
 """Tokens of every tiny model's context."""
 
+SERVED_WINDOW = 1024
+"""Tokens of the context of `llama_served`, whose heads are as large as inference servers need."""
+
 _ROTARY = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -41,6 +44,7 @@ _GROUPED = {**_ROTARY, "num_key_value_heads": 2}
 
 _TOKENIZERS = {
     "llama": "byte_bpe_digits",
+    "llama_served": "byte_bpe_digits",
     "qwen2": "byte_bpe",
     "mistral": "llama2_bpe",
     "gemma2": "metaspace_unigram",
@@ -59,6 +63,15 @@ COPIED = ("bloom", "hybrid")
 
 _CONFIGS = {
     "llama": partial(LlamaConfig, **_GROUPED),
+    "llama_served": partial(
+        LlamaConfig,
+        hidden_size=128,
+        intermediate_size=192,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=SERVED_WINDOW,
+    ),
     "qwen2": partial(
         Qwen2Config,
         use_sliding_window=True,

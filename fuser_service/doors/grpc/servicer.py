@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from contextlib import aclosing
 from typing import Any
 
 from grpc.aio import ServicerContext
 
 from fuser_service.doors.grpc import wire
+from fuser_service.doors.grpc.credentials import credentials_of
 from fuser_service.service import FuserService
+from fuser_service.tenancy.caller import Caller
 from fuser_service.validation import GenerateRequest
 from specfuse.errors import InvalidArgument
-from specfuse.headers import TEAM_HEADER
+from specfuse.headers import REQUEST_ID
 from specfuse.rpc.server import RpcService, deadline_of, send
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import (
@@ -36,30 +39,25 @@ class FuserServicer(FuserServiceServicer):
         self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
     ) -> None:
         """Answers one query, an event at a time."""
-        asked = self._asked(request, context)
-        deadline = self._service.deadline_of(asked, deadline_of(context))
-        async with aclosing(self._service.generate(asked, deadline)) as events:
+        caller = self._service.caller(credentials_of(context))
+        asked = self._asked(request, caller)
+        await context.send_initial_metadata(((REQUEST_ID, asked.request_id),))
+        deadline = self._service.deadline_of(asked, caller, deadline_of(context))
+        async with aclosing(self._service.generate(asked, caller, deadline)) as events:
             async for event in events:
                 await send(context, wire.response(event), deadline)
 
     async def ListEnsembles(  # noqa: N802 (the contract's name)
         self, request: pb.ListEnsemblesRequest, context: ServicerContext[Any, Any]
     ) -> pb.ListEnsemblesResponse:
-        """Lists the ensembles, by name."""
-        del request, context
-        return wire.ensembles(self._service.ensembles())
+        """Lists the ensembles that the caller may ask, by name."""
+        del request
+        caller = self._service.caller(credentials_of(context))
+        return wire.ensembles(self._service.ensembles(caller))
 
-    def _asked(
-        self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
-    ) -> GenerateRequest:
+    def _asked(self, request: pb.GenerateRequest, caller: Caller) -> GenerateRequest:
         try:
-            return wire.generate_request(request, team=_team(context))
-        except InvalidArgument as error:
-            self._service.refused(error)
+            return wire.generate_request(request, request_id=uuid.uuid4().hex)
+        except InvalidArgument:
+            self._service.refused(caller)
             raise
-
-
-def _team(context: ServicerContext[Any, Any]) -> str:
-    """The team that the caller names; empty if it names none."""
-    metadata = context.invocation_metadata() or ()
-    return next((str(value) for key, value in metadata if key == TEAM_HEADER), "")

@@ -61,7 +61,7 @@ _FINISHES = {
 }
 
 
-def generate_request(request: pb.GenerateRequest, *, team: str) -> GenerateRequest:
+def generate_request(request: pb.GenerateRequest, *, request_id: str) -> GenerateRequest:
     """The request that a message makes.
 
     Raises:
@@ -78,7 +78,7 @@ def generate_request(request: pb.GenerateRequest, *, team: str) -> GenerateReque
         committed_segments=tuple(request.committed_segments),
         committed_tokens=request.committed_tokens,
         session_id=request.session_id,
-        team=team,
+        request_id=request_id,
     )
 
 

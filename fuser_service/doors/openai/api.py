@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -16,17 +16,18 @@ from starlette.routing import Route, Router
 
 from fuser_service.doors.openai import responses, wire
 from fuser_service.doors.openai.conversation import Conversation, Manner
+from fuser_service.doors.openai.credentials import credentials_of
 from fuser_service.doors.openai.errors import HttpProblem
-from fuser_service.doors.openai.exchange import Exchanges, HttpObserver
+from fuser_service.doors.openai.exchange import REQUEST_ID, Exchanges, HttpObserver
 from fuser_service.doors.openai.feed import Feed
 from fuser_service.doors.openai.openapi import description
 from fuser_service.doors.openai.page import page
 from fuser_service.doors.openai.requests import ChatRequest, CompletionRequest, Request, parsed
 from fuser_service.doors.openai.site.files import File, site
 from fuser_service.service import EnsembleStatus, FuserService
+from fuser_service.tenancy.caller import Caller
 from specfuse.deadline import Deadline
-from specfuse.errors import InvalidArgument, NotFound, SpecFuseError
-from specfuse.headers import TEAM_HEADER
+from specfuse.errors import InvalidArgument, NotFound
 from specfuse.http.bodies import Bodies, Receive, Send
 from specfuse.http.bounds import Bounds
 from specfuse.http.server import Application
@@ -43,32 +44,11 @@ _SILENT_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who makes a request. `team` is the team that its tokens count for; empty if unknown."""
-
-    team: str
-
-
-Identify: TypeAlias = Callable[[Headers], Awaitable[Caller]]
-"""Finds out from a request's headers who makes it.
-
-Raises Unauthenticated, Forbidden or RateLimited to refuse it; nothing of its body has been read.
-"""
-
-
-async def as_named(headers: Headers) -> Caller:
-    """Believes what the caller says of itself, as the gRPC door does."""
-    return Caller(headers.get(TEAM_HEADER, ""))
-
-
-@dataclass(frozen=True, slots=True)
 class Around:
     """What the door has around the service."""
 
     observer: HttpObserver
     """Whom it tells of responses."""
-    identify: Identify = as_named
-    """Who finds out who is calling."""
     bounds: Bounds = field(default_factory=Bounds)
     """What callers can hold."""
     silent_seconds: float = _SILENT_SECONDS
@@ -122,31 +102,33 @@ class _Api:
         """The endpoint that answers queries of this kind."""
 
         async def answer(request: HttpRequest) -> Response:
-            caller = await self._identified(request)
+            caller = self._caller(request)
             body = await self._body(request)
             try:
                 asked = parsed(kind, body)
-            except InvalidArgument as error:
-                self._service.refused(error)
+            except InvalidArgument:
+                self._service.refused(caller)
                 raise
-            return self._answering(asked, caller, request.headers)
+            return self._answering(asked, caller, request)
 
         return answer
 
     async def models(self, request: HttpRequest) -> Response:
-        """Lists the ensembles."""
-        await self._identified(request)
-        data = [wire.model(status, self._began) for status in self._service.ensembles()]
+        """Lists the ensembles that the caller may ask."""
+        caller = self._caller(request)
+        data = [wire.model(status, self._began) for status in self._service.ensembles(caller)]
         return _json(responses.ModelList(object="list", data=data))
 
     async def model(self, request: HttpRequest) -> Response:
         """Describes one ensemble."""
-        await self._identified(request)
-        name = request.path_params["model"]
-        for status in self._service.ensembles():
+        name, statuses = (
+            request.path_params["model"],
+            self._service.ensembles(self._caller(request)),
+        )
+        for status in statuses:
             if status.name == name:
                 return _json(wire.model(status, self._began))
-        known = ", ".join(status.name for status in self._service.ensembles())
+        known = ", ".join(status.name for status in statuses) or "none"
         raise NotFound(f"ensemble: there is no such model; there are: {known}", field="ensemble")
 
     async def health(self, _: HttpRequest) -> Response:
@@ -177,13 +159,9 @@ class _Api:
         """A file that a page loads."""
         return _served(self._site.files.get(request.path_params["path"]), request)
 
-    async def _identified(self, request: HttpRequest) -> Caller:
-        """Who makes the request: the one place where that is found out."""
-        try:
-            return await self._around.identify(request.headers)
-        except SpecFuseError as error:
-            self._service.refused(error)
-            raise
+    def _caller(self, request: HttpRequest) -> Caller:
+        """Who makes the request. Nothing of its body has been read."""
+        return self._service.caller(credentials_of(request))
 
     async def _body(self, request: HttpRequest) -> bytes:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -191,12 +169,12 @@ class _Api:
             raise HttpProblem(415, "the content type must be application/json")
         return await self._bodies.read(request.receive, request.headers.get("content-length", ""))
 
-    def _answering(self, asked: Request, caller: Caller, headers: Headers) -> Response:
-        query = wire.generate_request(asked, team=caller.team)
-        patience = _patience(headers)
+    def _answering(self, asked: Request, caller: Caller, request: HttpRequest) -> Response:
+        query = wire.generate_request(asked, request_id=request.scope["state"][REQUEST_ID])
+        patience = _patience(request.headers)
         streams = bool(asked.stream)
         deadline = self._service.deadline_of(
-            query, Deadline.never() if streams else Deadline.after(patience)
+            query, caller, Deadline.never() if streams else Deadline.after(patience)
         )
         silent = self._around.silent_seconds
         manner = Manner(
@@ -207,7 +185,7 @@ class _Api:
             headers=_ignored(asked.passed_over()),
             names=asked.names,
         )
-        feed = Feed(self._service.generate(query, deadline))
+        feed = Feed(self._service.generate(query, caller, deadline))
         progress = wire.Progress(query, trace=asked.wishes.trace)
         return _Answer(Conversation(feed, progress, wire.form_of(asked), deadline, manner))
 

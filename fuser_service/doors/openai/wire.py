@@ -48,7 +48,7 @@ _DEPARTURES: Final = {
 }
 
 
-def generate_request(request: Request, *, team: str) -> GenerateRequest:
+def generate_request(request: Request, *, request_id: str) -> GenerateRequest:
     """The query that a request asks."""
     wishes = request.wishes
     resume = wishes.resume
@@ -63,7 +63,7 @@ def generate_request(request: Request, *, team: str) -> GenerateRequest:
         committed_segments=tuple(resume.committed_segments) if resume else (),
         committed_tokens=resume.committed_tokens if resume else 0,
         session_id=wishes.session_id or "",
-        team=team,
+        request_id=request_id,
     )
 
 
@@ -126,15 +126,12 @@ class Progress:
     rounds: list[sent.Round] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
     finished: Finished | None = None
-    prompt_tokens: int = 0
 
     def add(self, event: Started | RoundCommitted | Finished) -> None:
         """Takes note of an event."""
         if isinstance(event, Started):
             self.started = event
         elif isinstance(event, RoundCommitted):
-            if not self.rounds:
-                self.prompt_tokens = event.round.context_tokens
             self.rounds.append(round_facts(event, trace=self.trace))
             self.shown.append(event.round.text)
         else:
@@ -152,10 +149,11 @@ class Progress:
     def usage(self) -> sent.Usage:
         """What it took so far."""
         completion = sum(one.tokens for one in self.rounds)
+        prompt = 0 if self.finished is None else self.finished.prompt_tokens
         return sent.Usage(
-            prompt_tokens=self.prompt_tokens,
+            prompt_tokens=prompt,
             completion_tokens=completion,
-            total_tokens=self.prompt_tokens + completion,
+            total_tokens=prompt + completion,
         )
 
     def facts(self, *, with_rounds: bool) -> sent.Facts:

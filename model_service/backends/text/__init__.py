@@ -5,6 +5,8 @@ encoders      the model's tokenizer, in the variants needed for that
 drafts        a segment in the making: tokens in, text out
 detokenizer   what each token adds to a text, in bytes
 contexts      a call's ids, checked against the model's window
+segments      where a segment in the making ends
+loading       a tokenizer from a directory or the hub
 lanes         threads that tokenize, long texts apart from short ones
 bounds        at least how many tokens a text has
 cuts          where a text can be cut without changing its tokens

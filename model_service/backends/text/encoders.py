@@ -85,6 +85,10 @@ class Encoders:
             text[start:end] for start, end in self._special_spans(_encoding(self._native, text))
         }
 
+    def whole(self, text: str) -> TokenIds:
+        """The ids that the tokenizer itself gives a text, whatever special tokens it spells."""
+        return self._native_ids(text)
+
     def raw(self, text: str, window: int = UNLIMITED) -> TokenIds:
         """The ids of a prompt that is text only, after the tokens that begin every text."""
         self._check_bound(text, window)

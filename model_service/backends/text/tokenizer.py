@@ -135,6 +135,13 @@ class SegmentTokenizer:
         """
         return self._ids_after(_last_segment(context), context.prompt, text)
 
+    def whole_ids(self, text: str) -> TokenIds:
+        """The ids that the tokenizer itself gives a text, as a server does that is sent the text.
+
+        Special tokens that the text spells are taken for such; none are added.
+        """
+        return self._encoders.whole(text)
+
     def draft(self, context: Context) -> Draft:
         """An empty draft of the segment that follows `context`.
 

@@ -10,11 +10,12 @@ import torch
 
 from model_service.backends.text.contexts import ContextEncoder
 from model_service.backends.text.lanes import Lanes
+from model_service.backends.text.loading import check_directory
 from model_service.backends.torch.calls import ProposeCall, ScoreCall
 from model_service.backends.torch.capability import CacheBudget, engine_for
 from model_service.backends.torch.engine.engine import Engine
 from model_service.backends.torch.engine.linear import speed_up_few_rows
-from model_service.backends.torch.loading import LoadedModel, check_directory, load
+from model_service.backends.torch.loading import LoadedModel, load
 from model_service.backends.torch.scheduler import BatchLimits, Scheduler
 from model_service.backends.torch.settings import TorchSection
 from model_service.backends.torch.tensor_parallel.ranks import open_split, threads_of
@@ -127,7 +128,7 @@ async def open_backend(section: TorchSection, host: BackendHost) -> TorchBackend
     Raises:
         Misconfigured: the model cannot be loaded as the settings say.
     """
-    check_directory(section.model)
+    check_directory("torch.model", section.model)
     return await asyncio.to_thread(_opened, section, host)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from model_service.backends.text.drafts import DraftedText
+from model_service.backends.text.segments import Ending, SegmentDraft
 from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.backends.torch.engine.engine import (
     Distribution,
@@ -23,7 +24,6 @@ from model_service.backends.torch.engine.engine import (
 )
 from model_service.backends.torch.engine.sampling import choose
 from model_service.core.scores import NotAProbability, score_of
-from model_service.core.text import stop_end
 from model_service.core.types import (
     Candidate,
     Proposal,
@@ -58,36 +58,29 @@ class ProposeCall:
     def _drafted(self, lease: Lease) -> Generator[Step, Rows, Proposal]:
         following = yield from _ingested(lease)
         lease.begin_draft(self.request.max_tokens - 1)
-        draft = self.tokenizer.draft(self.request.context)
+        draft = SegmentDraft(self.tokenizer, self.request)
         trail = [following]
-        preceding = "".join(self.request.context.committed)
         while True:
             token = choose(following, self.request.sampling, len(self.ids) + len(draft))
-            if token in self.tokenizer.end_ids:
-                return self._proposal(lease, draft.whole(), SegmentFinish.END, trail)
-            draft.append(token)
-            stop = stop_end(draft.text, self.request.stop, preceding)
-            if stop is not None:
-                return self._proposal(lease, draft.until(stop), SegmentFinish.STOP, trail)
-            if len(draft) == self.request.max_tokens:
-                return self._proposal(lease, draft.cut(), SegmentFinish.LENGTH, trail)
+            ending = draft.take(token)
+            if ending is not None:
+                return self._proposal(lease, ending, trail)
             rows = yield Step(lease, draft=(token,))
             following = rows[0]
             trail.append(following)
 
-    def _proposal(
-        self, lease: Lease, segment: DraftedText, finish: SegmentFinish, trail: list[Distribution]
-    ) -> Proposal:
+    def _proposal(self, lease: Lease, ending: Ending, trail: list[Distribution]) -> Proposal:
+        segment = ending.segment
         count = len(segment.ids)
         if segment.drafted:
             after = trail[count] if count < len(trail) else None
             lease.end_draft(min(count, len(trail) - 1), after)
         return Proposal(
             text=segment.text,
-            finish=finish,
+            finish=ending.finish,
             token_count=count,
             usage=Usage(len(self.ids), lease.cached),
-            own_score=self._own_score(segment, finish, trail),
+            own_score=self._own_score(segment, ending.finish, trail),
         )
 
     def _own_score(

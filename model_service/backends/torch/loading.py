@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,6 +19,7 @@ from transformers import (
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.quantizers.auto import AutoQuantizationConfig
 
+from model_service.backends.text.loading import as_misconfiguration, end_ids, quietly
 from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.backends.torch.settings import TorchSection
 from specfuse.errors import Misconfigured
@@ -28,6 +27,7 @@ from specfuse.errors import Misconfigured
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+_KEY = "torch.model"
 _DIGESTED_BYTES = 1 << 20
 _SHORTEST_WINDOW = 2
 
@@ -52,7 +52,7 @@ def load(settings: TorchSection) -> LoadedModel:
     """
     source = _source(settings)
     device = _device(settings.device)
-    with _quiet(), _as_misconfiguration(settings.model):
+    with quietly(), as_misconfiguration(_KEY, settings.model):
         config = AutoConfig.from_pretrained(settings.model, **source)
         tokenizer = AutoTokenizer.from_pretrained(settings.model, **source)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -76,21 +76,6 @@ def load(settings: TorchSection) -> LoadedModel:
     )
 
 
-def check_directory(model: str) -> None:
-    """Only checks that the model's directory is there, before it is looked for on the hub.
-
-    Raises:
-        Misconfigured: `model` can only be a directory, and is not one.
-    """
-    is_path = model.startswith(("/", ".", "~")) or model.count("/") > 1
-    if is_path and not Path(model).is_dir():
-        raise Misconfigured(
-            f"torch.model: there is no directory {model}; give one that holds a model "
-            "(config.json, weights, tokenizer.json), or the model's hub id, owner/name",
-            model=model,
-        )
-
-
 def _check_complete(missing: Collection[str]) -> None:
     """Refuses missing weights: transformers would fill them in at random."""
     if missing:
@@ -103,7 +88,7 @@ def check_divisible(settings: TorchSection) -> None:
     Raises:
         Misconfigured: it cannot be split into `tensor_parallel` parts, or not on this machine.
     """
-    with _quiet(), _as_misconfiguration(settings.model):
+    with quietly(), as_misconfiguration(_KEY, settings.model):
         config = AutoConfig.from_pretrained(settings.model, **_source(settings)).get_text_config()
     obstacle = _obstacle(config, settings.tensor_parallel) or _lack(settings)
     if obstacle:
@@ -175,12 +160,10 @@ def _quantization(settings: TorchSection, device: torch.device) -> dict[str, Any
 def _end_ids(model: PreTrainedModel) -> tuple[int, ...]:
     """All tokens that the model's own generation settings end an answer at."""
     generation = model.generation_config
-    ends = generation.eos_token_id if generation is not None else None
-    if ends is None:
-        ends = model.config.get_text_config().eos_token_id
-    if ends is None:
-        return ()
-    return (ends,) if isinstance(ends, int) else tuple(ends)
+    return end_ids(
+        generation.eos_token_id if generation is not None else None,
+        model.config.get_text_config().eos_token_id,
+    )
 
 
 def _window(config: PretrainedConfig, limit: int | None) -> int:
@@ -222,29 +205,3 @@ def _revision(settings: TorchSection, config: PretrainedConfig) -> str:
         with file.open("rb") as opened:
             digest.update(opened.read(_DIGESTED_BYTES))
     return digest.hexdigest()[:40]
-
-
-@contextmanager
-def _as_misconfiguration(model: str) -> Iterator[None]:
-    try:
-        yield
-    except Misconfigured:
-        raise
-    except Exception as error:  # malformed files can raise anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise Misconfigured(f"torch.model: {model!r} cannot be loaded: {reason}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps transformers' progress bars and advice off the terminal while loading."""
-    logging: Any = transformers.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from specfuse.cli.connection import TlsCa, TlsCert, TlsKey, tls_of
+from specfuse.cli.connection import (
+    AllowPlaintextKey,
+    ApiKeyFile,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    key_of,
+    tls_of,
+)
 from specfuse.errors import InvalidArgument
 
 _ABLATION_DIRECTORY = Path("docs/results")
@@ -83,6 +91,8 @@ def evaluate(  # noqa: PLR0913 (an option each)
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    api_key_file: ApiKeyFile = None,
+    allow_plaintext_key: AllowPlaintextKey = False,
     ablate: Annotated[
         bool,
         typer.Option(
@@ -120,6 +130,7 @@ def evaluate(  # noqa: PLR0913 (an option each)
     from specfuse.cli.eval import meshes  # noqa: PLC0415
     from specfuse.cli.eval.options import Options, addresses_of, suite_of  # noqa: PLC0415
     from specfuse.cli.eval.results import check_charts  # noqa: PLC0415
+    from specfuse.client import AsyncClient  # noqa: PLC0415
 
     if address and (mesh or ablate):
         raise InvalidArgument("--address", "excludes --mesh and --ablate, which start a mesh")
@@ -128,6 +139,8 @@ def evaluate(  # noqa: PLR0913 (an option each)
     tls = tls_of(tls_ca, tls_cert, tls_key)
     if tls and not address:
         raise InvalidArgument("--address", "is missing; a started mesh speaks no TLS")
+    if api_key_file and not address:
+        raise InvalidArgument("--address", "is missing; a started mesh asks for no key")
     options = Options(
         suite=suite_of(suite, match, questions, seed),
         seed=seed,
@@ -141,5 +154,11 @@ def evaluate(  # noqa: PLR0913 (an option each)
     )
     check_charts(options.plot)
     if address:
-        return meshes.over_running(address, addresses_of(member or ()), tls, options)
+        fuser = AsyncClient(
+            address,
+            tls=tls,
+            api_key=key_of(api_key_file),
+            allow_plaintext_key=allow_plaintext_key,
+        )
+        return meshes.over_running(fuser, addresses_of(member or ()), tls, options)
     return meshes.over_own(mesh, options)

@@ -11,9 +11,10 @@ import yaml
 
 from specfuse.cli.eval.options import Options
 from specfuse.cli.eval.session import Session, carried_out
+from specfuse.cli.mesh_file import MeshFile
 from specfuse.cli.mesh_run import Interrupted
 from specfuse.cli.up import DEMO_MESH, MeshOptions, with_mesh
-from specfuse.client import ClientTls
+from specfuse.client import AsyncClient, ClientTls
 from specfuse.errors import InvalidArgument
 from specfuse.eval.asking import Mesh
 from specfuse.eval.configurations import PRESETS, Configuration, ablations
@@ -30,6 +31,8 @@ def over_own(file: Path | None, options: Options) -> int:
     file = file or DEMO_MESH
     chosen = _chosen(ablations() if options.ablate else PRESETS, options.configurations)
     document = mesh_for(file, chosen)
+    # What is run is a file of our own; whatever is wrong is told of the file that was given.
+    MeshFile.read(file, {"fuser": document["fuser"]})
     plan = _plan(
         options,
         () if options.ablate else tuple(document["models"]),
@@ -47,7 +50,8 @@ def over_own(file: Path | None, options: Options) -> int:
 
             async def work(addresses: MeshAddresses) -> None:
                 verifiers = {name: at.address for name, at in addresses.models.items()}
-                async with Mesh(addresses.fuser.address, verifiers) as mesh:
+                fuser = AsyncClient(addresses.fuser.address)
+                async with Mesh(fuser, verifiers) as mesh:
                     await session.ask(mesh, plan)
 
             try:
@@ -69,12 +73,12 @@ def _chosen(known: Iterable[Configuration], names: tuple[str, ...]) -> tuple[Con
 
 
 def over_running(
-    address: str, verifiers: Mapping[str, str], tls: ClientTls | None, options: Options
+    fuser: AsyncClient, verifiers: Mapping[str, str], tls: ClientTls | None, options: Options
 ) -> int:
-    """Asks the ensembles of the fuser at `address`. Returns the exit code."""
+    """Asks the ensembles of a running fuser. Returns the exit code."""
 
     async def ask(session: Session) -> None:
-        async with Mesh(address, verifiers, tls) as mesh:
+        async with Mesh(fuser, verifiers, tls) as mesh:
             plan = running_plan(options, await mesh.ensembles(), mesh.verifiers)
             if session.due(plan):
                 await session.ask(mesh, plan)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client import CollectorRegistry
 
 from fuser_service.core.types import Departure, DepartureReason
 from fuser_service.metrics import FuserMetrics
+from fuser_service.tenancy.account import Account
 
 METRICS = {
     "specfuse_round_duration_seconds": ("histogram", {"ensemble", "phase"}),
@@ -25,11 +28,24 @@ METRICS = {
     "specfuse_requests_in_flight": ("gauge", set()),
     "specfuse_output_tokens": ("counter", {"ensemble", "team"}),
     "specfuse_discarded_tokens": ("counter", {"model_name"}),
+    "specfuse_prompt_tokens": ("counter", {"ensemble", "team"}),
+    "specfuse_team_requests": ("counter", {"ensemble", "team", "outcome"}),
+    "specfuse_team_calls": ("counter", {"ensemble", "team"}),
+    "specfuse_team_calls_avoided": ("counter", {"ensemble", "team"}),
+    "specfuse_anonymous_allowed": ("gauge", set()),
+    "specfuse_requests_waiting": ("gauge", set()),
+    "specfuse_limit_store_failures": ("counter", set()),
+    "specfuse_accounting_lines_lost": ("counter", set()),
     "specfuse_http_responses": ("counter", {"route", "status"}),
 }
 SHORT = ".001 .005 .01 .02 .04 .06 .08 .1 .25 .5 .75 1 2.5 5 7.5 10 20 40 80 160 640 2560"
 PER_TOKEN = ".01 .025 .05 .075 .1 .15 .2 .3 .4 .5 .75 1 2.5 5 7.5 10 20 40 80"
 REQUEST = ".3 .5 .8 1 1.5 2 2.5 5 10 15 20 30 40 50 60 120 240 480 960 1920 7680"
+
+
+REFUSED = Account(
+    request_id="r", team="", key="", ensemble="", outcome="unauthenticated", seconds=0.0
+)
 
 
 @pytest.fixture
@@ -44,6 +60,7 @@ def metrics(registry: CollectorRegistry) -> FuserMetrics:
 
 def test_names_kinds_and_labels(registry: CollectorRegistry, metrics: FuserMetrics) -> None:
     metrics.call_ended("a", "propose", "ok", 0.1)
+    metrics.book(REFUSED)
     metrics.http_responded("/v1/models", 200)
     found = {
         family.name: (
@@ -84,7 +101,7 @@ def test_counters_exist_before_anything_happened(
         ("specfuse_member_exits_total", {"model_name": "a", "reason": "straggler"}),
         ("specfuse_member_calls_avoided_total", {"model_name": "a", "reason": "duplicate"}),
         ("specfuse_member_second_calls_total", {"model_name": "b", "reason": "hedged"}),
-        ("specfuse_output_tokens_total", {"ensemble": "all", "team": "other"}),
+        ("specfuse_output_tokens_total", {"ensemble": "all", "team": "anonymous"}),
         ("specfuse_request_duration_seconds_count", {"outcome": "unavailable"}),
         ("specfuse_round_duration_seconds_count", {"ensemble": "all", "phase": "score"}),
     ):
@@ -112,15 +129,30 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     assert value("specfuse_requests_in_flight") == 0
 
 
-def test_teams_that_nobody_configured_share_one_label(
+def test_what_a_request_came_to_counts_for_its_team(
     registry: CollectorRegistry, metrics: FuserMetrics
 ) -> None:
-    for team in ("search", "", "made up", "x" * 5000):
-        metrics.tokens_committed("all", team, 1)
-    (family,) = (one for one in registry.collect() if one.name == "specfuse_output_tokens")
-    totals = {
-        sample.labels["team"]: sample.value
-        for sample in family.samples
-        if sample.name.endswith("_total")
-    }
-    assert totals == {"search": 1, "other": 3}
+    answered = replace(
+        REFUSED,
+        team="search",
+        ensemble="all",
+        outcome="ok",
+        prompt_tokens=5,
+        calls_made=4,
+        calls_avoided=2,
+    )
+    for account in (REFUSED, answered, answered, replace(answered, outcome="cancelled")):
+        metrics.book(account)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    search = {"ensemble": "all", "team": "search"}
+    assert value("specfuse_team_requests_total", **search, outcome="ok") == 2
+    assert value("specfuse_team_requests_total", **search, outcome="cancelled") == 1
+    assert value("specfuse_prompt_tokens_total", **search) == 15
+    assert value("specfuse_team_calls_total", **search) == 12
+    assert value("specfuse_team_calls_avoided_total", **search) == 6
+    nobody = {"ensemble": "unknown", "team": "unknown"}
+    assert value("specfuse_team_requests_total", **nobody, outcome="unauthenticated") == 1
+    assert value("specfuse_prompt_tokens_total", **nobody) is None

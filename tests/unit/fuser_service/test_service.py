@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from fuser_service.core.types import CommittedRound, FinishReason
+from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
+from fuser_service.fusion.ports import Member
 from fuser_service.fusion.query import Query
 from fuser_service.fusion.runner import Fusion
+from fuser_service.reports import Reports
 from fuser_service.service import FuserService
 from fuser_service.settings.settings import Ensemble, Limits
+from fuser_service.tenancy.account import Account
+from fuser_service.tenancy.admission import Admission
+from fuser_service.tenancy.caller import Caller, Credentials, Team
+from fuser_service.tenancy.directory import Directory
+from fuser_service.tenancy.keys import Key, digest_of, new_key
+from fuser_service.tenancy.places import Places, Room
+from fuser_service.tenancy.tenants import Tenants
 from fuser_service.validation import GenerateRequest
 from specfuse.deadline import Deadline
 from specfuse.errors import (
     Cancelled,
     ContextTooLong,
     DeadlineExceeded,
+    Forbidden,
     Internal,
     InvalidArgument,
     ModelFailure,
     NotFound,
     Overloaded,
     QuorumLost,
+    RateLimited,
     SpecFuseError,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -56,7 +70,9 @@ class Played:
     def clock(self) -> float:
         return self.now
 
-    async def run(self, query: Query, deadline: Deadline) -> AsyncGenerator[Event, None]:
+    async def run(
+        self, query: Query, deadline: Deadline, effort: Effort
+    ) -> AsyncGenerator[Event, None]:
         self.queries.append(query)
         self.deadlines.append(deadline)
         try:
@@ -64,6 +80,8 @@ class Played:
                 self.now += 1.0
                 if isinstance(event, BaseException):
                     raise event
+                if isinstance(event, RoundCommitted):
+                    effort.output_tokens += event.round.token_count
                 yield event
         finally:
             self.closed += 1
@@ -78,6 +96,7 @@ class Told:
     tokens: list[tuple[str, str, int]] = field(default_factory=list)
     answers: list[tuple[int, float | None]] = field(default_factory=list)
     ended: list[tuple[str, float]] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
 
     def request_started(self) -> None:
         self.began += 1
@@ -95,26 +114,40 @@ class Told:
         self.ended.append((outcome, seconds))
 
 
-def service_over(fusion: Played, told: Told, **limits: Any) -> FuserService:
+SEARCH = Caller(Team("search"), "sf-key")
+
+
+def service_over(
+    fusion: Played,
+    told: Told,
+    *,
+    ensembles: Sequence[str] = ("one",),
+    directory: Directory | None = None,
+    **limits: Any,
+) -> FuserService:
+    allowed = Limits(**limits)
+    admission = Admission(Places(Room(allowed.requests_in_flight)))
     return FuserService(
         cast("Fusion", fusion),
-        ensembles={"one": Ensemble(members=("a",), request_timeout_seconds=30.0)},
-        members={},
-        limits=Limits(**limits),
-        observer=told,
-        clock=fusion.clock,
+        ensembles={
+            name: Ensemble(members=("a",), request_timeout_seconds=30.0) for name in ensembles
+        },
+        members={"a": cast("Member", SimpleNamespace(ready=True))},
+        limits=allowed,
+        tenants=Tenants(admission, directory or Directory(teams={})),
+        reports=Reports(told, told.accounts.append, fusion.clock),
     )
 
 
-async def answer(service: FuserService, **fields: Any) -> list[Event]:
+async def answer(service: FuserService, caller: Caller = SEARCH, **fields: Any) -> list[Event]:
     request = GenerateRequest(**{"prompt": "?", **fields})
-    return [event async for event in service.generate(request, Deadline.never())]
+    return [event async for event in service.generate(request, caller, Deadline.never())]
 
 
 async def test_the_numbers_of_an_answer() -> None:
     fusion, told = Played([STARTED, committed(4), committed(6), committed(0), finished(3)]), Told()
 
-    events = await answer(service_over(fusion, told), team="search")
+    events = await answer(service_over(fusion, told), request_id="r-1")
 
     assert events == fusion.events
     assert told.began == 1
@@ -122,6 +155,17 @@ async def test_the_numbers_of_an_answer() -> None:
     assert told.tokens == [("one", "search", 4), ("one", "search", 6), ("one", "search", 0)]
     assert told.answers == [(3, pytest.approx(3.0 / 6))]
     assert told.ended == [("ok", 5.0)]
+    assert told.accounts == [
+        Account(
+            request_id="r-1",
+            team="search",
+            key="sf-key",
+            ensemble="one",
+            outcome="ok",
+            seconds=5.0,
+            output_tokens=10,
+        )
+    ]
 
 
 async def test_an_answer_of_one_segment_has_no_time_per_further_token() -> None:
@@ -163,14 +207,14 @@ async def test_a_call_that_the_server_ends_at_its_deadline_is_not_the_callers_go
     service = service_over(Played([STARTED, asyncio.CancelledError()]), told)
     for deadline in (Deadline.after(0.0), Deadline.after(60.0)):
         with pytest.raises(asyncio.CancelledError):
-            async for _ in service.generate(GenerateRequest(prompt="?"), deadline):
+            async for _ in service.generate(GenerateRequest(prompt="?"), SEARCH, deadline):
                 pass
     assert [outcome for outcome, _ in told.ended] == ["deadline_exceeded", "cancelled"]
 
 
 async def test_what_no_door_can_read_is_counted_too() -> None:
     told = Told()
-    service_over(Played([]), told).refused(InvalidArgument("prompt", "is absent"))
+    service_over(Played([]), told).refused(SEARCH)
     assert (told.began, told.ended) == (1, [("invalid_argument", 0.0)])
 
 
@@ -178,7 +222,7 @@ async def test_a_caller_that_stops_reading_ends_the_work() -> None:
     fusion, told = Played([STARTED, committed(4), finished(1)]), Told()
     service = service_over(fusion, told, requests_in_flight=1)
     request = GenerateRequest(prompt="?")
-    async with aclosing(service.generate(request, Deadline.never())) as events:
+    async with aclosing(service.generate(request, SEARCH, Deadline.never())) as events:
         assert await anext(events) == STARTED
         with pytest.raises(Overloaded, match="1 requests are in flight, the limit"):
             await answer(service)
@@ -199,8 +243,56 @@ async def test_the_earlier_deadline_counts() -> None:
     fusion = Played([STARTED])
     service = service_over(fusion, Told())
     soon = Deadline.after(5.0)
-    async for _ in service.generate(GenerateRequest(prompt="?"), soon):
+    async for _ in service.generate(GenerateRequest(prompt="?"), SEARCH, soon):
         pass
     await answer(service)
     assert fusion.deadlines[0] == soon
     assert 29.0 < fusion.deadlines[1].remaining <= 30.0
+
+
+async def test_a_caller_sees_and_asks_only_what_its_team_may() -> None:
+    told = Told()
+    service = service_over(Played([STARTED]), told, ensembles=("one", "two", "three"))
+    two, none = Caller(Team("t", frozenset({"two"}))), Caller(Team("n", frozenset()))
+
+    assert [status.name for status in service.ensembles(two)] == ["two"]
+    assert [status.name for status in service.ensembles()] == ["one", "three", "two"]
+    assert await answer(service, two) == [STARTED], "the only one that it may ask needs no name"
+    with pytest.raises(Forbidden, match="t may not ask one, but: two"):
+        await answer(service, two, ensemble="one")
+    with pytest.raises(NotFound, match="there is no 'four'; there are: two"):
+        await answer(service, two, ensemble="four")
+    with pytest.raises(Forbidden, match="there is none that n may ask"):
+        await answer(service, none)
+    with pytest.raises(InvalidArgument, match="name one of: one, three, two"):
+        await answer(service)
+    assert [account.outcome for account in told.accounts] == [
+        *("ok", "forbidden", "not_found", "forbidden", "invalid_argument"),
+    ]
+
+
+async def test_a_caller_that_is_refused_is_a_request_that_ended() -> None:
+    told, key = Told(), new_key()
+    directory = Directory(teams={"search": Team("search")})
+    held = directory.with_keys([Key("sf-id", digest_of(key), "search")])
+    service = service_over(Played([]), told, directory=held)
+
+    caller = service.caller(Credentials((f"Bearer {key}",)))
+    assert (caller.team.name, caller.key) == ("search", "sf-id")
+    with pytest.raises(Unauthenticated):
+        service.caller(Credentials())
+    assert told.ended == [("unauthenticated", 0.0)]
+    assert [(one.team, one.outcome) for one in told.accounts] == [("", "unauthenticated")]
+
+
+async def test_tokens_count_for_the_team_once_the_answer_ends_however_it_does() -> None:
+    told = Told()
+    team = Caller(Team("t", output_tokens_per_minute=5))
+    gone = asyncio.CancelledError()
+    service = service_over(Played([STARTED, committed(4), gone]), told)
+    for _ in range(2):
+        with pytest.raises(asyncio.CancelledError):
+            await answer(service, team)
+    with pytest.raises(RateLimited, match="output_tokens_per_minute: the team has had its 5"):
+        await answer(service, team)
+    assert [outcome for outcome, _ in told.ended] == ["cancelled", "cancelled", "rate_limited"]

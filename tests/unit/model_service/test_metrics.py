@@ -18,6 +18,8 @@ EXPORTED = {
 }
 OF_A_SERVER = {
     "specfuse_model_server_request_duration_seconds",
+    "specfuse_model_server_requests_running",
+    "specfuse_model_server_requests_waiting",
     "specfuse_model_server_retries",
 }
 """Whose labels the backend chooses."""

@@ -17,6 +17,7 @@ from fuser_service.core.types import (
     Role,
     Sampling,
 )
+from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
 from fuser_service.fusion.ports import Rpc
 from fuser_service.fusion.query import Query, Timings
@@ -102,6 +103,25 @@ async def test_an_answer_of_two_experts() -> None:
     assert (finished.propose_made, finished.propose_avoided) == (4, 0)
     assert (finished.score_made, finished.score_avoided) == (4, 0)
     assert not finished.degraded
+
+
+async def test_what_it_takes_is_known_however_it_ends() -> None:
+    a = ScriptedMember("a", lambda _: replace(proposal(" so", tokens=3), context_tokens=7))
+    b = ScriptedMember("b", failing(Unavailable("gone"), after=0))
+    ensemble, effort = Ensemble(a, b), Effort()
+    events = ensemble.fusion.run(ensemble.query(max_tokens=6), Deadline.after(30), effort)
+    assert isinstance(await anext(events), Started)
+    assert effort == Effort()
+    assert isinstance(await anext(events), RoundCommitted)
+    await events.aclose()
+    assert (effort.prompt_tokens, effort.output_tokens) == (7, 3)
+    assert effort.made["propose"] == 2
+
+    rest = ensemble.fusion.run(ensemble.query(max_tokens=6), Deadline.after(30), whole := Effort())
+    *_, finished = [event async for event in rest]
+    assert isinstance(finished, Finished)
+    assert (finished.prompt_tokens, finished.output_tokens) == (7, whole.output_tokens)
+    assert finished.propose_made == whole.made["propose"]
 
 
 async def test_what_members_are_asked() -> None:

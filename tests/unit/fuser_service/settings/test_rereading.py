@@ -71,5 +71,7 @@ def test_an_ensemble_of_a_new_member_is_refused(caplog: pytest.LogCaptureFixture
 def test_what_needs_a_restart_is_named(caplog: pytest.LogCaptureFixture) -> None:
     members = START["members"] | {"b": {"endpoints": ["b:2"]}}
     two = {"two": {"members": ["b"]}}
-    assert Reread().after(members=members, teams=["red"], ensembles=two) == [["two"]]
-    assert "a restart is needed for what changed in: teams, members" in caplog.text
+    assert Reread().after(members=members, tenancy={"anonymous": "allow"}, ensembles=two) == [
+        ["two"]
+    ]
+    assert "a restart is needed for what changed in: tenancy, members" in caplog.text

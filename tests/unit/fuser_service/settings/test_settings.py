@@ -103,7 +103,7 @@ def test_overrides_replace_top_level_keys(tmp_path: Path) -> None:
     path = tmp_path / "fuser.yaml"
     path.write_text("listen: 127.0.0.1:1\n" + SMALLEST, encoding="utf-8")
     assert Settings.read(path).listen == "127.0.0.1:1"
-    assert Settings.read(path, {"listen": "0.0.0.0:0"}).listen == "0.0.0.0:0"
+    assert Settings.read(path, {"listen": "127.0.0.2:0"}).listen == "127.0.0.2:0"
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -162,7 +162,10 @@ def test_of_many_members_a_message_names_the_first() -> None:
         ("listen: here\n" + SMALLEST, "fuser.yaml:1: listen: 'here': must be host:port, as in"),
         ("listen: h:70000\n" + SMALLEST, "listen: 'h:70000': must be host:port"),
         ("drain_seconds: -1\n" + SMALLEST, "drain_seconds: -1: must be greater than or equal to 0"),
-        ("teams: ['a b']\n" + SMALLEST, "fuser.yaml:1: teams[0]: 'a b': must match pattern"),
+        (
+            "tenancy: {anonymous: allow, teams: {'a b': {}}}\n" + SMALLEST,
+            "fuser.yaml:1: tenancy.teams.a b: 'a b': must match pattern",
+        ),
         ("limits: {committed_segments: 5000}\n" + SMALLEST, "limits.committed_segments: 5000"),
         ("tls: {certificate: x}\n" + SMALLEST, "fuser.yaml:1: tls.key: is required"),
         (SMALLEST.replace("127.0.0.1:1", "h:0"), "fuser.yaml:2: members.a.endpoints[0]: 'h:0': "),

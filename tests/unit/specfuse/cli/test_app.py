@@ -13,7 +13,7 @@ from specfuse.cli.app import main
 from specfuse.cli.complaints import complaint
 from specfuse.errors import InvalidArgument, Misconfigured, NotFound, QuorumLost, SpecFuseError
 
-COMMANDS = ("ask", "demo", "up", "model", "fuser")
+COMMANDS = ("ask", "demo", "up", "model", "fuser", "keys")
 
 
 def test_help_names_every_command(capsys):
@@ -24,14 +24,14 @@ def test_help_names_every_command(capsys):
     assert written.err == ""
 
 
-@pytest.mark.parametrize("bare", [[], ["model"], ["fuser"]])
+@pytest.mark.parametrize("bare", [[], ["model"], ["fuser"], ["keys"]])
 def test_a_bare_command_shows_its_help(capsys, bare):
     assert main(bare) == 0
     assert "Usage: specfuse" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "command", [["ask"], ["demo"], ["up"], ["model", "serve"], ["fuser", "serve"]]
+    "command", [["ask"], ["demo"], ["up"], ["model", "serve"], ["fuser", "serve"], ["keys", "new"]]
 )
 def test_every_command_explains_itself(capsys, command):
     assert main([*command, "--help"]) == 0

@@ -88,6 +88,13 @@ def test_a_fuser_of_a_mesh_may_do_without_http(tmp_path):
     assert "fuser.http.listen" not in mesh.addresses()
 
 
+def test_where_the_fuser_is_to_listen_goes_with_who_may_ask(tmp_path):
+    mesh = MeshFile.read(write_mesh(tmp_path, mesh_of("alpha")))
+    mesh.check_listen("127.0.0.1:7000")
+    with pytest.raises(Misconfigured, match=r"--listen: tenancy: is absent, .* 0\.0\.0\.0:7000"):
+        mesh.check_listen("0.0.0.0:7000")
+
+
 def test_a_mesh_drains_as_long_as_its_slowest_service(tmp_path):
     file = mesh_of("alpha", "beta", drain_seconds=2)
     file["models"]["alpha"]["drain_seconds"] = 7

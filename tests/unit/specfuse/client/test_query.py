@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specfuse.client import Message, RawPrompt, ResumePoint
-from specfuse.client.query import headers_of, query_of
+from specfuse.client.query import query_of
 from specfuse.errors import InvalidArgument
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1 import prompt_pb2
@@ -183,14 +183,6 @@ def test_the_wrong_one_of_many_strings_is_named() -> None:
 def test_option_that_does_not_exist_is_a_type_error() -> None:
     with pytest.raises(TypeError, match=r"unknown option 'temprature'; there are .*temperature"):
         query_of("Why?", {"temprature": 1})
-
-
-def test_team_is_a_header() -> None:
-    assert headers_of("search") == (("x-specfuse-team", "search"),)
-    assert headers_of("") == ()
-    for wrong in ("sürch", "a\nb"):
-        with pytest.raises(InvalidArgument, match="team: "):
-            headers_of(wrong)
 
 
 @given(st.lists(UNICODE), UNICODE, st.integers(0, 2**32 - 1))

@@ -38,6 +38,17 @@ def problems_of(text: str) -> list[str]:
     return caught.value.message.splitlines()
 
 
+def test_problems_are_told_in_the_order_of_the_file():
+    text = "zzz: 1\nnamed:\n  oak: {size: 0}\nbest: {colour: 3}\nzzz: 2\n"
+    assert [problem.split(": ")[:2] for problem in problems_of(text)] == [
+        ["tree.yaml:1", "zzz"],
+        ["tree.yaml:1", "zzz"],
+        ["tree.yaml:3", "named.oak.size"],
+        ["tree.yaml:4", "best.colour"],
+        ["tree.yaml", "leaves"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

@@ -118,9 +118,9 @@ def test_fingerprints_tell_settings_apart_and_nothing_else() -> None:
 
 def test_mesh_files_that_cannot_be_used(tmp_path) -> None:
     for content, problem in (
-        ("models: []", "models: is required"),
-        ("- a", "models: is required"),
-        ("a: [", "cannot be read"),
+        ("models: []", "models: must be a mapping of at least one model"),
+        ("- a", "must be a mapping of settings"),
+        ("a: [", "not YAML"),
         ("models: {default: {}}", "models.default: the name of a configuration"),
     ):
         file = tmp_path / "mesh.yaml"

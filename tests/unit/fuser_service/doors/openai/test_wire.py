@@ -43,7 +43,6 @@ ROUND = RoundCommitted(
         took_part=("a", "b", "c"),
         left=(Departure("a", DepartureReason.REJECTED, "why"),),
         recalled=("c",),
-        context_tokens=11,
     ),
     propose_seconds=0.001,
     score_seconds=0.0025,
@@ -63,12 +62,13 @@ FINISHED = Finished(
     total_seconds=1.5,
     discarded_tokens=4,
     absent=("c",),
+    prompt_tokens=11,
 )
 
 
 def asked(**fields: Any) -> GenerateRequest:
     document = {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}
-    return generate_request(parsed(ChatRequest, json.dumps(document).encode()), team="t")
+    return generate_request(parsed(ChatRequest, json.dumps(document).encode()), request_id="r")
 
 
 def progress(*events: Any, trace: bool = False, **fields: Any) -> Progress:
@@ -80,7 +80,7 @@ def progress(*events: Any, trace: bool = False, **fields: Any) -> Progress:
 
 def test_a_request_says_nothing_but_what_it_says() -> None:
     prompt = (Message(Role.USER, "x"),)
-    assert asked() == GenerateRequest(prompt=prompt, ensemble="m", team="t")
+    assert asked() == GenerateRequest(prompt=prompt, ensemble="m", request_id="r")
 
 
 def test_every_field_has_its_place() -> None:
@@ -132,13 +132,13 @@ def test_every_field_has_its_place() -> None:
         committed_segments=("a", "b"),
         committed_tokens=4,
         session_id="s",
-        team="t",
+        request_id="r",
     )
 
 
 def test_a_completion_is_raw() -> None:
     request = parsed(CompletionRequest, b'{"model": "m", "prompt": ["x"]}')
-    assert generate_request(request, team="").prompt == "x"
+    assert generate_request(request, request_id="").prompt == "x"
 
 
 def test_a_round_tells_who_won_and_by_how_much() -> None:
@@ -160,8 +160,8 @@ def test_a_round_tells_who_won_and_by_how_much() -> None:
 
 
 def test_prompt_tokens_are_what_the_first_winner_was_given() -> None:
-    later = RoundCommitted(CommittedRound(3, "x", "x", "a", 2, (), (), context_tokens=99), 0, 0, 0)
-    usage = progress(STARTED, ROUND, later).usage
+    later = RoundCommitted(CommittedRound(3, "x", "x", "a", 2, (), ()), 0, 0, 0)
+    usage = progress(STARTED, ROUND, later, FINISHED).usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (11, 5, 16)
     assert progress(STARTED).usage.total_tokens == 0
 

@@ -1,0 +1,126 @@
+"""The judge of one context: has the model generate what it is to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from model_service.backends.llama_cpp.forcing import Part, Single, grammar, parts
+from model_service.backends.llama_cpp.refusals import GrammarRefused
+from model_service.backends.remote import answers
+from model_service.backends.text.encoders import TokenIds
+from specfuse.errors import ModelFailure
+
+Complete = Callable[[TokenIds, Mapping[str, object]], Awaitable[dict[str, Any]]]
+"""Completes a prompt, as some parameters say, in one slot."""
+
+_SURE: Final = 1000.0
+"""Added to a logit, it makes a token certain; what is told of tokens stays the model's own."""
+
+_LIKELY: Final = 128
+_ALL: Final = 1 << 20
+"""How many of the most probable tokens are told, to find one among them: first few, then all."""
+
+
+class Judge:
+    """Scores branches of one context, one after another."""
+
+    def __init__(self, complete: Complete, is_literal: Callable[[int], bool], decoy: int) -> None:
+        """Scores nothing yet.
+
+        Args:
+            complete: Asks the server.
+            is_literal: Whether a grammar can name a token.
+            decoy: Such a token. Generated in place of one of which nothing would be told.
+        """
+        self._complete = complete
+        self._is_literal = is_literal
+        self._decoy = decoy
+        self.cached: int | None = None
+        """Tokens of the first prompt that the slot had; None as long as there was none."""
+
+    async def logprobs(self, context: TokenIds, branch: TokenIds) -> tuple[float, ...]:
+        """The natural logarithms of the branch's tokens' probabilities.
+
+        Raises:
+            ModelFailure: what the server tells is of other tokens.
+        """
+        scored: list[float] = []
+        for part in parts(branch, self._is_literal):
+            scored += await self._part(context + branch[: len(scored)], part)
+        return tuple(scored)
+
+    async def _part(self, before: TokenIds, part: Part) -> list[float]:
+        if isinstance(part, Single):
+            return [await self._single(before, part.token)]
+        try:
+            return await self._run(before, part.ids)
+        except GrammarRefused:  # its vocabulary has special tokens that ours has not
+            singles = (before + part.ids[:at] for at in range(len(part.ids)))
+            return [
+                await self._single(prompt, token)
+                for prompt, token in zip(singles, part.ids, strict=True)
+            ]
+
+    async def _run(self, before: TokenIds, ids: TokenIds) -> list[float]:
+        body = {"n_predict": len(ids), "grammar": grammar(ids)}
+        generated = told(await self._asked(before, body))
+        if tuple(token for token, _ in generated) != ids:
+            raise ModelFailure("the server generated other tokens than those it was to judge")
+        return [logprob for _, logprob in generated]
+
+    async def _single(self, before: TokenIds, token: int) -> float:
+        for most in (_LIKELY, _ALL):
+            body = {"n_predict": 1, "n_probs": most, "logit_bias": [[self._decoy, _SURE]]}
+            answer = await self._asked(before, body)
+            if [generated for generated, _ in told(answer)] != [self._decoy]:
+                raise ModelFailure("the server generated another token than it was made to")
+            for found, logprob in alternatives(answer):
+                if found == token:
+                    return logprob
+        raise ModelFailure("the server's model does not have a token that it was to judge")
+
+    async def _asked(self, before: TokenIds, body: Mapping[str, object]) -> dict[str, Any]:
+        answer = await self._complete(before, body)
+        if self.cached is None:
+            self.cached = cached(answer)
+        return answer
+
+
+def told(answer: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """The tokens of which an answer tells the probability, and its logarithm.
+
+    Raises:
+        ModelFailure: there is no such list.
+    """
+    place = "completion_probabilities"
+    return [_told(entry, f"{place}[{at}]") for at, entry in enumerate(_entries(answer))]
+
+
+def alternatives(answer: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """The most probable tokens in the place of the first that an answer tells of.
+
+    Raises:
+        ModelFailure: there is no such list.
+    """
+    first = next(iter(_entries(answer)), None)
+    place = "completion_probabilities[0]"
+    entry = answers.mapping(first, place)
+    found = answers.sequence(entry.get("top_logprobs"), f"{place}.top_logprobs")
+    return [_told(one, f"{place}.top_logprobs[{at}]") for at, one in enumerate(found)]
+
+
+def cached(answer: Mapping[str, Any]) -> int:
+    """How much of the prompt the slot had."""
+    return answers.count(answer.get("timings/cache_n"), "timings/cache_n")
+
+
+def _entries(answer: Mapping[str, Any]) -> list[Any]:
+    place = "completion_probabilities"
+    return answers.sequence(answer.get(place, []), place)
+
+
+def _told(entry: Any, place: str) -> tuple[int, float]:  # noqa: ANN401
+    one = answers.mapping(entry, place)
+    token = answers.count(one.get("id"), f"{place}.id")
+    return token, answers.logprob(one.get("logprob"), f"{place}.logprob")

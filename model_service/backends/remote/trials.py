@@ -1,0 +1,119 @@
+"""What a server can do, found by having it do it, before there are any prompts.
+
+Flags, versions and defaults of servers decide whether their numbers are what they seem to be; none
+of them tells. So the server generates and scores a few tokens, and the numbers are compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from model_service.backends.remote.proposals import proposal_of
+from model_service.backends.remote.server import Branch, Generated, Server, TokenizedContext
+from model_service.backends.text.tokenizer import SegmentTokenizer
+from model_service.core.types import (
+    Candidate,
+    Context,
+    ProposeRequest,
+    Sampling,
+    Usage,
+)
+from specfuse.deadline import Deadline
+from specfuse.errors import Misconfigured, ModelFailure
+
+_TEXTS: Final = (
+    "The quick brown fox jumps over 13 lazy dogs, and then it sleeps until noon.",
+    "def area(width, height):\n    return width * height\n",
+    "Question: what is the capital of France? Answer:",
+)
+_TOKENS: Final = 4
+_WARM: Final = Sampling(temperature=2.0, top_p=0.9, seed=1)
+_SAME_NUMBERS: Final = 0.1
+"""Log-probabilities that differ by more are not of the same distribution. What half precision of a
+cache does to them is far less, what a temperature of 2 does far more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a server was seen to do.
+
+    `exact` and `exact_when_sampling` say that the numbers that come with generated tokens are those
+    that scoring gives; `caches` that a context is not computed twice.
+    """
+
+    exact: bool
+    exact_when_sampling: bool
+    caches: bool
+
+
+async def tried(server: Server, tokenizer: SegmentTokenizer, deadline: Deadline) -> Abilities:
+    """Has the server do all that it will be asked for.
+
+    Raises:
+        Misconfigured: its tokenizer is not the one given, or it lacks what a flag of its would
+            give it.
+        ModelFailure: what it answers makes no sense.
+        Unavailable, Overloaded, DeadlineExceeded: as for `Server`.
+    """
+    await _check_tokenizer(server, tokenizer, deadline)
+    trial = _Trial(server, tokenizer, deadline)
+    exact = await trial.exact(Sampling())
+    return Abilities(
+        exact=exact,
+        exact_when_sampling=exact and await trial.exact(_WARM),
+        caches=await trial.caches(),
+    )
+
+
+async def _check_tokenizer(server: Server, tokenizer: SegmentTokenizer, deadline: Deadline) -> None:
+    for text in _TEXTS:
+        if not await server.spells(text, tokenizer.whole_ids(text), deadline):
+            raise Misconfigured(
+                "tokenizer: it is not the one of the model that the server runs: they disagree "
+                f"about {text[:20]!r}; give the model's own"
+            )
+
+
+class _Trial:
+    def __init__(self, server: Server, tokenizer: SegmentTokenizer, deadline: Deadline) -> None:
+        self._server = server
+        self._tokenizer = tokenizer
+        self._deadline = deadline
+        self._contexts = [
+            TokenizedContext(context, tokenizer.context_ids(context))
+            for context in map(Context, _TEXTS)
+        ]
+
+    async def exact(self, sampling: Sampling) -> bool:
+        """Whether generated tokens come with the numbers that scoring gives them."""
+        compared = [await self._differences(context, sampling) for context in self._contexts]
+        known = [difference for difference in compared if difference is not None]
+        return bool(known) and max(known) < _SAME_NUMBERS
+
+    async def caches(self) -> bool:
+        """Whether a context that was there a moment ago is still."""
+        context = self._contexts[0]
+        end = Branch(Candidate("", finished=True), self._tokenizer.end_ids[:1])
+        await self._server.judge(context, [end], self._deadline)
+        again = await self._server.judge(context, [end], self._deadline)
+        return again.cached_tokens > 0
+
+    async def _differences(self, context: TokenizedContext, sampling: Sampling) -> float | None:
+        """The largest difference between the numbers of generating and of scoring, if known."""
+        generated = await self._server.generate(context, _TOKENS, sampling, self._deadline)
+        if not generated.ids:
+            raise ModelFailure("the server generates no tokens")
+        branch = self._branch(context, generated)
+        judged = await self._server.judge(context, [branch], self._deadline)
+        scored = judged.logprobs[0]
+        if generated.logprobs is None or len(scored) != len(generated.logprobs):
+            return None
+        return max(abs(a - b) for a, b in zip(generated.logprobs, scored, strict=True))
+
+    def _branch(self, context: TokenizedContext, generated: Generated) -> Branch:
+        request = ProposeRequest(context.context, _TOKENS)
+        nothing = Usage(context_tokens=0, cached_tokens=0)
+        drafted = proposal_of(request, self._tokenizer, generated, nothing)
+        finished = generated.ids[-1] in self._tokenizer.end_ids
+        return Branch(Candidate(drafted.text, finished), generated.ids)

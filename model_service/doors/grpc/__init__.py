@@ -1,0 +1,1 @@
+"""The gRPC door: `specfuse.v1.ModelService`."""
