@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
-from fuser_service.doors.openai.api import Caller
 from fuser_service.settings.presets import completed
+from fuser_service.tenancy.key_file import KeyEntry, change
+from fuser_service.tenancy.keys import digest_of, id_of, new_key
 from model_service.backends.scripted.settings import Line
-from specfuse.errors import Unauthenticated
 from tests.support.browser import Visit, needs_browser, open_browser, visiting
 from tests.support.fuser_mesh import FuserMesh, Nodes, open_fuser
-from tests.support.openai_door import STARTED, committed, finished, open_openai_mesh, open_played
+from tests.support.openai_door import open_openai_mesh, open_played
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -207,44 +208,45 @@ class TestAnswers:
 
 
 class TestTrouble:
-    async def test_a_refused_key_is_asked_for_and_stays_in_the_tab(self, browser: Browser) -> None:
-        seen = []
-
-        async def identify(headers: Any) -> Caller:
-            seen.append(headers.get("authorization"))
-            if seen[-1] != "Bearer open-sesame":
-                raise Unauthenticated("this key is not known")
-            return Caller("")
-
-        events = (STARTED, committed(1, "Yes."), finished())
+    async def test_a_refused_key_is_asked_for_and_stays_in_the_tab(
+        self, browser: Browser, tmp_path: Path
+    ) -> None:
+        key, file = new_key(), tmp_path / "keys.yaml"
+        entry = KeyEntry(id=id_of(key), sha256=digest_of(key), team="search", expires=None)
+        change(file, lambda entries: [*entries, entry])
+        tenancy = {"keys": str(file), "teams": {"search": {}}}
         async with (
-            open_played(*events, identify=identify) as door,
-            visiting(browser, door.address) as page,
+            open_openai_mesh({"a": PARIS}, top={**HTTP, "tenancy": tenancy}) as (mesh, _, _),
+            visiting(browser, mesh.fuser.http_address) as page,
         ):
             complaint = page.page.locator("#complaint")
-            await complaint.get_by_text("this key is not known").wait_for()
             await complaint.get_by_role("button", name="Enter a key").click()
-            await page.page.keyboard.type("open-sesame")
+            await page.page.keyboard.type("a wrong one")
             await page.page.keyboard.press("Enter")
-            await (
-                page.page.get_by_label("Ensemble")
-                .locator("option")
-                .first.wait_for(state="attached")
-            )
+            assert await page.page.locator("#key-problem").is_visible()
+            await page.page.fill("#key-field", "sf-wrong")
+            await page.page.keyboard.press("Enter")
+            await complaint.get_by_role("button", name="Enter a key").click()
+            await page.page.fill("#key-field", key)
+            await page.page.keyboard.press("Enter")
             await complaint.wait_for(state="hidden")
             await page.ask()
             await page.completes()
-            assert await page.texts() == ["Yes."]
-            assert seen[0] is None
+            assert " ".join(await page.texts()) == PARIS
             kept = await page.page.evaluate("[{...sessionStorage}, {...localStorage}]")
-            assert kept == [{"specfuse.key": "open-sesame"}, {}]
-            assert "open-sesame" not in json.dumps(await page.saved())
+            assert kept == [{"specfuse.key": key}, {}]
+            assert key not in json.dumps(await page.saved())
             assert await page.page.context.cookies() == []
+            carried = [one for one in page.requests if key in one.headers.get("authorization", "")]
+            assert {one.url.removeprefix(page.origin) for one in carried} == {
+                "v1/models",
+                "v1/chat/completions",
+            }
 
             await page.page.reload()
             await page.page.get_by_text("Key: set").click()
             await page.page.click("#forget-key")
-            await complaint.get_by_text("this key is not known").wait_for()
+            await complaint.get_by_role("button", name="Enter a key").wait_for()
             assert await page.page.evaluate("sessionStorage.length") == 0
 
     async def test_a_full_fuser_says_so_and_can_be_asked_again(self, browser: Browser) -> None:
@@ -366,7 +368,7 @@ class TestTraces:
             assert " ".join(await page.texts()) == FUSED
 
     async def test_an_interrupted_trace_from_a_file_can_be_gone_on_with(
-        self, visit: Callable[..., Any], tmp_path: Any
+        self, visit: Callable[..., Any], tmp_path: Path
     ) -> None:
         async with visit() as page:
             await page.ask()

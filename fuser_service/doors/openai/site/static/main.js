@@ -40,11 +40,15 @@ class Page {
   }
 
   async _list() {
+    const key = this._key.value;
     try {
-      this._composer.offer(await ensembles(this._key.value));
+      const offered = await ensembles(key);
+      if (key !== this._key.value) return;
+      this._composer.offer(offered);
       this._complain("");
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
+      if (key !== this._key.value) return;
       const refused = error.code === "invalid_api_key";
       this._complain(error.message, refused && { said: "Enter a key", action: () => this._key.ask() });
     }
