@@ -303,7 +303,8 @@ def up(
 ) -> int:
     """Run a mesh on this machine: a process per model service, and a fuser.
 
-    Ctrl-C drains it, the fuser first; a second Ctrl-C kills it.
+    Servers that models run on are started too, where the file has a command for it. Ctrl-C drains
+    everything, the fuser first; a second Ctrl-C kills it.
     """
     from specfuse.cli.mesh_file import Listening  # noqa: PLC0415 (heavy)
     from specfuse.cli.up import DEMO_MESH, MeshOptions  # noqa: PLC0415

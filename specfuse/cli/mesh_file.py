@@ -14,6 +14,14 @@ Each section holds the settings of `specfuse model serve` or `specfuse fuser ser
 from the file itself is left out: a model's name, and the fuser's members. A service without
 `listen` or `metrics_listen` takes free ports, and a fuser without `http` has that door at one, too.
 Relative paths start at the file's directory.
+
+A model whose backend asks a server may say how to start that, in place of where it is:
+
+    models:
+      mistral:
+        backend: llama_cpp
+        command: llama-server --model mistral.gguf --port {port}
+        llama_cpp: {tokenizer: models/mistral}
 """
 
 from __future__ import annotations
@@ -31,6 +39,7 @@ from pydantic import Field, model_validator
 from fuser_service.settings.settings import Settings as FuserSettings
 from model_service.backends.registry import BACKENDS, section_type
 from model_service.settings import Settings as ModelSettings
+from specfuse.cli.mesh_command import Command, free_ports, on_port, url_of
 from specfuse.config import settings_file
 from specfuse.config.settings_file import Contradictions, Problem
 from specfuse.config.types import Name, Seconds, Section
@@ -44,6 +53,16 @@ _COMMAND = (sys.executable, "-P", "-m", "specfuse.cli")
 _FREE_PORTS = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
 _FREE_HTTP = {"http": {"listen": "127.0.0.1:0"}}
 _NOT_KNOWN_YET = "127.0.0.1:1"
+_DEFAULT_BACKEND = ModelSettings.model_fields["backend"].default
+
+
+class MeshModel(ModelSettings):
+    """A model of a local mesh."""
+
+    command: Command | None = None
+    """Starts the server that the model runs on. `{port}` in it stands for a free port, from which
+    the backend's `url` follows. A list, or one line that is cut like a shell would. It runs in the
+    file's directory, and is stopped with the mesh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +100,7 @@ AS_THE_FILE_SAYS = Listening()
 class MeshFile(Section):
     """Everything a local mesh is told."""
 
-    models: Annotated[dict[Name, ModelSettings], Field(min_length=1)]
+    models: Annotated[dict[Name, MeshModel], Field(min_length=1)]
     """The models' settings, by name."""
     fuser: FuserSettings
     """The fuser's settings."""
@@ -152,10 +171,15 @@ class MeshFile(Section):
             text = yaml.safe_dump(listening.applied(_document(self.fuser)), sort_keys=False)
             FuserSettings.parse(text, source=option)
 
+    @property
+    def commands(self) -> dict[str, Command]:
+        """What starts the models' servers, by the setting that says so."""
+        return {f"models.{name}.command": command for name, command in self._commands().items()}
+
     def plan(
         self, directory: Path, workspace: Path, elsewhere: Listening = AS_THE_FILE_SAYS
     ) -> Plan:
-        """How to run the mesh.
+        """How to run the mesh. Ports of the models' servers are free now, and no longer held.
 
         Args:
             directory: Where its relative paths start.
@@ -174,15 +198,46 @@ class MeshFile(Section):
             settings = elsewhere.applied(_document(self.fuser) | {"members": members})
             return program(FUSER, "fuser", settings)
 
+        commands = self._commands()
+        ports = free_ports(commands)
         models = (
-            program(name, "model", _document(settings)) for name, settings in self.models.items()
+            program(name, "model", _served(settings, directory, ports.get(name)))
+            for name, settings in self.models.items()
         )
-        return Plan(tuple(models), fuser)
+        servers = {
+            name: Program(server_name(name), on_port(command, ports[name]), directory)
+            for name, command in commands.items()
+        }
+        return Plan(tuple(models), fuser, servers)
+
+    def _commands(self) -> dict[str, Command]:
+        """What starts the models' servers, by the model."""
+        given = {name: settings.command for name, settings in self.models.items()}
+        return {name: command for name, command in given.items() if command is not None}
+
+
+def server_name(model: str) -> str:
+    """What the server that a model runs on is called in a local mesh."""
+    return f"{model}-server"
 
 
 def _document(settings: Section) -> dict[str, Any]:
     """The settings as their file says them."""
     return settings.model_dump(mode="json", exclude_unset=True)
+
+
+def _served(settings: MeshModel, directory: Path, port: int | None) -> dict[str, Any]:
+    """The settings as a file of the service says them, which may lie anywhere.
+
+    `port` is the one of the server that is started for the model, if any.
+    """
+    document = _document(settings)
+    document.pop("command", None)
+    section = document[settings.backend]
+    if port is not None:
+        section["url"] = url_of(port)
+    located = section_type(settings.backend).located(section, directory)
+    return document | {settings.backend: located}
 
 
 def _complete_model(name: str, models: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -195,7 +250,14 @@ def _complete_model(name: str, models: dict[str, Any]) -> Any:  # noqa: ANN401
     for backend in section.keys() & BACKENDS:
         if isinstance(section[backend], dict):
             complete[backend] = section_type(backend).sharing(section[backend], share)
+            if "command" in section and _asks_server(backend):
+                complete[backend] = {"url": url_of(port=1)} | complete[backend]
     return complete
+
+
+def _asks_server(backend: str) -> bool:
+    """Whether the backend's section says where a server is."""
+    return "url" in section_type(backend).model_fields
 
 
 def _contradictions(document: dict[str, Any]) -> Iterator[Problem]:
@@ -217,7 +279,32 @@ def _model_contradictions(models: dict[str, Any]) -> Iterator[Problem]:
     if FUSER in models:
         yield Problem(("models", FUSER), "is what the fuser is called; choose another name")
     for name, section in models.items():
-        if isinstance(section, dict) and "name" in section:
+        if not isinstance(section, dict):
+            continue
+        if "name" in section:
             yield Problem(("models", name, "name"), "follows from the key of this section; drop it")
-        if isinstance(section, dict) and "tls" in section:
+        if "tls" in section:
             yield Problem(("models", name, "tls"), "a local mesh speaks plain text; drop it")
+        if "command" in section:
+            yield from _command_contradictions(name, section)
+            if server_name(name) in models:
+                yield Problem(
+                    ("models", server_name(name)),
+                    f"is what the server of {name} is called; choose another name",
+                )
+
+
+def _command_contradictions(name: str, section: dict[str, Any]) -> Iterator[Problem]:
+    backend = section.get("backend", _DEFAULT_BACKEND)
+    if backend not in BACKENDS:
+        return  # which is reported of the backend itself
+    if not _asks_server(backend):
+        able = ", ".join(filter(_asks_server, BACKENDS))
+        yield Problem(
+            ("models", name, "command"),
+            f"backend: {backend} runs on no server; drop it, or choose a backend that does: {able}",
+        )
+    elif isinstance(section.get(backend), dict) and "url" in section[backend]:
+        yield Problem(
+            ("models", name, backend, "url"), "follows from the model's command; drop one of them"
+        )

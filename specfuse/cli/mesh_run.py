@@ -15,8 +15,8 @@ from typing import TypeVar
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from specfuse.errors import Misconfigured, Unavailable
-from specfuse.localmesh import Died, Listener, LocalMesh, MeshAddresses, Ready, Stopped
+from specfuse.errors import DeadlineExceeded, Misconfigured, Unavailable
+from specfuse.localmesh import Died, Event, Listener, LocalMesh, MeshAddresses
 from specfuse.rpc.channels import open_channel
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ async def run_mesh(
 
     Raises:
         Interrupted: there was such a signal.
-        Unavailable: a service ended before it was ready, or the fuser later.
+        Unavailable: a service, or its server, ended before it was ready, or the fuser later.
         Misconfigured: a service refused its settings.
         DeadlineExceeded: the mesh took too long to start.
     """
@@ -112,6 +112,9 @@ def logs_in(chosen: Path | None) -> Iterator[Logs]:
     logs = Logs(Path(tempfile.mkdtemp(prefix="specfuse-")))
     try:
         yield logs
+    except DeadlineExceeded:
+        logs.wanted = True  # they say how far the start got
+        raise
     finally:
         if not logs.wanted:
             shutil.rmtree(logs.directory)
@@ -127,7 +130,7 @@ class Logs:
     def watching(self, listener: Listener) -> Listener:
         """A listener that passes everything on, and wants the logs if a service died."""
 
-        def listen(event: Ready | Died | Stopped) -> None:
+        def listen(event: Event) -> None:
             self.wanted |= isinstance(event, Died)
             listener(event)
 

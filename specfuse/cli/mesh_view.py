@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from specfuse.cli.mesh_file import FUSER
-from specfuse.localmesh import Died, MeshAddresses, Ready, Stopped
+from specfuse.localmesh import Died, Event, Launched, MeshAddresses, Ready, Stopped
 
 
 class MeshView:
@@ -40,33 +41,37 @@ class MeshView:
     ) -> None:
         self._live.stop()
 
-    def show(self, event: Ready | Died | Stopped) -> None:
+    def show(self, event: Event) -> None:
         """The mesh's listener."""
-        self._starting.finished(event.name)
+        self._starting.hear(event)
         if not self._starting.left:
             self._live.stop()
         self._console.print(_told(event))
 
 
 class Starting:
-    """A spinner and the names of the services that are not ready yet."""
+    """A spinner and the services that are not ready yet, with the servers that they wait for."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.left = list(names)
+        self.left = {name: name for name in names}
         self._spinner = Spinner("dots", style="cyan")
 
-    def finished(self, name: str) -> None:
-        """The service no longer starts."""
-        if name in self.left:
-            self.left.remove(name)
+    def hear(self, event: Event) -> None:
+        """A service waits for its server, or no longer starts."""
+        if isinstance(event, Launched):
+            self.left[event.name] = f"{event.name} ({Path(event.command).name})"
+        else:
+            self.left.pop(event.name, None)
 
     def __rich__(self) -> RenderableType:
-        self._spinner.update(text=Text(f"starting {', '.join(self.left)}", "dim"))
+        self._spinner.update(text=Text(f"starting {', '.join(self.left.values())}", "dim"))
         return self._spinner
 
 
-def _told(event: Ready | Died | Stopped) -> Text:
+def _told(event: Event) -> Text:
     match event:
+        case Launched(name, command, log):
+            return Text(f"· {name} waits for {Path(command).name}  ({log})", "dim")
         case Ready(name, endpoint, seconds):
             http = f"  http://{endpoint.http_address}/v1" if endpoint.http_address else ""
             how = (f"  {endpoint.address}{http}  {seconds:.1f} s", "dim")

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from specfuse.cli.complaints import INTERRUPTED
+from specfuse.cli.mesh_command import check_found
 from specfuse.cli.mesh_file import AS_THE_FILE_SAYS, Listening, MeshFile
 from specfuse.cli.mesh_run import Interrupted, Patience, logs_in, run_mesh, until_serving
 from specfuse.cli.mesh_view import MeshView, addresses_table
@@ -32,11 +33,15 @@ _EXIT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class MeshOptions:
-    """Which mesh to run, where its fuser listens if not where the file says, where logs go."""
+    """Which mesh to run, where its fuser listens if not where the file says, where logs go.
+
+    `directory` is where relative paths start, if not at the file's own directory.
+    """
 
     file: Path
     listening: Listening = AS_THE_FILE_SAYS
     log_dir: Path | None = None
+    directory: Path | None = None
 
 
 def up(options: MeshOptions, ready_fd: int | None) -> int:
@@ -70,10 +75,12 @@ def with_mesh(options: MeshOptions, work: Callable[[MeshAddresses], Awaitable[T]
     file = MeshFile.read(options.file)
     check_free(file.addresses(options.listening))
     file.check_listening(options.listening)
+    directory = (options.directory or options.file.parent).absolute()
+    check_found(file.commands, directory)
     patience = Patience(file.start_timeout_seconds, file.drain_seconds + _EXIT_SECONDS)
     console = Console(stderr=True, soft_wrap=True)
     with logs_in(options.log_dir) as logs, MeshView(console, tuple(file.models)) as view:
-        plan = file.plan(options.file.parent.absolute(), logs.directory, options.listening)
+        plan = file.plan(directory, logs.directory, options.listening)
         mesh = LocalMesh(plan, logs.directory, until_serving, logs.watching(view.show))
         return asyncio.run(run_mesh(mesh, patience, work))
 

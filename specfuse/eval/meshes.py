@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuser_service.settings.settings import Ensemble
-from model_service.backends.registry import BACKENDS, section_type
 from specfuse.config import settings_file
 from specfuse.errors import Misconfigured
 from specfuse.eval.configurations import Configuration
@@ -40,14 +39,8 @@ def mesh_for(file: Path, configurations: Iterable[Configuration]) -> dict[str, A
         raise Misconfigured(f"{file}: models.{clashing[0]}: the name of a configuration; rename it")
     fuser = given if isinstance(given := mesh.get("fuser"), dict) else {}
     # Who may ask is said of other ensembles; this mesh is asked from here alone, and for free.
-    rest = {key: value for key, value in fuser.items() if key not in ("listen", "tenancy")}
+    rest = {key: value for key, value in fuser.items() if key not in ("http", "listen", "tenancy")}
     return {**mesh, "fuser": {**rest, "ensembles": fused | alone}}
-
-
-def located(mesh: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """The mesh, its models' paths made absolute from `directory`, so that it may lie anywhere."""
-    sections = mesh["models"].items()
-    return {**mesh, "models": {name: _located(section, directory) for name, section in sections}}
 
 
 def fingerprints(mesh: Mapping[str, Any], max_tokens: int | None) -> dict[str, str]:
@@ -71,15 +64,3 @@ def _completed(ensemble: Mapping[str, Any]) -> dict[str, Any]:
 def _digest(settings: list[Any]) -> str:
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _located(section: Any, directory: Path) -> Any:  # noqa: ANN401 (whatever the file holds)
-    """A model's section that no longer depends on where its file is."""
-    if not isinstance(section, dict):
-        return section
-    moved = {
-        backend: section_type(backend).located(section[backend], directory)
-        for backend in section.keys() & BACKENDS
-        if isinstance(section[backend], dict)
-    }
-    return {**section, **moved}

@@ -1,66 +1,43 @@
-"""One service of a mesh as a child process, its output in a log file."""
+"""What a mesh runs, as child processes with their output in log files."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from specfuse.localmesh.handshake import DIE_WITH_OPTION, READY_FD_OPTION, ServiceAddresses
 
 _TAIL_BYTES = 16_384
+_TIED = (sys.executable, "-P", "-m", "specfuse.localmesh.tied")
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A service to run: its name in the mesh, its command line, and where to run it."""
+    """Something to run: its name in the mesh, its command line, and where to run it."""
 
     name: str
     argv: tuple[str, ...]
     directory: Path
 
 
-class ServiceProcess:
+class ChildProcess:
     """A started program, in a session of its own: a terminal's Ctrl-C reaches the launcher only."""
 
-    def __init__(
-        self,
-        name: str,
-        process: asyncio.subprocess.Process,
-        ready_pipe: asyncio.StreamReader,
-        log: Path,
-    ) -> None:
-        self.name = name
+    def __init__(self, program: Program, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.program = program
         self.log = log
         self._process = process
-        self._ready_pipe = ready_pipe
 
-    @classmethod
-    async def start(cls, program: Program, log: Path) -> ServiceProcess:
-        """Starts the program; what it prints goes to the file `log`.
-
-        Must run in the launcher's main thread: the kernel ties the child's life to this thread's.
-        """
-        read_end, write_end = os.pipe()
-        ready_pipe = await _reader(read_end)
-        try:
-            with log.open("wb") as output:
-                process = await asyncio.create_subprocess_exec(
-                    *program.argv,
-                    *(READY_FD_OPTION, str(write_end)),
-                    *(DIE_WITH_OPTION, str(os.getpid())),
-                    cwd=program.directory,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=asyncio.subprocess.STDOUT,
-                    pass_fds=(write_end,),
-                    start_new_session=True,
-                )
-        finally:
-            os.close(write_end)
-        return cls(program.name, process, ready_pipe, log)
+    @property
+    def name(self) -> str:
+        """What it is called in the mesh."""
+        return self.program.name
 
     @property
     def pid(self) -> int:
@@ -71,14 +48,6 @@ class ServiceProcess:
     def exit_code(self) -> int | None:
         """None while it runs; negative if a signal ended it."""
         return self._process.returncode
-
-    async def ready(self) -> ServiceAddresses | None:
-        """Where it listens, once it does; None if it ended instead."""
-        line = await self._ready_pipe.readline()
-        if line:
-            return ServiceAddresses.from_line(line)
-        await self._process.wait()
-        return None
 
     async def ended(self) -> int:
         """Its exit code, once it ended."""
@@ -109,6 +78,83 @@ class ServiceProcess:
     def _signal(self, number: signal.Signals) -> None:
         if self.exit_code is None:
             self._process.send_signal(number)
+
+
+class ServiceProcess(ChildProcess):
+    """One of our services, which says when it is ready."""
+
+    def __init__(
+        self,
+        program: Program,
+        process: asyncio.subprocess.Process,
+        ready_pipe: asyncio.StreamReader,
+        log: Path,
+    ) -> None:
+        super().__init__(program, process, log)
+        self._ready_pipe = ready_pipe
+
+    @classmethod
+    async def start(cls, program: Program, log: Path) -> ServiceProcess:
+        """Starts the program; what it prints goes to the file `log`.
+
+        Must run in the launcher's main thread: the kernel ties the child's life to this thread's.
+        """
+        read_end, write_end = os.pipe()
+        ready_pipe = await _reader(read_end)
+        options = (READY_FD_OPTION, str(write_end), DIE_WITH_OPTION, str(os.getpid()))
+        try:
+            process = await _started((*program.argv, *options), program.directory, log, write_end)
+        finally:
+            os.close(write_end)
+        return cls(program, process, ready_pipe, log)
+
+    async def ready(self) -> ServiceAddresses | None:
+        """Where it listens, once it does; None if it ended instead."""
+        line = await self._ready_pipe.readline()
+        if line:
+            return ServiceAddresses.from_line(line)
+        await self._process.wait()
+        return None
+
+
+class ServerProcess(ChildProcess):
+    """A server of another project, which knows nothing of its launcher."""
+
+    @classmethod
+    async def start(cls, program: Program, log: Path) -> ServerProcess:
+        """Starts the program; what it prints goes to the file `log`. In the main thread, too."""
+        argv = (*_TIED, str(os.getpid()), *program.argv)
+        return cls(program, await _started(argv, program.directory, log), log)
+
+    async def stop(self, drain_seconds: float) -> bool:
+        """As for any; what it started and left behind is killed."""
+        in_time = await super().stop(drain_seconds)
+        self._kill_group()
+        return in_time
+
+    def kill(self) -> None:
+        """Ends it, and what it started, at once. Does nothing if it has ended."""
+        if self.exit_code is None:
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError):  # nobody is left
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+async def _started(
+    argv: Iterable[str], directory: Path, log: Path, *kept_open: int
+) -> asyncio.subprocess.Process:
+    with log.open("wb") as output:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=directory,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+            pass_fds=kept_open,
+            start_new_session=True,
+        )
 
 
 async def _reader(file_descriptor: int) -> asyncio.StreamReader:

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from specfuse.errors import DeadlineExceeded, Misconfigured, Unavailable
-from specfuse.localmesh import Died, LocalMesh, Plan, Program, Ready, ServiceAddresses, Stopped
+from specfuse.localmesh import (
+    Died,
+    Launched,
+    LocalMesh,
+    Plan,
+    Program,
+    Ready,
+    ServiceAddresses,
+    Stopped,
+)
 from tests.support.processes import is_running, wait_until_gone
 from tests.support.repository import REPOSITORY
 
@@ -24,6 +33,14 @@ def program(name: str, behaviour: str) -> Program:
     return Program(name, argv, REPOSITORY)
 
 
+def server(*argv: str) -> Program:
+    """A server that the first model runs on."""
+    return Program("model0-server", argv, REPOSITORY)
+
+
+SERVES = server("sleep", "infinity")
+
+
 async def healthy(address: str) -> None:
     assert address == ENDPOINT.address
 
@@ -31,7 +48,9 @@ async def healthy(address: str) -> None:
 class Scene:
     """A mesh of trivial programs, and all that was told of it."""
 
-    def __init__(self, logs: Path, *models: str, fuser: str = "serve", probe=healthy) -> None:
+    def __init__(
+        self, logs: Path, *models: str, fuser: str = "serve", probe=healthy, on=None
+    ) -> None:
         self.told = []
         self._news = asyncio.Event()
         self.fuser_knew = None
@@ -41,7 +60,8 @@ class Scene:
             self.fuser_knew = endpoints
             return program("fuser", fuser)
 
-        self.mesh = LocalMesh(Plan(programs, plan_fuser), logs, probe, self._listen)
+        plan = Plan(programs, plan_fuser, {} if on is None else {"model0": on})
+        self.mesh = LocalMesh(plan, logs, probe, self._listen)
 
     def _listen(self, event) -> None:
         self.told.append(event)
@@ -117,8 +137,9 @@ async def test_a_program_that_dies_before_it_is_healthy_fails_the_start(tmp_path
 
 
 async def test_a_program_that_never_gets_ready_runs_into_the_timeout(tmp_path):
-    async with Scene(tmp_path, "mute") as scene:
-        with pytest.raises(DeadlineExceeded, match=r"not ready within 0\.5 s.*logs in"):
+    async with Scene(tmp_path, "mute", "mute") as scene:
+        said = r"not ready within 0\.5 s; it waited for model0, model1; the logs in"
+        with pytest.raises(DeadlineExceeded, match=said):
             await scene.mesh.start(0.5)
 
 
@@ -158,13 +179,74 @@ async def test_killing_cuts_a_stop_short(tmp_path):
             await stopping
 
 
+async def test_a_server_starts_before_its_model_and_is_stopped_after_all(tmp_path):
+    async with Scene(tmp_path, "serve", "serve", on=SERVES) as scene:
+        await scene.mesh.start(30)
+        assert scene.told[0] == Launched("model0", "sleep", tmp_path / "model0-server.log")
+        await scene.mesh.stop(10)
+        assert scene.names(Stopped) == ["fuser", "model0", "model1", "model0-server"]
+        assert scene.told[-1] == Stopped("model0-server", drained=True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "how", "lines"),
+    [
+        (("sh", "-c", "echo no such model; exit 2"), "exit code 2", ("no such model",)),
+        (
+            ("sh", "-c", "pwd; echo $0 >&2; exit 0", "a word"),
+            "exit code 0",
+            (str(REPOSITORY), "a word"),
+        ),
+        (("sh", "-c", "kill -9 $$"), "killed by SIGKILL", ()),
+        (("./nowhere",), "exit code 127", ("./nowhere: No such file or directory",)),
+        (("./tests",), "exit code 126", ("./tests: Permission denied",)),
+    ],
+)
+async def test_a_server_that_ends_before_its_model_is_ready_fails_the_start(
+    tmp_path, argv, how, lines
+):
+    async with Scene(tmp_path, "mute", "serve", on=server(*argv)) as scene:
+        with pytest.raises(Unavailable) as caught:
+            await scene.mesh.start(30)
+        log = tmp_path / "model0-server.log"
+        ended = f"model0: its server {argv[0]} ended: {how}; its log is {log}"
+        assert caught.value.message == ended
+        assert Died("model0-server", how, lines, log) in scene.told
+
+
+async def test_a_server_that_dies_later_is_reported_and_the_mesh_goes_on(tmp_path):
+    async with Scene(tmp_path, "serve", on=SERVES) as scene:
+        await scene.mesh.start(30)
+        watching = asyncio.create_task(scene.mesh.watch())
+        os.kill(scene.mesh._servers["model0"].pid, signal.SIGKILL)
+        await scene.until_told(Died)
+        assert scene.told[-1].name == "model0-server"
+        assert not watching.done()
+        watching.cancel()
+
+
+LEAVES_A_CHILD = 'trap "" TERM; sleep infinity & echo $! > "$0"; wait; wait'
+"""A script that ignores SIGTERM, and whose child would outlive it."""
+
+
+async def test_a_stubborn_server_is_killed_with_what_it_started(tmp_path):
+    told = tmp_path / "child"
+    os.mkfifo(told)
+    async with Scene(tmp_path, "serve", on=server("sh", "-c", LEAVES_A_CHILD, str(told))) as scene:
+        await scene.mesh.start(30)
+        child = int(await asyncio.to_thread(told.read_text))
+        await scene.mesh.stop(0.3)
+        assert scene.told[-1] == Stopped("model0-server", drained=False)
+    wait_until_gone(child)
+
+
 LAUNCHER = """
 import asyncio, sys
 from pathlib import Path
-from tests.e2e.test_local_mesh import Scene
+from tests.e2e.test_local_mesh import SERVES, Scene
 
 async def main():
-    scene = Scene(Path(sys.argv[1]), "stubborn", "stubborn", fuser="stubborn")
+    scene = Scene(Path(sys.argv[1]), "stubborn", "stubborn", fuser="stubborn", on=SERVES)
     await scene.mesh.start(30)
     print(*(process.pid for process in scene.mesh._processes()), flush=True)
     await asyncio.Event().wait()
@@ -175,7 +257,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def launcher(tmp_path):
-    """A launcher in a process of its own, and the ids of the three processes it started."""
+    """A launcher in a process of its own, and the ids of the four processes it started."""
     with subprocess.Popen(
         [sys.executable, "-c", LAUNCHER, str(tmp_path)],
         cwd=REPOSITORY,
@@ -189,7 +271,7 @@ def launcher(tmp_path):
 
 def test_a_launcher_that_is_killed_leaves_no_process_behind(launcher):
     process, pids = launcher
-    assert len(pids) == 3
+    assert len(pids) == 4
     assert all(map(is_running, pids))
     os.kill(pids[0], signal.SIGSTOP)  # not even one that cannot react
     process.kill()

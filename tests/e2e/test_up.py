@@ -211,6 +211,17 @@ def test_a_port_in_use_is_named_before_anything_starts(tmp_path):
     assert "✓" not in done.stderr
 
 
+def test_a_program_that_is_not_there_is_named_before_anything_starts(tmp_path):
+    mesh = mesh_of("alpha")
+    command = {"command": "no-such-server --port {port}", "llama_cpp": {"tokenizer": "x"}}
+    mesh["models"]["beta"] = {"backend": "llama_cpp"} | command
+    done = specfuse("up", str(write_mesh(tmp_path, mesh)), TMPDIR=str(tmp_path))
+    assert done.returncode == 2
+    problem = "specfuse: models.beta.command: there is no program no-such-server here; install it"
+    assert done.stderr.startswith(problem)
+    assert "✓" not in done.stderr
+
+
 def test_a_wrong_file_starts_nothing(tmp_path):
     mesh = mesh_of("alpha")
     mesh["models"]["alpha"]["listn"] = "127.0.0.1:0"

@@ -114,14 +114,14 @@ class RunningMesh:
         self.up = up
         self.fuser = ServiceAddresses(**up.ready["fuser"])
         self.models = {name: ServiceAddresses(**at) for name, at in up.ready["models"].items()}
-        self.pids = _services_of(up.pid)
+        self.pids = _programs_of(up.pid)
 
     @property
     def address(self) -> str:
         return self.fuser.address
 
     def kill(self, *names: str) -> None:
-        """Kills services as the kernel would, and waits until they are gone."""
+        """Kills services and servers as the kernel would, and waits until they are gone."""
         for name in names:
             os.kill(self.pids[name], signal.SIGKILL)
         for name in names:
@@ -150,11 +150,10 @@ def metrics_of(endpoint: ServiceAddresses) -> str:
         return text
 
 
-def _services_of(pid: int) -> dict[str, int]:
-    """The ids of the services that `specfuse up` runs, by name."""
+def _programs_of(pid: int) -> dict[str, int]:
+    """The ids of the services and servers that `specfuse up` runs, by what it calls them.
+
+    Each has its output in a log file of that name.
+    """
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    services = {}
-    for child in map(int, children):
-        arguments = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-        services[Path(arguments[arguments.index("serve") + 1]).stem] = child
-    return services
+    return {Path(f"/proc/{child}/fd/1").readlink().stem: int(child) for child in children}

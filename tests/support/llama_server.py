@@ -21,8 +21,8 @@ from tests.support.repository import REPOSITORY
 PATIENCE_SECONDS: Final = 60
 _DEFAULT_PLACE = REPOSITORY / ".servers" / "llama" / "bin" / "llama-server"
 _LISTENING = re.compile(r"listening on (http://\S+)")
-_EXACT = ("--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off")
-"""By default the cache has half precision, which moves log-probabilities by a hundredth."""
+EXACT = ("--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off")
+"""By default attention computes in half precision, which moves log-probabilities by hundredths."""
 
 
 def executable() -> Path:
@@ -40,7 +40,7 @@ def llama_server(model: Path, *flags: str) -> Iterator[str]:
     """The address of a server of this GGUF file, from when it answers until it is gone."""
     process = subprocess.Popen(
         # One thread, as threads that wait for each other spin, and starve on a busy machine.
-        [executable(), "--model", model, "--port", "0", "--threads", "1", *_EXACT, *flags],
+        [executable(), "--model", model, "--port", "0", "--threads", "1", *EXACT, *flags],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

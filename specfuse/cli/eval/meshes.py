@@ -19,7 +19,7 @@ from specfuse.errors import InvalidArgument
 from specfuse.eval.asking import Mesh
 from specfuse.eval.configurations import PRESETS, Configuration, ablations
 from specfuse.eval.evaluation import Plan
-from specfuse.eval.meshes import fingerprints, located, mesh_for
+from specfuse.eval.meshes import fingerprints, mesh_for
 from specfuse.localmesh.mesh import MeshAddresses
 
 
@@ -45,8 +45,7 @@ def over_own(file: Path | None, options: Options) -> int:
             return
         with tempfile.TemporaryDirectory(prefix="specfuse-eval-") as directory:
             generated = Path(directory) / "mesh.yaml"
-            movable = yaml.safe_dump(located(document, file.parent), sort_keys=False)
-            generated.write_text(movable, encoding="utf-8")
+            generated.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
             async def work(addresses: MeshAddresses) -> None:
                 verifiers = {name: at.address for name, at in addresses.models.items()}
@@ -55,7 +54,7 @@ def over_own(file: Path | None, options: Options) -> int:
                     await session.ask(mesh, plan)
 
             try:
-                with_mesh(MeshOptions(generated), work)
+                with_mesh(MeshOptions(generated, directory=file.parent), work)
             except Interrupted:
                 raise KeyboardInterrupt from None
 

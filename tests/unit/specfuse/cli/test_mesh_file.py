@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from model_service.settings import Settings
 from specfuse.cli.mesh_file import Listening, MeshFile
 from specfuse.cli.up import DEMO_MESH
 from specfuse.demo.experts import EXPERTS
@@ -24,6 +25,15 @@ def torch_mesh() -> dict:
         },
         "fuser": {"listen": "127.0.0.1:7000", "ensembles": {"all": {"members": ["llama", "qwen"]}}},
     }
+
+
+def served_mesh(**model: object) -> dict:
+    """A mesh of two models, of which one runs on a server that the mesh starts."""
+    mesh = mesh_of("alpha", "beta")
+    command = ["./llama-server", "--port", "{port}", "--alias", "p{port}"]
+    served = {"backend": "llama_cpp", "command": command, "llama_cpp": {"tokenizer": "models/beta"}}
+    mesh["models"]["beta"] = served | model
+    return mesh
 
 
 def settings_in(program) -> dict:
@@ -90,9 +100,42 @@ def test_a_fuser_of_a_mesh_may_do_without_http(tmp_path):
 
 def test_where_the_fuser_is_to_listen_goes_with_who_may_ask(tmp_path):
     mesh = MeshFile.read(write_mesh(tmp_path, mesh_of("alpha")))
-    mesh.check_listen("127.0.0.1:7000")
+    mesh.check_listening(Listening(grpc="127.0.0.1:7000", http="[::1]:8000"))
     with pytest.raises(Misconfigured, match=r"--listen: tenancy: is absent, .* 0\.0\.0\.0:7000"):
-        mesh.check_listen("0.0.0.0:7000")
+        mesh.check_listening(Listening(grpc="0.0.0.0:7000"))
+    with pytest.raises(Misconfigured, match=r"--http-listen.*http.listen: 0.0.0.0:7000"):
+        mesh.check_listening(Listening(http="0.0.0.0:7000"))
+
+
+def test_a_command_is_a_server_on_a_free_port_which_is_where_the_model_asks(tmp_path):
+    (tmp_path / "models" / "beta").mkdir(parents=True)
+    mesh = MeshFile.read(write_mesh(tmp_path, served_mesh()))
+    plan = mesh.plan(tmp_path, tmp_path)
+    server = plan.servers["beta"]
+    assert plan.servers.keys() == {"beta"}
+    assert (server.name, server.directory) == ("beta-server", tmp_path)
+    port = server.argv[2]
+    assert server.argv == ("./llama-server", "--port", port, "--alias", f"p{port}")
+    _, beta = plan.models
+    assert settings_in(beta) == {
+        "name": "beta",
+        "listen": "127.0.0.1:0",
+        "metrics_listen": "127.0.0.1:0",
+        "backend": "llama_cpp",
+        "llama_cpp": {
+            "url": f"http://127.0.0.1:{port}",
+            "tokenizer": str(tmp_path / "models" / "beta"),
+        },
+    }
+    Settings.read(Path(beta.argv[-1]))  # the service takes it
+
+
+def test_every_server_has_a_port_of_its_own(tmp_path):
+    mesh = served_mesh()
+    for number in range(20):
+        mesh["models"][f"model{number}"] = mesh["models"]["beta"]
+    servers = MeshFile.read(write_mesh(tmp_path, mesh)).plan(tmp_path, tmp_path).servers
+    assert len({server.argv[2] for server in servers.values()}) == 21
 
 
 def test_a_mesh_drains_as_long_as_its_slowest_service(tmp_path):
@@ -145,6 +188,42 @@ def test_what_is_wrong_is_named_with_its_key_and_the_remedy(tmp_path, change, sa
         MeshFile.read(write_mesh(tmp_path, file))
     assert says in caught.value.message
     assert caught.value.message.startswith(f"{tmp_path}/mesh.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"command": "run {port}", "backend": "scripted", "scripted": {"lines": [{}]}},
+            "beta.command: backend: scripted runs on no server; drop it, or choose",
+        ),
+        (
+            {"llama_cpp": {"tokenizer": "x", "url": "http://127.0.0.1:1"}},
+            "mesh.yaml:35: models.beta.llama_cpp.url: follows from the model's command; drop one",
+        ),
+        ({"command": []}, "models.beta.command: a list: must begin with the program to run"),
+        ({"command": ""}, "models.beta.command: '': must begin with the program to run"),
+        ({"command": "run"}, "models.beta.command: 'run': must say where the port goes"),
+        ({"command": "run '{port}"}, "No closing quotation"),
+        ({"command": 3}, "models.beta.command: 3: must be a list of arguments, or one line"),
+        ({"command": ["x", "{port}", False]}, "models.beta.command[2]: is not text; put it in"),
+        ({"command": ["x", {"port": None}]}, "models.beta.command[1]: is not text; put it in"),
+        ({"comand": "run {port}"}, "models.beta.comand: unknown key; did you mean command?"),
+        ({"backend": "lama"}, "models.beta.backend: 'lama': must be"),
+        ({"llama_cpp": None}, "models.beta.llama_cpp: is required by backend: llama_cpp"),
+    ],
+)
+def test_what_is_wrong_with_a_command_is_named(tmp_path, change, says):
+    with pytest.raises(Misconfigured) as caught:
+        MeshFile.read(write_mesh(tmp_path, served_mesh(**change)))
+    assert says in caught.value.message
+
+
+def test_no_model_may_have_the_name_of_anothers_server(tmp_path):
+    mesh = served_mesh()
+    mesh["models"]["beta-server"] = mesh["models"]["alpha"]
+    with pytest.raises(Misconfigured, match=r"models\.beta-server: is what the server of beta is"):
+        MeshFile.read(write_mesh(tmp_path, mesh))
 
 
 def test_the_demo_mesh_runs_every_shipped_expert_alone_and_all_of_them_in_both_orders():
