@@ -18,7 +18,7 @@ from tests.support.browser import MISSING, Visit, open_browser, visiting
 from tests.support.command import running_mesh
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser
+    from playwright.async_api import Browser, FloatRect
 
 HERE: Final = Path(__file__).parent
 QUESTION: Final = (
@@ -29,20 +29,28 @@ MOST_BYTES: Final = 200_000
 
 
 class Shot(NamedTuple):
-    """What to take a picture of: who answers, which round is shown, in which window."""
+    """What to take a picture of: who answers, which round is shown, how wide, how high at most."""
 
     name: str
     ensembles: tuple[str, ...] = (FUSED,)
     round: int = 5
     width: int = 1280
     scheme: Any = "light"
+    height: int | None = None
+
+    @property
+    def clip(self) -> FloatRect | None:
+        """The part of the page that is wanted; None is all of it."""
+        if self.height is None:
+            return None
+        return {"x": 0, "y": 0, "width": self.width, "height": self.height}
 
 
 SHOTS: Final = (
     Shot("page"),
     Shot("page-dark", scheme="dark"),
     Shot("page-compare", (FUSED, "capitals")),
-    Shot("page-narrow", width=380, scheme="dark"),
+    Shot("page-narrow", width=380, scheme="dark", height=1350),
 )
 
 
@@ -57,7 +65,7 @@ async def take(browser: Browser, address: str, shot: Shot) -> None:
         await _ask(visit, shot)
         await visit.segments().nth(shot.round - 1).click()
         await visit.page.mouse.move(0, 0)
-        picture = await visit.page.screenshot(full_page=True)
+        picture = await visit.page.screenshot(full_page=True, clip=shot.clip)
     _save(picture, HERE / f"{shot.name}.png")
 
 
@@ -74,7 +82,7 @@ async def _ask(visit: Visit, shot: Shot) -> None:
 def _save(picture: bytes, path: Path) -> None:
     """As small as a picture of few colours can be."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    image.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise SystemExit(f"{path} has {size} bytes; at most {MOST_BYTES} are wanted")

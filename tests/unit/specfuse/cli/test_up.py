@@ -46,6 +46,6 @@ def test_an_interruption_is_how_a_mesh_that_got_ready_ends(
     file = write_mesh(tmp_path, mesh_of("a", http={"page": page}))
     assert up.up(up.MeshOptions(file), None) == 0
     said = capsys.readouterr().out
-    assert "specfuse ask --address 127.0.0.1:1" in said
+    assert 'specfuse ask --address 127.0.0.1:1 "..."' in said
     assert 'OpenAI(base_url="http://127.0.0.1:3/v1")' in said
     assert ("http://127.0.0.1:3/ " in said) == page
