@@ -14,8 +14,6 @@ const TITLES = {
   overloaded: "The fuser is full",
   rate_limit_exceeded: "You have had your share for now",
   unavailable: "Too few models can be reached",
-  unreachable: "The fuser cannot be reached",
-  connection_lost: "The connection was lost",
   deadline_exceeded: "The time is up",
 };
 
