@@ -15,6 +15,7 @@ export class AnswerView {
   /** `chosen` and `pointed` are told the place of a round; `pointed` null when it is over. */
   constructor(label, { chosen, pointed }) {
     this._segments = [];
+    this._marked = {};
     this._chosen = chosen;
     this._tail = el("span", { class: "tail" });
     this._list = el(
@@ -41,7 +42,7 @@ export class AnswerView {
       const place = this._segments.length;
       const before = run.rounds[place - 1]?.winner;
       const segment = segmentOf(round, looks, { begins: round.winner !== before, resumes: run.resumed.includes(place) });
-      segment.tabIndex = place === 0 ? 0 : -1;
+      segment.tabIndex = -1;
       this._segments.push(segment);
       this._list.append(segment);
     }
@@ -53,11 +54,14 @@ export class AnswerView {
 
   /** Marks the round that is shown, and the one at which the tab key stops. */
   mark(shown, chosen) {
-    for (const [place, segment] of this._segments.entries()) {
-      segment.classList.toggle("shown", place === shown);
-      segment.setAttribute("aria-selected", String(place === chosen));
-      segment.tabIndex = place === (chosen ?? 0) ? 0 : -1;
-    }
+    const stop = chosen ?? 0;
+    this._segments[this._marked.shown]?.classList.remove("shown");
+    this._segments[this._marked.chosen]?.setAttribute("aria-selected", "false");
+    if (this._segments[this._marked.stop]) this._segments[this._marked.stop].tabIndex = -1;
+    this._segments[shown]?.classList.add("shown");
+    this._segments[chosen]?.setAttribute("aria-selected", "true");
+    if (this._segments[stop]) this._segments[stop].tabIndex = 0;
+    this._marked = { shown, chosen, stop };
   }
 
   _placeOf(target) {

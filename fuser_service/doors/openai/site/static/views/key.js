@@ -14,7 +14,7 @@ export class Key {
     details.querySelector("form").addEventListener("submit", (event) => this._submit(event));
     details.querySelector("#forget-key").addEventListener("click", () => this._forget());
     details.addEventListener("keydown", (event) => this._escape(event));
-    details.addEventListener("toggle", () => this._show());
+    details.addEventListener("toggle", () => details.open || this._show());
     this._show();
   }
 

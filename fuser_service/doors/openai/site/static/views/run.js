@@ -7,7 +7,7 @@ import { saidOf } from "../wishes.js";
 import { AnswerView } from "./answer.js";
 import { badge } from "./member.js";
 import { roundDetails } from "./round.js";
-import { gist, legend, markRound, timeline } from "./timeline.js";
+import { TimelineView, gist } from "./timeline.js";
 
 const TITLES = {
   invalid_api_key: "The key was refused",
@@ -25,13 +25,12 @@ export class RunView {
     this._pointed = null;
     this._looks = new Looks(run.members);
     const heard = { chosen: (place) => this._choose(place), pointed: (place) => this._point(place) };
-    this._heard = heard;
     this._answer = new AnswerView(`Answer of ${run.ensemble}; arrow keys go through its segments`, heard);
+    this._timeline = new TimelineView(`Rounds of ${run.ensemble}`, heard);
     this._parts = {
       cast: el("ul", { class: "cast", "aria-label": "Members, and how many segments each wrote" }),
       notice: el("div", { class: "notice", hidden: true }),
       facts: el("p", { class: "facts" }),
-      rounds: el("div", { class: "rounds" }),
       panel: el("div", { class: "panel" }),
     };
     this.element = el(
@@ -50,7 +49,7 @@ export class RunView {
           this._parts.facts,
         ),
         el("section", { class: "details", "aria-label": `A round of ${run.ensemble}` }, this._parts.panel),
-        this._parts.rounds,
+        this._timeline.element,
       ),
     );
     this.show(run);
@@ -65,18 +64,8 @@ export class RunView {
     this._parts.cast.replaceChildren(...castOf(run, this._looks));
     this._parts.facts.replaceChildren(...factsOf(run));
     this._showNotice();
-    this._showTimeline();
+    this._timeline.show(run, this._looks);
     this._showRound();
-  }
-
-  _showTimeline() {
-    const run = this._run;
-    const { rounds } = this._parts;
-    const hadFocus = rounds.contains(document.activeElement);
-    rounds.replaceChildren(...(run.rounds.length ? [timeline(run, this._looks, this._heard), legend(run)] : []));
-    const scrolls = rounds.querySelector(".scrolls");
-    if (hadFocus) scrolls?.focus({ preventScroll: true });
-    if (scrolls && run.state === "asking") scrolls.scrollLeft = scrolls.scrollWidth;
   }
 
   get _shown() {
@@ -98,7 +87,7 @@ export class RunView {
   _showRound() {
     const place = this._shown;
     this._answer.mark(place, this._chosen);
-    markRound(this._parts.rounds, place);
+    this._timeline.mark(place);
     const { panel } = this._parts;
     const step = panel.contains(document.activeElement) && document.activeElement.dataset.step;
     panel.replaceChildren(...(place === null ? [] : this._detailsOf(place)));

@@ -1,6 +1,7 @@
 /** All rounds at a glance: a row for each member, a column for each round. */
 
 import { bar, count, el, milliseconds, percent, unseen } from "../dom.js";
+import { Looks } from "../members.js";
 import { standings } from "../trace.js";
 import { member } from "./member.js";
 
@@ -22,66 +23,89 @@ const MEANT = {
   lost: "lost",
 };
 
-/** The table. `chosen` is told the place of a round that was clicked. */
-export function timeline(run, looks, { chosen, pointed }) {
-  const standing = standings(run);
-  const longest = Math.max(1, ...run.rounds.map((round) => round.milliseconds.total));
-  const placeOf = (event) => event.target.closest("[data-place]")?.dataset.place;
-  return el(
-    "div",
-    { class: "scrolls", tabindex: "0", role: "region", "aria-label": `Rounds of ${run.ensemble}` },
-    el(
-      "table",
-      {
-        class: "timeline",
-        onclick: (event) => placeOf(event) && chosen(Number(placeOf(event))),
-        onmouseover: (event) => pointed(placeOf(event) ? Number(placeOf(event)) : null),
-        onmouseleave: () => pointed(null),
-      },
-      el("caption", { class: "unseen" }, "Who did what in each round"),
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, unseen("Member")), run.rounds.map((_, place) => headOf(run, place)))),
-      el(
-        "tbody",
-        {},
-        run.members.map((name) =>
-          el(
-            "tr",
-            { class: looks.of(name).classes },
-            el("th", { scope: "row" }, member(looks.of(name))),
-            standing.map((round, place) => cellOf(round.get(name), place)),
-          ),
-        ),
-        el(
-          "tr",
-          { class: "times" },
-          el("th", { scope: "row" }, "time"),
-          run.rounds.map((round, place) => timeOf(round, place, longest)),
-        ),
-      ),
-    ),
-  );
-}
+export class TimelineView {
+  /** `chosen` and `pointed` are told the place of a round; `pointed` null when it is over. */
+  constructor(label, { chosen, pointed }) {
+    const placeOf = ({ target }) => {
+      const { place } = target.closest("[data-place]")?.dataset ?? {};
+      return place === undefined ? null : Number(place);
+    };
+    this._table = el("table", {
+      class: "timeline",
+      onclick: (event) => placeOf(event) !== null && chosen(placeOf(event)),
+      onmouseover: (event) => pointed(placeOf(event)),
+      onmouseleave: () => pointed(null),
+    });
+    this._scrolls = el("div", { class: "scrolls", tabindex: "0", role: "region", "aria-label": label }, this._table);
+    this._legend = el("ul", { class: "legend", "aria-label": "What the marks mean" });
+    this.element = el("div", { class: "rounds", hidden: true }, this._scrolls, this._legend);
+    this._begin(new Looks([]));
+  }
 
-/** Marks the round that is shown. */
-export function markRound(table, shown) {
-  for (const cell of table.querySelectorAll("[data-place]")) {
-    cell.classList.toggle("shown", Number(cell.dataset.place) === shown);
+  /** Shows the run: columns are added for its new rounds, or all anew if it has other members. */
+  show(run, looks) {
+    if (looks !== this._looks) this._begin(looks);
+    const standing = standings(run);
+    for (let place = this._columns.length; place < run.rounds.length; place += 1) this._add(run, place, standing[place]);
+    const longest = Math.max(1, ...run.rounds.map((round) => round.milliseconds.total));
+    this._table.style.setProperty("--longest", String(longest));
+    this._legend.replaceChildren(...legendOf(standing));
+    this.element.hidden = !run.rounds.length;
+    if (run.state === "asking") this._scrolls.scrollLeft = this._scrolls.scrollWidth;
+  }
+
+  /** Marks the round that is shown. */
+  mark(shown) {
+    for (const cell of this._columns[this._shown] ?? []) cell.classList.remove("shown");
+    for (const cell of this._columns[shown] ?? []) cell.classList.add("shown");
+    this._shown = shown;
+  }
+
+  _begin(looks) {
+    this._looks = looks;
+    this._columns = [];
+    this._shown = null;
+    this._head = el("tr", {}, el("th", { scope: "col" }, unseen("Member")));
+    this._times = el("tr", { class: "times" }, el("th", { scope: "row" }, "time"));
+    this._rows = looks.members.map((name) =>
+      el("tr", { class: looks.of(name).classes }, el("th", { scope: "row" }, member(looks.of(name)))),
+    );
+    this._table.replaceChildren(
+      el("caption", { class: "unseen" }, "Who did what in each round"),
+      el("thead", {}, this._head),
+      el("tbody", {}, this._rows, this._times),
+    );
+  }
+
+  _add(run, place, standing) {
+    const cells = this._looks.members.map((name) => cellOf(standing.get(name), place));
+    const head = headOf(run, place);
+    const time = timeOf(run.rounds[place], place);
+    this._head.append(head);
+    this._times.append(time);
+    for (const [row, cell] of cells.entries()) this._rows[row].append(cell);
+    this._columns.push([head, ...cells, time]);
   }
 }
 
-/** What the marks of the table mean, as far as it has them. */
-export function legend(run) {
-  const cells = standings(run).flatMap((round) => [...round.values()]);
-  const parts = Object.keys(MEANT).filter((part) => cells.some((one) => one.part === part));
-  const entry = (mark, said) => el("li", {}, mark, said);
+/** What there is to say of all rounds together. */
+export function gist(run) {
+  const authors = new Set(run.rounds.map((round) => round.winner)).size;
+  return `${count(run.rounds.length, "round")}, written by ${count(authors, "model")}`;
+}
+
+/** What the marks mean, as far as there are any. */
+function legendOf(standing) {
+  const cells = standing.flatMap((round) => [...round.values()]);
+  const parts = new Set(cells.map((cell) => cell.part));
   const sign = (text) => el("span", { class: "sign", "aria-hidden": "true" }, text);
-  return el(
-    "ul",
-    { class: "legend", "aria-label": "What the marks mean" },
-    parts.map((part) => entry(el("span", { class: ["mark", part], "aria-hidden": "true" }, bar(0.6)), MEANT[part])),
-    cells.some((one) => one.leaves) && entry(sign("↪"), "left after it"),
-    cells.some((one) => one.came) && entry(sign("↩"), "came back for it"),
-  );
+  const swatch = (part) => el("span", { class: ["mark", part], "aria-hidden": "true" }, bar(0.6));
+  const entries = Object.entries(MEANT)
+    .filter(([part]) => parts.has(part))
+    .map(([part, said]) => el("li", {}, swatch(part), said));
+  if (cells.some((cell) => cell.leaves)) entries.push(el("li", {}, sign("↪"), "left after it"));
+  if (cells.some((cell) => cell.came)) entries.push(el("li", {}, sign("↩"), "came back for it"));
+  return entries;
 }
 
 function headOf(run, place) {
@@ -109,14 +133,9 @@ function cellOf({ part, share, came, leaves }, place) {
   );
 }
 
-function timeOf(round, place, longest) {
-  const { propose, score, total } = round.milliseconds;
+function timeOf({ milliseconds: { propose, score, total } }, place) {
   const said = `${milliseconds(total)}: proposing ${milliseconds(propose)}, scoring ${milliseconds(score)}`;
-  return el("td", { class: "time", "data-place": place, title: said }, bar(total / longest), unseen(said));
-}
-
-/** A line on how many took part in how many rounds. */
-export function gist(run) {
-  const authors = new Set(run.rounds.map((round) => round.winner)).size;
-  return `${count(run.rounds.length, "round")}, written by ${count(authors, "model")}`;
+  const length = el("span", { class: "length", "aria-hidden": "true" });
+  length.style.setProperty("--milliseconds", String(total));
+  return el("td", { class: "time", "data-place": place, title: said }, length, unseen(said));
 }
