@@ -8,7 +8,7 @@ PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clients robustness lint format proto buf bench experts servers pictures clean
+.PHONY: help install demo test test-clients test-servers robustness lint format proto buf bench experts servers pictures clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ demo: $(READY) ## Start a mesh of the shipped experts, ask it questions, show wh
 
 test: $(READY) ## Run all tests that this machine can run.
 	$(BIN)/python -m pytest
+
+test-servers: $(READY) ## Run the tests against real inference servers that this machine has.
+	$(BIN)/python -m pytest -m servers tests/servers
 
 test-clients: $(READY) $(CLIENTS) ## Run what others wrote for OpenAI's API against a mesh.
 	$(BIN)/python -m pytest -m clients tests/clients

@@ -18,7 +18,10 @@ from pydantic import BeforeValidator, Field
 from model_service.backends.llama_cpp.settings import LlamaCppSection
 from model_service.backends.scripted.settings import ScriptedSection
 from model_service.backends.section import BackendSection
+from model_service.backends.sglang.settings import SglangSection
+from model_service.backends.tgi.settings import TgiSection
 from model_service.backends.torch.settings import TorchSection
+from model_service.backends.vllm.settings import VllmSection
 from model_service.ports import Backend, BackendHost
 from specfuse.config.types import Section
 from specfuse.errors import Misconfigured
@@ -31,6 +34,12 @@ class Backends(Section):
     """For `backend: torch`, which runs a Hugging Face causal language model in this process."""
     llama_cpp: LlamaCppSection | None = None
     """For `backend: llama_cpp`, which asks llama.cpp's llama-server."""
+    sglang: SglangSection | None = None
+    """For `backend: sglang`, which asks SGLang's server."""
+    tgi: TgiSection | None = None
+    """For `backend: tgi`, which asks Hugging Face's text-generation-inference."""
+    vllm: VllmSection | None = None
+    """For `backend: vllm`, which asks vLLM's OpenAI-compatible server."""
     scripted: ScriptedSection | None = None
     """For `backend: scripted`: no model, answers from a script, to test everything around it."""
 

@@ -411,7 +411,7 @@ class GetModelResponse(_message.Message):
     context_window: _builtins.int
     """Most tokens of context and segment together."""
     backend: _builtins.str
-    """"torch", "tgi" or "scripted"."""
+    """"torch", "llama_cpp", "tgi" or "scripted"."""
     @_builtins.property
     def capabilities(self) -> Global___Capabilities:
         """Always present."""

@@ -139,6 +139,7 @@ PLANTED = {
     "a loose file in the other core": ("model_service/core/helpers.py", "", "model-core"),
     "a loose file in text": ("model_service/backends/text/helpers.py", "", "text"),
     "a loose file in remote": ("model_service/backends/remote/helpers.py", "", "remote"),
+    "a loose file in tgi": ("model_service/backends/tgi/helpers.py", "", "tgi"),
     "a loose file in torch": ("model_service/backends/torch/helpers.py", "", "torch"),
     "a loose file in http": ("specfuse/http/helpers.py", "", "http"),
     "a loose file in the OpenAI door": (

@@ -10,11 +10,15 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import openai
 import pytest
 import yaml
+from openai import OpenAI
 
+from specfuse.cli.mesh_command import free_ports
 from tests.support.command import RunningMesh, running_mesh
 from tests.support.repository import REPOSITORY
 from tests.support.scripted_mesh import ANSWER, QUESTION, mesh_of, write_mesh
@@ -103,3 +107,54 @@ def test_litellm_understands_answers_and_errors(mesh: RunningMesh) -> None:
     assert said["wrong field"] == "BadRequestError"
     assert said["no such model"] == "NotFoundError"
     assert said["too long"] == "ContextWindowExceededError"
+
+
+@pytest.fixture
+def litellm_proxy(mesh: RunningMesh, tmp_path: Path) -> Iterator[str]:
+    """The address of LiteLLM's proxy in front of the mesh."""
+    config = tmp_path / "config.yaml"
+    where = {"api_base": base_of(mesh), "api_key": "none", "model": "openai/all"}
+    model = {"model_name": "fused", "litellm_params": where}
+    settings = {"telemetry": False, "num_retries": 0}
+    config.write_text(yaml.safe_dump({"model_list": [model], "litellm_settings": settings}))
+    program = LITELLM_PYTHON.with_name("litellm")
+    port = free_ports(["proxy"])["proxy"]
+    process = subprocess.Popen(
+        [program, "--config", config, "--host", "127.0.0.1", "--port", str(port)],
+        env=os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        written = []
+        for line in process.stdout:
+            written.append(line)
+            if "Uvicorn running on" in line:
+                break
+        else:
+            pytest.fail("".join(written))
+        drain = Thread(target=process.stdout.read)
+        drain.start()
+        try:
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.kill()
+            drain.join()
+
+
+def test_litellms_proxy_passes_answers_streams_and_errors_on(litellm_proxy: str) -> None:
+    asked: Any = {"model": "fused", "messages": [{"role": "user", "content": QUESTION}]}
+    with OpenAI(base_url=litellm_proxy, api_key="none", max_retries=0) as sdk:
+        whole = sdk.chat.completions.create(**asked)
+        assert whole.choices[0].message.content == ANSWER
+        assert whole.usage is not None
+        assert whole.usage.completion_tokens == len(ANSWER.split())
+        usage = {"include_usage": True}
+        chunks = list(sdk.chat.completions.create(**asked, stream=True, stream_options=usage))
+        texts = [one.choices[0].delta.content or "" for one in chunks if one.choices]
+        assert "".join(texts) == ANSWER
+        assert [one.usage.completion_tokens for one in chunks if one.usage] == [len(ANSWER.split())]
+        with pytest.raises(openai.BadRequestError, match="n: "):
+            sdk.chat.completions.create(**asked, n=2)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import openai
 import pytest
 from openai import AsyncOpenAI
 from prometheus_client import CollectorRegistry
@@ -187,6 +188,52 @@ async def test_a_fuser_serves_each_door_with_its_own_certificate(
                 "specfuse_tls_certificate_expiry_timestamp_seconds", door="http"
             )
     assert ends
+
+
+async def test_a_client_certificate_says_who_asks(old: Authority) -> None:
+    server = old.issue("server")
+    tls = {
+        "certificate": str(server.certificate),
+        "key": str(server.key),
+        "client_ca": str(old.certificate),
+    }
+    top = {
+        "http": {"listen": "127.0.0.1:0", "tls": tls},
+        "tenancy": {
+            "teams": {
+                "search": {"certificates": ["search.example"]},
+                "batch": {"certificates": ["batch-job"]},
+            }
+        },
+    }
+    callers = {
+        "search": old.issue("any", "DNS:search.example"),
+        "batch": old.issue("batch-job"),
+        None: old.issue("stranger", "DNS:other.example"),
+    }
+    async with Nodes() as nodes:
+        node = await nodes.start("a", Line(answer="x"))
+        async with open_fuser({"a": node}, top=top) as mesh:
+            for team, identity in callers.items():
+                async with (
+                    httpx2.AsyncClient(verify=trusting(old, identity)) as http,
+                    AsyncOpenAI(
+                        base_url=f"https://{mesh.fuser.http_address}/v1",
+                        api_key="k",
+                        http_client=http,
+                        max_retries=0,
+                    ) as sdk,
+                ):
+                    asking = sdk.chat.completions.create(model="all", messages=HELLO)
+                    if team is None:
+                        with pytest.raises(openai.AuthenticationError):
+                            await asking
+                        continue
+                    await asking
+                    count = await mesh.metric(
+                        "specfuse_team_requests_total", ensemble="all", team=team, outcome="ok"
+                    )
+                    assert count == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -16,7 +17,8 @@ from openai import AsyncOpenAI, OpenAI
 
 from fuser_service.tenancy.caller import Team
 from fuser_service.tenancy.directory import Directory
-from fuser_service.tenancy.keys import Key, digest_of
+from fuser_service.tenancy.key_file import KeyEntry, change
+from fuser_service.tenancy.keys import Key, digest_of, id_of, new_key
 from model_service.backends.scripted.settings import Line
 from specfuse.errors import (
     ContextTooLong,
@@ -499,17 +501,20 @@ async def test_a_context_that_is_too_long_is_said_in_the_words_that_callers_look
     assert "This model's maximum context length is 4096 tokens" in caught.value.message
 
 
+KEY = new_key()
+
+
 def keyed(**team: Any) -> Directory:
-    """One team, whose key is `k`."""
+    """One team, whose key is `KEY`."""
     directory = Directory({"search": Team("search", **team)})
-    return directory.with_keys([Key("sf-k", digest_of("k"), "search")])
+    return directory.with_keys([Key(id_of(KEY), digest_of(KEY), "search")])
 
 
-async def test_who_shows_no_key_that_is_known_is_refused_before_anything_is_read() -> None:
-    async with (
-        open_played(STARTED, directory=keyed()) as door,
-        door.sdk(api_key="other") as sdk,
-    ):
+@pytest.mark.parametrize(
+    "key", ["other", new_key(), KEY[:-1]], ids=["no key", "unknown", "cut off"]
+)
+async def test_who_shows_no_key_that_is_known_is_refused_before_anything_is_read(key: str) -> None:
+    async with open_played(STARTED, directory=keyed()) as door, door.sdk(api_key=key) as sdk:
         for ask in (sdk.chat.completions.create(model="all", messages="wrong"), sdk.models.list()):  # type: ignore[arg-type]
             with pytest.raises(openai.AuthenticationError):
                 await ask
@@ -521,7 +526,7 @@ async def test_who_shows_no_key_that_is_known_is_refused_before_anything_is_read
 
 async def test_a_team_sees_and_asks_what_it_may() -> None:
     directory = keyed(ensembles=frozenset({"other"}))
-    async with open_played(STARTED, directory=directory) as door, door.sdk() as sdk:
+    async with open_played(STARTED, directory=directory) as door, door.sdk(api_key=KEY) as sdk:
         assert (await sdk.models.list()).data == []
         with pytest.raises(openai.NotFoundError):
             await sdk.models.retrieve("all")
@@ -533,7 +538,7 @@ async def test_a_team_sees_and_asks_what_it_may() -> None:
 async def test_a_team_that_had_enough_is_told_when_to_come_back() -> None:
     directory = keyed(requests_per_minute=1)
     said = (STARTED, committed(1, "x"), finished())
-    async with open_played(*said, directory=directory) as door, door.sdk() as sdk:
+    async with open_played(*said, directory=directory) as door, door.sdk(api_key=KEY) as sdk:
         await sdk.chat.completions.create(**ASK)
         with pytest.raises(openai.RateLimitError) as caught:
             await sdk.chat.completions.create(**ASK)
@@ -771,8 +776,16 @@ async def test_an_ensemble_is_ready_with_its_quorum() -> None:
         assert await ready() == (503, {"status": "not ready", "ensembles": {"all": False}})
 
 
-async def test_tokens_count_for_the_team_that_the_caller_names() -> None:
-    async with open_openai_mesh({"a": PARIS}, top={"teams": ["search"]}) as (mesh, _, sdk):
-        await sdk.chat.completions.create(**ASK, extra_headers={"x-specfuse-team": "search"})
+async def test_tokens_count_for_the_team_of_the_key_whatever_else_is_said(tmp_path: Path) -> None:
+    entry = KeyEntry(id=id_of(KEY), sha256=digest_of(KEY), team="search")
+    file = tmp_path / "keys.yaml"
+    change(file, lambda entries: [*entries, entry])
+    tenancy = {"keys": str(file), "teams": {"search": {}, "batch": {}}}
+    async with open_openai_mesh({"a": PARIS}, top={"tenancy": tenancy}) as (mesh, _, nobody):
+        with pytest.raises(openai.AuthenticationError):
+            await nobody.chat.completions.create(**ASK)
+        spoofed = {"x-specfuse-team": "batch", "openai-organization": "batch"}
+        async with sdk_of(mesh.fuser.http_address, api_key=KEY) as sdk:
+            await sdk.chat.completions.create(**ASK, extra_headers=spoofed, user="batch")
         tokens = await mesh.metric("specfuse_output_tokens_total", ensemble="all", team="search")
     assert tokens == 12

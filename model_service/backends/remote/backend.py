@@ -78,7 +78,10 @@ class RemoteBackend:
             partial(self._generated, context, request, deadline), deadline
         )
         usage = self._ingested(context, generated.cached_tokens)
-        return proposal_of(request, self._encoder.tokenizer, generated, usage)
+        proposal = partial(
+            proposal_of, tokenizer=self._encoder.tokenizer, generated=generated, usage=usage
+        )
+        return await self._lanes.run(proposal, request)
 
     async def score(self, request: ScoreRequest, deadline: Deadline) -> Scores:
         """Scores every candidate, teacher-forced."""

@@ -6,7 +6,14 @@ from model_service.backends.remote.server import Generated
 from model_service.backends.text.segments import Ending, SegmentDraft
 from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.core.scores import NotAProbability, score_of
-from model_service.core.types import Proposal, ProposeRequest, Score, SegmentFinish, Usage
+from model_service.core.types import (
+    Candidate,
+    Proposal,
+    ProposeRequest,
+    Score,
+    SegmentFinish,
+    Usage,
+)
 from specfuse.errors import ModelFailure
 
 
@@ -42,8 +49,9 @@ def _ending(draft: SegmentDraft, generated: Generated) -> Ending:
 
 def _own_score(ending: Ending, generated: Generated, end: int) -> Score | None:
     """What scoring the segment would say, if its tokens are those that were generated."""
-    ids = ending.segment.ids + ((end,) if ending.finish is SegmentFinish.END else ())
-    if generated.logprobs is None or not ids or ids != generated.ids[: len(ids)]:
+    candidate = Candidate(ending.segment.text, ending.finish is SegmentFinish.END)
+    ids = ending.segment.ids + ((end,) if candidate.finished else ())
+    if generated.logprobs is None or not generated.scores(candidate, ids):
         return None
     try:
         return score_of(generated.logprobs[: len(ids)], ending.segment.text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,13 +59,21 @@ class Generated:
     If the model ended its answer, `ids` ends with the end token; `ended` says so where the server
     took a token for an end that the model's own files do not call one. `logprobs` are natural
     logarithms, one for each id, exactly what scoring the same tokens would say; None if the
-    server's are not, or may not be.
+    server's are not, or may not be. `scored_as` is for servers that are sent text: the tokens that
+    a candidate after the same context would be scored by.
     """
 
     ids: TokenIds
     logprobs: tuple[float, ...] | None
     cached_tokens: int = 0
     ended: bool = False
+    scored_as: Callable[[Candidate], TokenIds] | None = None
+
+    def scores(self, candidate: Candidate, ids: TokenIds) -> bool:
+        """Whether the first numbers are those of a candidate, whose tokens are `ids` here."""
+        if not ids or ids != self.ids[: len(ids)]:
+            return False
+        return self.scored_as is None or self.scored_as(candidate) == ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,14 @@ of them tells. So the server generates and scores a few tokens, and the numbers 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
+from statistics import fmean
 from typing import Final
 
-from model_service.backends.remote.proposals import proposal_of
 from model_service.backends.remote.server import Branch, Generated, Server, TokenizedContext
+from model_service.backends.text.encoders import TokenIds
 from model_service.backends.text.tokenizer import SegmentTokenizer
-from model_service.core.types import (
-    Candidate,
-    Context,
-    ProposeRequest,
-    Sampling,
-    Usage,
-)
+from model_service.core.types import Candidate, Context, Sampling
 from specfuse.deadline import Deadline
 from specfuse.errors import Misconfigured, ModelFailure
 
@@ -32,6 +28,15 @@ _WARM: Final = Sampling(temperature=2.0, top_p=0.9, seed=1)
 _SAME_NUMBERS: Final = 0.1
 """Log-probabilities that differ by more are not of the same distribution. What half precision of a
 cache does to them is far less, what a temperature of 2 does far more."""
+
+_CANDIDATES: Final = (
+    Candidate("", finished=True),
+    Candidate(" Then", finished=False),
+    Candidate(" Then they went on until noon.", finished=True),
+)
+_SAME_TOKENS: Final = 0.5
+"""Numbers that differ by more on average are not of the same tokens. Improbable tokens' differ by
+more than `_SAME_NUMBERS` where half precision meets batches of another shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ async def tried(server: Server, tokenizer: SegmentTokenizer, deadline: Deadline)
     """
     await _check_tokenizer(server, tokenizer, deadline)
     trial = _Trial(server, tokenizer, deadline)
+    await trial.check_candidates_are_independent()
     exact = await trial.exact(Sampling())
     return Abilities(
         exact=exact,
@@ -91,6 +97,24 @@ class _Trial:
         known = [difference for difference in compared if difference is not None]
         return bool(known) and max(known) < _SAME_NUMBERS
 
+    async def check_candidates_are_independent(self) -> None:
+        """Checks that what is said of a candidate does not depend on those beside it.
+
+        Raises:
+            ModelFailure: it does.
+        """
+        context = self._contexts[0]
+        branches = [self._ended(context, candidate) for candidate in _CANDIDATES]
+        beside = await self._server.judge(context, branches, self._deadline)
+        alone = [
+            (await self._server.judge(context, [branch], self._deadline)).logprobs[0]
+            for branch in branches
+        ]
+        pairs = [*zip(chain(*beside.logprobs), chain(*alone), strict=False)]
+        same_counts = list(map(len, beside.logprobs)) == list(map(len, alone))
+        if not same_counts or fmean(abs(a - b) for a, b in pairs) > _SAME_TOKENS:
+            raise ModelFailure("what the server says of a candidate depends on those beside it")
+
     async def caches(self) -> bool:
         """Whether a context that was there a moment ago is still."""
         context = self._contexts[0]
@@ -105,15 +129,30 @@ class _Trial:
         if not generated.ids:
             raise ModelFailure("the server generates no tokens")
         branch = self._branch(context, generated)
+        if generated.logprobs is None or branch is None:
+            return None
         judged = await self._server.judge(context, [branch], self._deadline)
         scored = judged.logprobs[0]
-        if generated.logprobs is None or len(scored) != len(generated.logprobs):
+        if len(scored) != len(branch.ids):
             return None
-        return max(abs(a - b) for a, b in zip(generated.logprobs, scored, strict=True))
+        return max(abs(a - b) for a, b in zip(generated.logprobs, scored, strict=False))
 
-    def _branch(self, context: TokenizedContext, generated: Generated) -> Branch:
-        request = ProposeRequest(context.context, _TOKENS)
-        nothing = Usage(context_tokens=0, cached_tokens=0)
-        drafted = proposal_of(request, self._tokenizer, generated, nothing)
-        finished = generated.ids[-1] in self._tokenizer.end_ids
-        return Branch(Candidate(drafted.text, finished), generated.ids)
+    def _branch(self, context: TokenizedContext, generated: Generated) -> Branch | None:
+        """As much of what was generated, from its beginning, as is scored by the same tokens."""
+        for count in range(len(generated.ids), 0, -1):
+            ids = generated.ids[:count]
+            candidate = self._candidate(context, ids)
+            if generated.scores(candidate, ids):
+                return Branch(candidate, ids)
+        return None
+
+    def _candidate(self, context: TokenizedContext, ids: TokenIds) -> Candidate:
+        draft = self._tokenizer.draft(context.context)
+        finished = ids[-1] in self._tokenizer.end_ids
+        for token in ids[: len(ids) - finished]:
+            draft.append(token)
+        return Candidate(draft.whole().text, finished)
+
+    def _ended(self, context: TokenizedContext, candidate: Candidate) -> Branch:
+        ids = self._tokenizer.segment_ids(candidate.text, context.context)
+        return Branch(candidate, ids + self._tokenizer.end_ids[:1] if candidate.finished else ids)

@@ -89,6 +89,16 @@ class Encoders:
         """The ids that the tokenizer itself gives a text, whatever special tokens it spells."""
         return self._native_ids(text)
 
+    def sent(self, text: str) -> TokenIds:
+        """Like `whole`, with the tokens that the tokenizer puts around every text."""
+        (encoding,) = self._native.encode_batch_fast([text], add_special_tokens=True)
+        return tuple(encoding.ids)
+
+    def is_plain(self, text: str) -> bool:
+        """Whether `whole` takes no part of a text for a special token, the unknown one included."""
+        ids = self._native_ids(text)
+        return self.specials.keys().isdisjoint(ids) and ids == _ids(self._plain, text)
+
     def raw(self, text: str, window: int = UNLIMITED) -> TokenIds:
         """The ids of a prompt that is text only, after the tokens that begin every text."""
         self._check_bound(text, window)

@@ -142,6 +142,36 @@ class SegmentTokenizer:
         """
         return self._encoders.whole(text)
 
+    def sent_ids(self, text: str) -> TokenIds:
+        """The ids that a server gives a text that it is sent, those that begin every text included.
+
+        Special tokens that the text spells are taken for such.
+        """
+        return self._encoders.sent(text)
+
+    def rendered(self, prompt: Prompt) -> str:
+        """A prompt as text: a conversation by the chat template, raw text as it stands.
+
+        Raises:
+            InvalidArgument: like `prompt_ids`.
+        """
+        if isinstance(prompt, str):
+            return prompt
+        text, literals = self._rendered(prompt)
+        return replaced(text, literals)
+
+    def token_text(self, token: int) -> str:
+        """A special token as a text spells it."""
+        return self._encoders.id_to_token(token) or ""
+
+    def special_ids(self, ids: TokenIds) -> TokenIds:
+        """Those of some ids that no text of a request becomes here."""
+        return tuple(token for token in ids if token in self._encoders.specials)
+
+    def is_plain(self, text: str) -> bool:
+        """Whether a server that is sent a text takes no part of it for a special token."""
+        return self._encoders.is_plain(text)
+
     def draft(self, context: Context) -> Draft:
         """An empty draft of the segment that follows `context`.
 

@@ -51,7 +51,14 @@ export class TimelineView {
     this._table.style.setProperty("--longest", String(longest));
     this._legend.replaceChildren(...legendOf(standing));
     this.element.hidden = !run.rounds.length;
-    if (run.state === "asking") this._scrolls.scrollLeft = this._scrolls.scrollWidth;
+    this._follow(run.state === "asking");
+  }
+
+  /** Keeps the newest round in sight while there are new ones; in the end, begins at the first. */
+  _follow(grows) {
+    if (grows) this._scrolls.scrollLeft = this._scrolls.scrollWidth;
+    else if (this._grew) this._scrolls.scrollLeft = 0;
+    this._grew = grows;
   }
 
   /** Marks the round that is shown. */
@@ -65,7 +72,7 @@ export class TimelineView {
     this._looks = looks;
     this._columns = [];
     this._shown = null;
-    this._head = el("tr", {}, el("th", { scope: "col" }, unseen("Member")));
+    this._head = el("tr", {}, el("th", { scope: "col", class: "corner" }, unseen("Member")));
     this._times = el("tr", { class: "times" }, el("th", { scope: "row" }, "time"));
     this._rows = looks.members.map((name) =>
       el("tr", { class: looks.of(name).classes }, el("th", { scope: "row" }, member(looks.of(name)))),

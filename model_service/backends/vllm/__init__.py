@@ -1,0 +1,1 @@
+"""vLLM's OpenAI-compatible server, which takes token ids and scores prompts."""

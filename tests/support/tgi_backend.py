@@ -1,0 +1,34 @@
+"""The backend of a text-generation-inference server, opened as a service opens it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from model_service.backends.remote.backend import RemoteBackend
+from model_service.backends.tgi.backend import open_backend
+from model_service.backends.tgi.settings import TgiSection
+from model_service.ports import BackendHost
+from tests.support import tiny_models
+from tests.support.observers import RecordingObserver
+
+
+def tokenizer_of(architecture: str, directory: Path) -> str:
+    """A tiny model's tokenizer as a directory."""
+    tiny_models.tokenizer(architecture).save_pretrained(directory)
+    return str(directory)
+
+
+@asynccontextmanager
+async def opened(
+    url: str, tokenizer: str, observer: RecordingObserver | None = None, **settings: Any
+) -> AsyncIterator[RemoteBackend]:
+    """The backend, closed in the end."""
+    section = TgiSection(url=url, tokenizer=tokenizer, **settings)
+    backend = await open_backend(section, BackendHost("tiny", observer or RecordingObserver()))
+    try:
+        yield backend
+    finally:
+        await backend.close()
