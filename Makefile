@@ -8,7 +8,7 @@ PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clients test-servers robustness lint format proto buf bench experts servers clean
+.PHONY: help install demo test test-clients test-servers robustness lint format proto buf bench experts servers pictures clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## Start a mesh of the shipped experts, ask it questions, show who won each segment.
 	$(BIN)/specfuse demo
+	@echo "To ask it yourself in a browser, and see who writes what: $(BIN)/specfuse up --demo"
 
 test: $(READY) ## Run all tests that this machine can run.
 	$(BIN)/python -m pytest
@@ -68,6 +69,9 @@ experts: $(READY) ## Train the shipped experts again, from nothing.
 
 servers: ## Fetch the real llama-server that some tests talk to, to .servers (needs Debian).
 	tests/servers/install_llama_server.sh .servers/llama
+
+pictures: $(READY) ## Take the pictures of the page again (needs chromium).
+	PYTHONPATH=. $(BIN)/python docs/pictures/take.py
 
 clean: ## Remove .venv and caches.
 	rm -rf $(VENV) .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

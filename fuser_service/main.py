@@ -110,7 +110,7 @@ def _http_door(
 ) -> HttpServer:
     bounds = Bounds(body_bytes=settings.body_bytes)
     return HttpServer(
-        application(service, Around(metrics, bounds=bounds)),
+        application(service, Around(metrics, bounds=bounds, asks=settings.page)),
         settings.listen,
         tls=tls,
         bounds=bounds,

@@ -184,6 +184,8 @@ class Http(Section):
     """Absent means plain text."""
     body_bytes: Count = 4_194_304
     """Most bytes of a request. It is JSON, so a prompt may take more of them than of its own."""
+    page: Flag = True
+    """Whether there is a page at `/` on which people ask, and see who wrote what of an answer."""
 
 
 class Settings(Section):

@@ -85,7 +85,8 @@ MetricsListen = Annotated[
 HttpListen = Annotated[
     str | None,
     typer.Option(
-        metavar="HOST:PORT", help="Serve OpenAI's API here, under /v1, whatever the file says."
+        metavar="HOST:PORT",
+        help="Serve OpenAI's API here, and a page at /, whatever the file says.",
     ),
 ]
 ReadyFd = Annotated[

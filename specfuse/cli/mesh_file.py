@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,19 +75,23 @@ class Listening:
     """The option `--http-listen`."""
 
     @property
-    def options(self) -> dict[str, dict[str, Any]]:
-        """What each of the options that were given changes of the fuser's settings."""
-        changed: dict[str, dict[str, Any]] = {}
+    def options(self) -> dict[str, Listening]:
+        """The options that were given, each on its own."""
+        given = {}
         if self.grpc is not None:
-            changed["--listen"] = {"listen": self.grpc}
+            given["--listen"] = Listening(grpc=self.grpc)
         if self.http is not None:
-            changed["--http-listen"] = {"http": {"listen": self.http}}
-        return changed
+            given["--http-listen"] = Listening(http=self.http)
+        return given
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What all of them together change of the fuser's settings."""
-        return dict(ChainMap(*self.options.values()))
+    def applied(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A fuser's settings with this, and all else as it was."""
+        changed = dict(settings)
+        if self.grpc is not None:
+            changed["listen"] = self.grpc
+        if self.http is not None:
+            changed["http"] = {**(changed.get("http") or {}), "listen": self.http}
+        return changed
 
 
 AS_THE_FILE_SAYS = Listening()
@@ -164,8 +167,8 @@ class MeshFile(Section):
         Raises:
             Misconfigured: it may not.
         """
-        for option, document in elsewhere.options.items():
-            text = yaml.safe_dump(_document(self.fuser) | document, sort_keys=False)
+        for option, listening in elsewhere.options.items():
+            text = yaml.safe_dump(listening.applied(_document(self.fuser)), sort_keys=False)
             FuserSettings.parse(text, source=option)
 
     @property
@@ -192,7 +195,7 @@ class MeshFile(Section):
 
         def fuser(endpoints: Mapping[str, ServiceAddresses]) -> Program:
             members = {name: {"endpoints": [at.address]} for name, at in endpoints.items()}
-            settings = _document(self.fuser) | {"members": members} | elsewhere.settings
+            settings = elsewhere.applied(_document(self.fuser) | {"members": members})
             return program(FUSER, "fuser", settings)
 
         commands = self._commands()

@@ -27,6 +27,9 @@ T = TypeVar("T")
 DEMO_MESH = Path(__file__).parents[1] / "demo" / "mesh.yaml"
 """The mesh of the shipped experts."""
 
+_DEMO_ARGUMENTS = '--ensemble experts "What is the capital of Peru? Also, what is 17 plus 25?"'
+"""What to ask the shipped experts: they know little."""
+
 _EXIT_SECONDS = 10.0
 """What a service may need beyond its own drain to end."""
 
@@ -48,12 +51,15 @@ def up(options: MeshOptions, ready_fd: int | None) -> int:
     """Runs a mesh until a signal ends it. Returns the exit code: 0 if it had got ready by then."""
     console = Console(soft_wrap=True)
     exit_code = INTERRUPTED
+    http = MeshFile.read(options.file).fuser.http
+    has_page = http is None or http.page  # None: only an option can open that door
+    arguments = _DEMO_ARGUMENTS if options.file == DEMO_MESH else '"..."'
 
     async def serve(addresses: MeshAddresses) -> None:
         nonlocal exit_code
         exit_code = 0
         console.print(addresses_table(addresses))
-        console.print(_hint(addresses.fuser))
+        console.print(_hint(addresses.fuser, arguments, has_page=has_page))
         if ready_fd is not None:
             with os.fdopen(ready_fd, "w") as pipe:
                 pipe.write(json.dumps(asdict(addresses)) + "\n")
@@ -83,14 +89,17 @@ def with_mesh(options: MeshOptions, work: Callable[[MeshAddresses], Awaitable[T]
         return asyncio.run(run_mesh(mesh, patience, work))
 
 
-def _hint(fuser: ServiceAddresses) -> Text:
+def _hint(fuser: ServiceAddresses, arguments: str, *, has_page: bool) -> Text:
     """What to do next."""
     hint = Text.assemble(
         ("\nspecfuse ask ", "bold"),
-        (f'--address {fuser.address} "..."', "bold"),
+        (f"--address {fuser.address} {arguments}", "bold"),
         ("   Ctrl-C ends the mesh.", "dim"),
     )
     if fuser.http_address:
         hint.append(f'\nOpenAI(base_url="http://{fuser.http_address}/v1")', "bold")
         hint.append(f"   http://{fuser.http_address}/docs describes it.", "dim")
+    if fuser.http_address and has_page:
+        hint.append(f"\nhttp://{fuser.http_address}/", "bold")
+        hint.append("   In a browser: ask, and see who writes what of the answer.", "dim")
     return hint

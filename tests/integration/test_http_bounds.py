@@ -340,7 +340,9 @@ class TestNonsense:
             response = await answer_to(door.address, _closing(request))
             assert (response.status, error_of(response)["code"]) == (415, "unsupported_media_type")
 
-    @pytest.mark.parametrize("path", ["/", "/v1", "/v1/responses", "/v1/models/", "/%00", "/../x"])
+    @pytest.mark.parametrize(
+        "path", ["/page", "/v1", "/v1/responses", "/v1/models/", "/%00", "/../x"]
+    )
     async def test_another_path_is_a_404_that_names_what_there_is(self, path: str) -> None:
         async with open_played(bounds=PATIENT) as door:
             request = f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
@@ -370,7 +372,7 @@ class TestNonsense:
                 assert (await next_response(caller)).status == 200
 
 
-async def test_the_page_and_the_description_load_nothing() -> None:
+async def test_the_description_loads_nothing_from_elsewhere() -> None:
     async with open_played(bounds=PATIENT) as door:
         page = await answer_to(
             door.address, b"GET /docs HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"

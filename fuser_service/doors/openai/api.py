@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, Router
@@ -22,6 +23,7 @@ from fuser_service.doors.openai.feed import Feed
 from fuser_service.doors.openai.openapi import description
 from fuser_service.doors.openai.page import page
 from fuser_service.doors.openai.requests import ChatRequest, CompletionRequest, Request, parsed
+from fuser_service.doors.openai.site.files import File, site
 from fuser_service.service import EnsembleStatus, FuserService
 from fuser_service.tenancy.caller import Caller
 from specfuse.deadline import Deadline
@@ -51,6 +53,8 @@ class Around:
     """What callers can hold."""
     silent_seconds: float = _SILENT_SECONDS
     """How long a stream may be silent."""
+    asks: bool = True
+    """Whether there is a page at `/` on which people ask."""
 
 
 def application(service: FuserService, around: Around) -> Application:
@@ -66,6 +70,8 @@ def application(service: FuserService, around: Around) -> Application:
         Route("/readyz", api.readiness, methods=["GET"]),
         Route("/openapi.json", api.description, methods=["GET"]),
         Route("/docs", api.page, methods=["GET"]),
+        Route("/page/{path:path}", api.file, methods=["GET"]),
+        Route("/", api.index, methods=["GET"]),
     ]
     return Exchanges(_Routes(routes), around.observer)
 
@@ -90,6 +96,7 @@ class _Api:
         self._around = around
         self._bodies = Bodies(around.bounds)
         self._began = int(time.time())
+        self._site = site(asks=around.asks)
 
     def asked(self, kind: type[Request]) -> Callable[[HttpRequest], Awaitable[Response]]:
         """The endpoint that answers queries of this kind."""
@@ -142,7 +149,15 @@ class _Api:
 
     async def page(self, _: HttpRequest) -> Response:
         """Describes the API to people."""
-        return HTMLResponse(page(description()), headers=_PAGE_HEADERS)
+        return HTMLResponse(page(description(), asks=self._around.asks), headers=_PAGE_HEADERS)
+
+    async def index(self, request: HttpRequest) -> Response:
+        """The page on which people ask."""
+        return _served(self._site.index, request)
+
+    async def file(self, request: HttpRequest) -> Response:
+        """A file that a page loads."""
+        return _served(self._site.files.get(request.path_params["path"]), request)
 
     def _caller(self, request: HttpRequest) -> Caller:
         """Who makes the request. Nothing of its body has been read."""
@@ -188,13 +203,20 @@ class _Answer(Response):
 
 
 _PAGE_HEADERS: Final = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
 }
 
 
 def _json(body: responses.Sendable, status: int = 200) -> Response:
     return Response(body.json_bytes(), status, media_type="application/json")
+
+
+def _served(file: File | None, request: HttpRequest) -> Response:
+    if file is None:
+        raise HTTPException(404)
+    return file.response(request.headers)
 
 
 def _chosen(statuses: Iterable[EnsembleStatus], name: str | None) -> list[EnsembleStatus]:

@@ -1,4 +1,4 @@
-"""The API as a page for people. It loads nothing."""
+"""The API as a page for people. It loads nothing but how it looks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, Final
 
-_STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "code,pre{font-family:ui-monospace,monospace;font-size:.9em}table{border-collapse:collapse}"
-    "td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0}h2{margin-top:2.5rem}"
-    "@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}a{color:#8bf}}"
+_HEAD: Final = (
+    '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    '<link rel="icon" href="page/icon.svg" type="image/svg+xml">'
+    '<link rel="stylesheet" href="page/theme.css"><link rel="stylesheet" href="page/reference.css">'
 )
+_LINK: Final = '<nav><a href=".">Ask</a></nav>'
 
 
-def page(description: str) -> str:
-    """The page of a description."""
+def page(description: str, *, asks: bool) -> str:
+    """The page of a description. With `asks` it links to the one on which people ask."""
     document = json.loads(description)
     info = document["info"]
     routes = "".join(
@@ -29,11 +29,11 @@ def page(description: str) -> str:
     )
     title = f"{escape(info['title'])} {escape(info['version'])}"
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
+        f'<!doctype html><html lang="en"><head><title>{title}</title>{_HEAD}</head>'
+        f'<body><header><h1><img src="page/icon.svg" alt="" width="28" height="28"> {title}</h1>'
+        f"{_LINK if asks else ''}</header>"
         f"<p>{_text(info['description'])} For machines: "
-        '<a href="/openapi.json">/openapi.json</a>.</p>'
+        '<a href="openapi.json">/openapi.json</a>.</p>'
         f"<h2>Routes</h2>{routes}<h2>Objects</h2>{objects}</body></html>"
     )
 

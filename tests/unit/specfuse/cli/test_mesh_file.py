@@ -85,6 +85,12 @@ def test_where_the_fuser_listens_may_be_said_when_the_mesh_is_run(tmp_path):
     assert settings_in(fuser)["http"] == {"listen": "127.0.0.1:8000"}
 
 
+def test_where_it_listens_is_all_that_such_an_option_changes(tmp_path):
+    mesh = MeshFile.read(write_mesh(tmp_path, mesh_of("alpha", http={"page": False})))
+    fuser = mesh.plan(tmp_path, tmp_path, Listening(http="127.0.0.1:8000")).fuser({})
+    assert settings_in(fuser)["http"] == {"page": False, "listen": "127.0.0.1:8000"}
+
+
 def test_a_fuser_of_a_mesh_may_do_without_http(tmp_path):
     file = mesh_of("alpha", http=None)
     mesh = MeshFile.read(write_mesh(tmp_path, file))
