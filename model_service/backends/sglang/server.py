@@ -92,6 +92,8 @@ class SglangServer:
         body = {"input_ids": [context.ids], "sampling_params": {**_PLAIN, **drawing}}
         (answer,) = await self._answers("generate", body, 1, deadline)
         ids = answers.ids(answer.get("output_ids"), "output_ids")
+        _check_counted(answer, "prompt_tokens", len(context.ids))
+        _check_counted(answer, "completion_tokens", len(ids))
         ended = _finish(answer) == _ENDED
         return Generated(ids, output_logprobs(_meta(answer), ids), _cached(answer), ended)
 
@@ -162,6 +164,13 @@ def _finish(answer: Mapping[str, Any]) -> Any:  # noqa: ANN401
     if isinstance(finish.get("matched"), str):
         raise ModelFailure("the server's model gave something that is not a probability")
     return finish.get("type")
+
+
+def _check_counted(answer: Mapping[str, Any], key: str, tokens: int) -> None:
+    """The server counts tokens besides listing them: two that differ are not to be believed."""
+    counted = answers.count(_meta(answer).get(key), f"meta_info.{key}")
+    if counted != tokens:
+        raise answers.wrong(f"meta_info.{key}", f"{tokens}", counted)
 
 
 def _cached(answer: Mapping[str, Any]) -> int:
