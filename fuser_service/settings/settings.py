@@ -289,6 +289,12 @@ def _member_contradictions(name: str, member: Member) -> Iterator[Problem]:
         yield Problem(
             ("members", name, "tls"), "certificate and key go together; give both or neither"
         )
+    if member.tls and member.dns and not member.tls.server_name:
+        yield Problem(
+            ("members", name, "tls"),
+            "server_name is required with dns, as endpoints are addresses; give the name in the "
+            "replicas' certificates",
+        )
 
 
 def _membership(ensemble: Ensemble, known: Mapping[str, Member]) -> Iterator[Problem]:

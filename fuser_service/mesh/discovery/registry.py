@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+from fuser_service.mesh.discovery.dns.settings import DnsSection
 from fuser_service.mesh.discovery.endpoints.settings import Endpoints
 from fuser_service.mesh.discovery.port import Discovery
 from specfuse.config.settings_file import Problem
@@ -25,6 +26,8 @@ class Discoveries(Section):
 
     endpoints: Endpoints | None = None
     """`host:port` of each replica. They must serve the same model."""
+    dns: DnsSection | None = None
+    """A name that has the address of each replica, and is resolved again and again."""
 
     def contradictions(self) -> Iterator[Problem]:
         """What is wrong with the chosen way, or that none or several are given."""
