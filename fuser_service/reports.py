@@ -86,13 +86,16 @@ class Reports:
         """The record of a request that has just come in; an empty id is replaced by a new one."""
         return Record(self, caller, request_id or new_request_id(), deadline)
 
-    def refused(self, caller: Caller | None, outcome: RequestOutcome) -> None:
-        """A request ended at the door: of somebody unknown, or with no sense in it."""
+    def refused(self, caller: Caller | None, outcome: RequestOutcome, request_id: str = "") -> None:
+        """A request ended at the door: of somebody unknown, or with no sense in it.
+
+        An empty id is replaced by a new one.
+        """
         self.observer.request_started()
         self.observer.request_ended(outcome, 0.0)
         self.book(
             Account(
-                request_id=new_request_id(),
+                request_id=request_id or new_request_id(),
                 team=caller.team.name if caller else "",
                 key=caller.key if caller else "",
                 ensemble="",

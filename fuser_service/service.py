@@ -124,9 +124,9 @@ class FuserService:
         ensemble = self._ensembles.get(names[0]) if len(names) == 1 else None  # else it is refused
         return deadline if ensemble is None else deadline.within(ensemble.request_timeout_seconds)
 
-    def refused(self, caller: Caller) -> None:
+    def refused(self, caller: Caller, request_id: str) -> None:
         """Counts a request that a door could make no sense of: an invalid argument."""
-        self._reports.refused(caller, "invalid_argument")
+        self._reports.refused(caller, "invalid_argument", request_id)
 
     def _permitted(self, request: GenerateRequest, caller: Caller) -> str:
         """The name of the ensemble that is asked, which the caller may."""

@@ -202,7 +202,7 @@ class Settings(Section):
     limits: Limits = Limits()
     """What one process takes on."""
     tenancy: Tenancy | None = None
-    """Who may ask, and how much. Absent: everybody, for which `listen` must be on loopback."""
+    """Who may ask, and how much. Absent: everybody, for which both doors must be on loopback."""
     drain_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 30.0
     """How long answers in flight may take to finish at shutdown."""
     members: Annotated[dict[Name, Member], Field(min_length=1, max_length=1024)]

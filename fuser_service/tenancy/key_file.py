@@ -7,16 +7,18 @@
       created: 2026-11-30T08:00:00+00:00
       expires: 2027-11-30T08:00:00+00:00
 
-`specfuse keys` writes it, and a fuser follows it. What either of them refuses changes nothing.
+`specfuse keys` writes it, with the owner and mode that it had, and a fuser follows it. What either
+of them refuses changes nothing.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -149,6 +151,7 @@ def _replace(path: Path, text: str) -> None:
     new = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            _open_to_the_same(path, descriptor)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -156,6 +159,15 @@ def _replace(path: Path, text: str) -> None:
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+
+
+def _open_to_the_same(path: Path, descriptor: int) -> None:
+    """Whoever may read the file there, a fuser with a user of its own say, may read the new one."""
+    with suppress(FileNotFoundError):
+        there, ours = path.stat(), os.fstat(descriptor)
+        if (there.st_uid, there.st_gid) != (ours.st_uid, ours.st_gid):
+            os.fchown(descriptor, there.st_uid, there.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(there.st_mode))
 
 
 def _text(file: KeyFile) -> str:

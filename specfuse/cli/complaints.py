@@ -20,7 +20,11 @@ MISUSED = 2
 INTERRUPTED = 130
 """The exit code that shells give a command that Ctrl-C ended."""
 
-_MISUSE = (InvalidArgument, Misconfigured, NotFound, Unauthenticated, Forbidden)
+_MISUSE = (InvalidArgument, Misconfigured, NotFound, Forbidden)
+_IDENTITY = (
+    "A key is sent with --api-key-file FILE or from SPECFUSE_API_KEY, "
+    "a certificate with --tls-cert and --tls-key"
+)
 
 
 def complaint(error: Exception) -> tuple[str, int]:
@@ -28,6 +32,8 @@ def complaint(error: Exception) -> tuple[str, int]:
     match error:
         case typer.TyperException():
             return _usage(error), MISUSED
+        case Unauthenticated():
+            return f"{error.message}. {_IDENTITY}", MISUSED
         case SpecFuseError():
             return error.message, MISUSED if isinstance(error, _MISUSE) else FAILED
         case ModuleNotFoundError(name=str(name)):

@@ -10,8 +10,8 @@ class Bounds:
     """Limits of connections, whatever is asked on them; named as those of gRPC's servers are."""
 
     connections: int = 1024
-    """Most at a time. The longest idle one makes way for a further one; if none is, that is closed.
-    """
+    """Most at a time. For a further one, that makes way whose request is waited for longest; if
+    each has one, the further one is closed."""
     idle_seconds: float = 300.0
     """A connection without requests is closed after so long."""
     handshake_seconds: float = 10.0

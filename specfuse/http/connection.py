@@ -36,6 +36,10 @@ class Awaited(Enum):
     NOTHING = "nothing"
 
 
+_NOTHING_BEGUN: Final = frozenset({Awaited.HEAD, Awaited.NEXT_REQUEST})
+"""Where there is no request yet: such a connection makes way if there are too many."""
+
+
 class BoundedConnection(H11Protocol):
     """Serves one connection, and ends it when the caller keeps it waiting."""
 
@@ -44,7 +48,7 @@ class BoundedConnection(H11Protocol):
     ) -> None:
         """`malformed` is the whole response to what is no HTTP, after which it is closed."""
         super().__init__(config, state, {CONNECTION: self})
-        self.idle_since: float | None = None
+        self.waited_for_since: float | None = None
         self.closed = asyncio.Event()
         self._bounds = bounds
         self._malformed = malformed
@@ -115,6 +119,7 @@ class BoundedConnection(H11Protocol):
 
     def abort(self) -> None:
         """Closes the connection at once, whatever is unsent."""
+        self.waited_for_since = None  # it is still among the others for a moment
         self.transport.abort()
 
     def finish(self) -> None:
@@ -134,7 +139,7 @@ class BoundedConnection(H11Protocol):
         if awaited is self._awaited:
             return
         self._awaited = awaited
-        self.idle_since = time.monotonic() if awaited is Awaited.NEXT_REQUEST else None
+        self.waited_for_since = time.monotonic() if awaited in _NOTHING_BEGUN else None
         if self._patience is not None:
             self._patience.cancel()
         limit = self._limits.get(awaited)
@@ -149,10 +154,10 @@ class BoundedConnection(H11Protocol):
         return Awaited.HEAD if self.cycle is None or begun else Awaited.NEXT_REQUEST
 
     def _find_room(self) -> bool:
-        """Closes the connection that has been idle for longest; False if none is idle."""
-        idle = [one for one in self.connections if isinstance(one, BoundedConnection)]
-        waiting = [one for one in idle if one.idle_since is not None]
-        if not waiting:
+        """Closes the connection whose next request is waited for longest; False if none is."""
+        others = [one for one in self.connections if isinstance(one, BoundedConnection)]
+        waited_for = [one for one in others if one.waited_for_since is not None]
+        if not waited_for:
             return False
-        min(waiting, key=lambda one: one.idle_since or 0.0).abort()
+        min(waited_for, key=lambda one: one.waited_for_since or 0.0).abort()
         return True

@@ -165,7 +165,7 @@ class HttpServer:
         async def sent(message: Message) -> None:
             nonlocal complete
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self._own_headers()]
+                message["headers"] = [*message["headers"], *self._own_headers(scope)]
             await send(message)
             complete = message["type"] == "http.response.body" and not message.get("more_body")
 
@@ -179,11 +179,20 @@ class HttpServer:
             connection.abort()
             await _gone(receive)
 
-    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+    def _own_headers(self, scope: Any) -> list[tuple[bytes, bytes]]:  # noqa: ANN401
         headers = [(b"date", formatdate(usegmt=True).encode())]
-        if self._draining:
+        if self._draining or _has_two_lengths(scope):
             headers.append((b"connection", b"close"))
         return headers
+
+
+def _has_two_lengths(scope: Any) -> bool:  # noqa: ANN401
+    """Whether somebody before us may have seen another end of the request than we (RFC 9112, 6.1).
+
+    What follows on such a connection may be smuggled, and is not read.
+    """
+    names = {name for name, _ in scope["headers"]}
+    return {b"content-length", b"transfer-encoding"} <= names
 
 
 async def _gone(receive: Receive) -> None:

@@ -206,6 +206,13 @@ class TestAnswers:
             assert [await one.input_value() for one in selects] == ["alone", "all"]
             assert not any(one.method == "POST" for one in page.requests)
 
+    async def test_a_link_to_what_there_is_not_says_so(self, visit: Callable[..., Any]) -> None:
+        async with visit(path="/#question=Why%3F&ensemble=<b>none") as page:
+            problem = page.page.locator("#problem")
+            await problem.wait_for()
+            said = await problem.inner_text()
+            assert said == "The link asks <b>none, and there is no such ensemble for you here"
+
 
 class TestTrouble:
     async def test_a_refused_key_is_asked_for_and_stays_in_the_tab(
@@ -248,6 +255,24 @@ class TestTrouble:
             await page.page.click("#forget-key")
             await complaint.get_by_role("button", name="Enter a key").wait_for()
             assert await page.page.evaluate("sessionStorage.length") == 0
+
+    async def test_a_link_waits_for_the_key(self, browser: Browser, tmp_path: Path) -> None:
+        key, file = new_key(), tmp_path / "keys.yaml"
+        entry = KeyEntry(id=id_of(key), sha256=digest_of(key), team="search", expires=None)
+        change(file, lambda entries: [*entries, entry])
+        tenancy = {"keys": str(file), "teams": {"search": {}}}
+        ensembles = {name: {"members": ["a"]} for name in ("first", "linked")}
+        top = {**HTTP, "tenancy": tenancy, "ensembles": ensembles}
+        link = "/#question=Why%3F&ensemble=linked"
+        async with (
+            open_openai_mesh({"a": PARIS}, top=top) as (mesh, _, _),
+            visiting(browser, mesh.fuser.http_address, path=link) as page,
+        ):
+            await page.page.get_by_role("button", name="Enter a key").click()
+            await page.page.fill("#key-field", key)
+            await page.page.keyboard.press("Enter")
+            await page.page.locator(".wanted option").first.wait_for(state="attached")
+            assert await page.page.get_by_label("Ensemble").input_value() == "linked"
 
     async def test_a_full_fuser_says_so_and_can_be_asked_again(self, browser: Browser) -> None:
         top = {**HTTP, "limits": {"requests_in_flight": 1}}

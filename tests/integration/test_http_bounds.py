@@ -207,6 +207,35 @@ class TestSize:
             assert await refused.rest() == b""
             assert not any(one.reader.at_eof() for one in busy)
 
+    async def test_who_does_not_come_to_the_point_makes_way(self) -> None:
+        bounds = replace(PATIENT, connections=2)
+        async with AsyncExitStack() as stack:
+            door = await stack.enter_async_context(open_played(bounds=bounds))
+            first, second, third = [
+                await stack.enter_async_context(calling(door.address, HEALTH[:-2]))
+                for _ in range(3)
+            ]
+            assert await first.rest() == b""
+            for caller in (second, third):
+                await caller.send(b"\r\n")
+                assert (await next_response(caller)).status == 200
+
+    async def test_for_each_one_of_many_that_come_at_once_another_makes_way(self) -> None:
+        async with AsyncExitStack() as stack:
+            bounds = replace(PATIENT, connections=2)
+            door = await stack.enter_async_context(open_played(bounds=bounds))
+            coming = [stack.enter_async_context(calling(door.address)) for _ in range(8)]
+            callers = await asyncio.gather(*coming)
+            ends = [asyncio.create_task(caller.rest()) for caller in callers]
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while sum(end.done() for end in ends) < 6:
+                    await asyncio.wait(
+                        [end for end in ends if not end.done()], return_when="FIRST_COMPLETED"
+                    )
+            assert door.server.connections == 2
+            for end in ends:
+                end.cancel()
+
 
 class TestReading:
     """Callers that do not read."""
@@ -302,6 +331,18 @@ class TestNonsense:
             assert (await next_response(caller)).status == 200
             assert (await caller.response()).status == 400
 
+    async def test_nothing_is_read_behind_a_request_with_two_lengths(self) -> None:
+        body = json.dumps(ASK).encode()
+        chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        request = post(chunked, "transfer-encoding: chunked", length=5)
+        async with (
+            open_played(STARTED, committed(1, "x"), finished(), bounds=PATIENT) as door,
+            calling(door.address, request + HEALTH) as caller,
+        ):
+            response = await caller.response()
+            assert (response.status, response.headers["connection"]) == (200, "close")
+            assert json.loads(response.body)["object"] == "chat.completion"
+
     async def test_garbage_within_a_body_while_its_answer_is_sent(self) -> None:
         head = b"POST /nowhere HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
         async with open_played(bounds=PATIENT) as door, calling(door.address, head) as caller:
@@ -322,9 +363,9 @@ class TestNonsense:
             (b"[" * 100_000, "not JSON"),
             (b'{"a":' * 100_000, "not JSON"),
             (b'{"seed": ' + b"9" * 10_000 + b"}", "not JSON"),
-            (b"[]", "the body is []; it must be a JSON object"),
+            (b"[]", "the body is a list of 0; it must be a JSON object"),
             (b"null", "the body is null"),
-            (b'"secret"', "must be a JSON object"),
+            (b'"secret"', "the body is a string of 6 characters; it must be a JSON object"),
             (b"1e999", "the body is"),
         ],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -44,6 +45,7 @@ from tests.support.openai_door import (
 
 PARIS = "The capital of France is Paris and that of Spain is Madrid."
 LYON = "The capital of France is Lyon and that of Spain is Madrid."
+CHAT = "/v1/chat/completions"
 ASK: dict[str, Any] = {"model": "all", "messages": HELLO}
 GO_ON: dict[str, Any] = {"model": "all", "prompt": "Which?"}
 
@@ -199,6 +201,15 @@ class TestAnswers:
         )
         assert answer.parse().choices[0].message.content == PARIS
         assert answer.headers["x-specfuse-ignored-fields"] == "ignore_eos, min_tokens"
+
+    @pytest.mark.parametrize("name", [" ", " x ", "x ", "a,b", "a b", "x" * 63 + " y"])
+    async def test_whatever_a_field_is_called_there_is_an_answer(
+        self, name: str, sdk: AsyncOpenAI
+    ) -> None:
+        answer = await sdk.chat.completions.with_raw_response.create(**ASK, extra_body={name: 1})
+        assert answer.parse().choices[0].message.content == PARIS
+        shown = name.replace(" ", "?").replace(",", "?")[:64]
+        assert answer.headers["x-specfuse-ignored-fields"] == shown
 
     async def test_an_interrupted_answer_is_gone_on_with(self, sdk: AsyncOpenAI) -> None:
         stream = await sdk.chat.completions.create(**ASK, stream=True)
@@ -556,6 +567,27 @@ async def test_a_bug_is_told_by_the_requests_id_alone(caplog: pytest.LogCaptureF
     assert "request my-own.id failed: RuntimeError, raised at" in caplog.text
 
 
+@pytest.mark.parametrize("body", [b"{}", b"{", b'{"model": 1}'])
+async def test_a_request_with_no_sense_has_the_same_id_everywhere(body: bytes) -> None:
+    request = posted(CHAT, body, "x-request-id: my-own.id", "connection: close")
+    async with open_played() as door:
+        response = await answer_to(door.address, request)
+        (account,) = door.told.accounts
+    assert (response.status, response.headers["x-request-id"]) == (400, "my-own.id")
+    assert (account.request_id, account.outcome) == ("my-own.id", "invalid_argument")
+
+
+async def test_the_log_has_no_method_that_a_caller_made_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    request = f"{'A' * 9000} /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    async with open_played() as door:
+        assert (await answer_to(door.address, request.encode())).status == 405
+    assert "? /v1/models 405" in caplog.text
+    assert "AA" not in caplog.text
+
+
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a\tb", "\xe9"])
 async def test_an_insane_request_id_is_replaced(
     given: str, caplog: pytest.LogCaptureFixture
@@ -673,6 +705,21 @@ class TestInterruptions:
                     await caller.reader.readuntil(b": ping\n\n")
                     silence.set()
                     await caller.reader.readuntil(b"data: [DONE]\n\n")
+
+    async def test_an_impatient_caller_does_not_have_pings_without_a_pause(self) -> None:
+        pings: list[asyncio.Task[bytes]] = []
+        async with AsyncExitStack() as stack:
+            door = await stack.enter_async_context(open_played(STARTED, asyncio.Event()))
+            body = json.dumps({**ASK, "stream": True}).encode()
+            for patience in ("1e9", "1e-300"):
+                began = time.monotonic()
+                request = posted(CHAT, body, f"x-stainless-read-timeout: {patience}")
+                caller = await stack.enter_async_context(calling(door.address, request))
+                pings.append(asyncio.create_task(caller.reader.readuntil(b": ping\n\n")))
+            await asyncio.wait(pings, timeout=PATIENCE_SECONDS, return_when="FIRST_COMPLETED")
+            assert [one.done() for one in pings] == [False, True]
+            assert time.monotonic() - began >= 0.1
+            pings[0].cancel()
 
     async def test_pings_come_within_the_sdks_own_time_limit(self) -> None:
         silence = asyncio.Event()

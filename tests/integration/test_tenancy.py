@@ -453,11 +453,14 @@ class TestAccounts:
             ids = dict(await call.initial_metadata())
             await refusal(begin(mesh, key, ensemble="three"))
             await refusal(begin(mesh))
+            senseless = begin(mesh, key, overrides=pb.Overrides(statistic=99))  # type: ignore[arg-type]
+            await refusal(senseless)
+            its_ids = dict(await senseless.initial_metadata())
             labels = {"team": "search", "ensemble": "one"}
             assert await mesh.metric("specfuse_output_tokens_total", **labels) == 6
             assert await mesh.metric("specfuse_prompt_tokens_total", **labels) == 3
             assert await mesh.metric("specfuse_team_calls_total", **labels) == 3
-        answered, refused = map(json.loads, ledger.read_text().splitlines())
+        answered, refused, not_understood = map(json.loads, ledger.read_text().splitlines())
         assert answered.pop("seconds") > 0
         assert datetime.fromisoformat(answered.pop("time")).tzinfo
         assert answered == {
@@ -472,6 +475,8 @@ class TestAccounts:
             "calls_avoided": 3,
         }
         assert (refused["outcome"], refused["team"]) == ("not_found", "search")
+        assert not_understood["outcome"] == "invalid_argument"
+        assert not_understood["request_id"] == its_ids["x-request-id"]
         for text in ("secret", "capital", key, digest_of(key)):
             assert text not in ledger.read_text()
 

@@ -22,6 +22,7 @@ from fuser_service.fusion.runner import Fusion
 from fuser_service.reports import Reports
 from fuser_service.service import FuserService
 from fuser_service.settings.settings import Ensemble, Limits
+from fuser_service.tenancy.account import Account
 from fuser_service.tenancy.admission import Admission
 from fuser_service.tenancy.caller import ANONYMOUS, Team
 from fuser_service.tenancy.directory import Directory
@@ -86,6 +87,7 @@ class ToldOfRequests:
 
     outcomes: list[str] = field(default_factory=list)
     responses: list[tuple[str, int]] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
 
     def request_started(self) -> None: ...
 
@@ -143,7 +145,7 @@ async def open_played(
         members={name: cast("Member", SimpleNamespace(ready=True)) for name in "ab"},
         limits=Limits(),
         tenants=Tenants(Admission(Places(Room(64))), directory or OPEN),
-        reports=Reports(told, lambda _: None),
+        reports=Reports(told, told.accounts.append),
     )
     bounds = bounds or Bounds()
     around_it = Around(told, bounds=bounds, **around)

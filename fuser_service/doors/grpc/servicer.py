@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from contextlib import aclosing
 from typing import Any
 
@@ -10,6 +9,7 @@ from grpc.aio import ServicerContext
 
 from fuser_service.doors.grpc import wire
 from fuser_service.doors.grpc.credentials import credentials_of
+from fuser_service.reports import new_request_id
 from fuser_service.service import FuserService
 from fuser_service.tenancy.caller import Caller
 from fuser_service.validation import GenerateRequest
@@ -40,8 +40,9 @@ class FuserServicer(FuserServiceServicer):
     ) -> None:
         """Answers one query, an event at a time."""
         caller = self._service.caller(credentials_of(context))
-        asked = self._asked(request, caller)
-        await context.send_initial_metadata(((REQUEST_ID, asked.request_id),))
+        request_id = new_request_id()
+        await context.send_initial_metadata(((REQUEST_ID, request_id),))
+        asked = self._asked(request, caller, request_id)
         deadline = self._service.deadline_of(asked, caller, deadline_of(context))
         async with aclosing(self._service.generate(asked, caller, deadline)) as events:
             async for event in events:
@@ -55,9 +56,11 @@ class FuserServicer(FuserServiceServicer):
         caller = self._service.caller(credentials_of(context))
         return wire.ensembles(self._service.ensembles(caller))
 
-    def _asked(self, request: pb.GenerateRequest, caller: Caller) -> GenerateRequest:
+    def _asked(
+        self, request: pb.GenerateRequest, caller: Caller, request_id: str
+    ) -> GenerateRequest:
         try:
-            return wire.generate_request(request, request_id=uuid.uuid4().hex)
+            return wire.generate_request(request, request_id=request_id)
         except InvalidArgument:
-            self._service.refused(caller)
+            self._service.refused(caller, request_id)
             raise

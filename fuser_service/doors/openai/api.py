@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -38,9 +39,13 @@ _TIMEOUT_HEADERS: Final = ("x-stainless-read-timeout", "x-stainless-timeout")
 _IGNORED_HEADER: Final = "x-specfuse-ignored-fields"
 _MOST_IGNORED: Final = 16
 _LONGEST_NAME: Final = 64
+_NO_NAME: Final = re.compile(r"[^!-+\--~]")
+"""What has no place in a header that lists names: spaces, commas, all beyond ASCII."""
 _SILENT_SECONDS: Final = 15.0
 """How long a stream may be silent. Proxies close connections on which nothing comes for 30 or 60 s.
 """
+_LEAST_SILENCE_SECONDS: Final = 0.1
+"""However impatient a caller says that it is, it is not told more often that it has to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +108,10 @@ class _Api:
 
         async def answer(request: HttpRequest) -> Response:
             caller = self._caller(request)
-            body = await self._body(request)
             try:
-                asked = parsed(kind, body)
-            except InvalidArgument:
-                self._service.refused(caller)
+                asked = parsed(kind, await self._body(request))
+            except (InvalidArgument, HttpProblem):
+                self._service.refused(caller, request.scope["state"][REQUEST_ID])
                 raise
             return self._answering(asked, caller, request)
 
@@ -176,11 +180,10 @@ class _Api:
         deadline = self._service.deadline_of(
             query, caller, Deadline.never() if streams else Deadline.after(patience)
         )
-        silent = self._around.silent_seconds
         manner = Manner(
             streams=streams,
             includes_usage=asked.includes_usage,
-            silent_seconds=min(silent, patience / 2) if patience else silent,
+            silent_seconds=_silence(self._around.silent_seconds, patience),
             stall_seconds=self._around.bounds.stall_seconds,
             headers=_ignored(asked.passed_over()),
             names=asked.names,
@@ -235,8 +238,13 @@ def _patience(headers: Headers) -> float | None:
     return None
 
 
+def _silence(most: float, patience: float | None) -> float:
+    """How long a stream may be silent towards a caller that waits so long for its next byte."""
+    return most if patience is None else min(most, max(patience / 2, _LEAST_SILENCE_SECONDS))
+
+
 def _ignored(names: Iterable[str]) -> dict[str, str]:
     """The header that names the fields that were passed over: the first ones, if they are many."""
     sorted_names = sorted(name for name in names if name.isascii() and name.isprintable())
-    shown = [name[:_LONGEST_NAME].replace(",", "?") for name in sorted_names[:_MOST_IGNORED]]
+    shown = [_NO_NAME.sub("?", name[:_LONGEST_NAME]) for name in sorted_names[:_MOST_IGNORED]]
     return {_IGNORED_HEADER: ", ".join(shown)} if shown else {}

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import uuid
+from http import HTTPMethod
 from typing import Any, Final, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,6 +27,7 @@ from specfuse.http.server import DRAINING, Application
 REQUEST_ID: Final = "x-request-id"
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_METHODS: Final = frozenset(HTTPMethod)
 _NOT_FOUND: Final = 404
 _logger = logging.getLogger(__name__)
 
@@ -101,7 +103,11 @@ class _Exchange:
         """Writes the request's line. It has nothing that a caller wrote but a sane id."""
         seconds = time.monotonic() - self._began
         level = logging.INFO if route.startswith("/v1/") else logging.DEBUG
-        said = (method if method.isalpha() else "?", route or "(no such path)", self.status or "-")
+        said = (
+            method if method in _METHODS else "?",
+            route or "(no such path)",
+            self.status or "-",
+        )
         _logger.log(level, "%s %s %s %.3f s, request %s", *said, seconds, self.request_id)
 
 

@@ -37,7 +37,9 @@ _ERRORS: Final = {
     500: "A bug.",
     503: "There is no room, or too few models can be reached.",
 }
-_OF_LISTS: Final = (401, 403, 429, 503)
+_OF_LISTS: Final = (401, 503)
+_SECURITY: Final[dict[str, Any]] = {"security": [{"key": []}, {}]}
+"""A key, or none where the fuser asks for none or knows callers by their certificates."""
 _SUMMARIES: Final = {
     "chat": "Asks an ensemble for the next message of a conversation.",
     "completion": "Asks an ensemble to go on with a text, which its models get as it is.",
@@ -60,7 +62,10 @@ def description() -> str:
                 "what is ours under `specfuse`.",
             },
             "paths": _paths(),
-            "components": {"schemas": schemas["$defs"]},
+            "components": {
+                "schemas": schemas["$defs"],
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            },
         }
     )
 
@@ -129,7 +134,7 @@ def _asking(
             "content": {"application/json": {"schema": _schema(read)}},
         },
         "responses": {"200": answered} | _errors(*_ERRORS),
-    }
+    } | _SECURITY
 
 
 def _reading(name: str, summary: str, answer: type[BaseModel], *errors: int) -> dict[str, Any]:
@@ -138,7 +143,7 @@ def _reading(name: str, summary: str, answer: type[BaseModel], *errors: int) -> 
         "operationId": name,
         "summary": summary,
         "responses": answered | _errors(*_OF_LISTS, *errors),
-    }
+    } | _SECURITY
 
 
 def _errors(*statuses: int) -> dict[str, Any]:

@@ -275,7 +275,7 @@ def parsed(kind: type[Choice], body: bytes) -> Choice:
     except ValueError as error:
         raise HttpProblem(400, f"the body is not JSON in UTF-8: {error}") from None
     if not isinstance(document, dict):
-        raise HttpProblem(400, f"the body is {_shown(document)}; it must be a JSON object")
+        raise HttpProblem(400, f"the body is {_kind_of(document)}; it must be a JSON object")
     _refuse_what_cannot_be_had(document)
     try:
         request = kind.model_validate(document)

@@ -214,8 +214,9 @@ async def test_a_call_that_the_server_ends_at_its_deadline_is_not_the_callers_go
 
 async def test_what_no_door_can_read_is_counted_too() -> None:
     told = Told()
-    service_over(Played([]), told).refused(SEARCH)
+    service_over(Played([]), told).refused(SEARCH, "r-1")
     assert (told.began, told.ended) == (1, [("invalid_argument", 0.0)])
+    assert [account.request_id for account in told.accounts] == ["r-1"]
 
 
 async def test_a_caller_that_stops_reading_ends_the_work() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import stat
 from pathlib import Path
 
@@ -88,6 +89,18 @@ def test_what_is_written_is_read_again_by_nobody_else(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     change(file, lambda entries: entries[1:])
     assert read_file(file).keys == (second,)
+
+
+def test_whoever_could_read_the_file_still_can(tmp_path: Path) -> None:
+    file = tmp_path / "keys.yaml"
+    change(file, lambda _: [entry()])
+    file.chmod(0o640)
+    group = [os.getegid(), *os.getgroups()][-1]
+    os.chown(file, -1, group)
+    change(file, lambda entries: [*entries, entry()])
+    there = file.stat()
+    assert (stat.S_IMODE(there.st_mode), there.st_gid) == (0o640, group)
+    assert len(read_file(file).keys) == 2
 
 
 def test_a_change_that_fails_changes_nothing_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ import typer
 
 from specfuse.cli.app import main
 from specfuse.cli.complaints import complaint
-from specfuse.errors import InvalidArgument, Misconfigured, NotFound, QuorumLost, SpecFuseError
+from specfuse.errors import (
+    Forbidden,
+    InvalidArgument,
+    Misconfigured,
+    NotFound,
+    QuorumLost,
+    SpecFuseError,
+    Unauthenticated,
+)
 
 COMMANDS = ("ask", "demo", "up", "model", "fuser", "keys")
 
@@ -88,6 +96,8 @@ def test_wrong_usage_is_a_line_on_stderr_and_exit_code_2(capsys, arguments, says
         (InvalidArgument("max_tokens", "0; at least 1"), "max_tokens: 0; at least 1", 2),
         (Misconfigured("mesh.yaml: no"), "mesh.yaml: no", 2),
         (NotFound("no ensemble x"), "no ensemble x", 2),
+        (Unauthenticated("a key is needed"), "a key is needed. A key is sent with --api-key", 2),
+        (Forbidden("not for you"), "not for you", 2),
         (QuorumLost("too few"), "too few", 1),
         (SpecFuseError("hm"), "hm", 1),
         (typer.BadParameter("no good"), "Invalid value: no good. Try: specfuse --help", 2),

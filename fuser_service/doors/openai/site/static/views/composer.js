@@ -16,6 +16,7 @@ export class Composer {
     this._go = form.querySelector("#ask");
     this._problem = form.querySelector("#problem");
     this._ensembles = [];
+    this._linked = [];
     this._busy = false;
     this._told = { asked, stopped };
     form.addEventListener("submit", (event) => this._submit(event));
@@ -29,16 +30,26 @@ export class Composer {
     this._ensembles = ensembles;
     if (!this._rows.children.length) this._add();
     for (const select of this._rows.querySelectorAll("select[name=ensemble]")) this._fill(select);
+    this._choose();
     this._limit();
   }
 
   /** Writes a question, and whom it asks, into the form; asks nothing. */
   prepare(question, names = []) {
     this._question.value = question;
-    for (const [place, name] of names.slice(0, MOST_ASKED).entries()) {
+    this._linked = names.slice(0, MOST_ASKED);
+    this._choose();
+  }
+
+  /** Chooses whom a link asks, once it is known who there is: perhaps only when there is a key. */
+  _choose() {
+    if (!this._ensembles.length) return;
+    for (const [place, name] of this._linked.entries()) {
       const select = this._rows.querySelectorAll("select[name=ensemble]")[place] ?? this._add();
       if (this._ensembles.some((one) => one.name === name)) select.value = name;
+      else this._complain(`The link asks ${name.slice(0, 64)}, and there is no such ensemble for you here`);
     }
+    this._linked = [];
   }
 
   /** While it is busy, the button stops what it began. */
