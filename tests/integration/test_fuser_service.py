@@ -462,7 +462,7 @@ class TestTrouble:
         async with (
             open_mesh(
                 {"a": long},
-                request_timeout_seconds=1.0,
+                request_timeout_seconds=5.0,  # enough for all to be there at once, however busy
                 segment_tokens=50,
                 top={"limits": limits, "drain_seconds": 0.5},
             ) as (mesh, _),
