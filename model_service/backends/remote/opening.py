@@ -120,7 +120,7 @@ def _description(
 ) -> ModelDescription:
     return ModelDescription(
         name=name,
-        revision=section.revision or identity.version or identity.model,
+        revision=section.revision or ", ".join(filter(None, (identity.model, identity.version))),
         tokenizer_fingerprint=encoder.tokenizer.fingerprint,
         context_window=encoder.window,
         backend=section.kind,
