@@ -21,6 +21,7 @@ from model_service.core.types import (
     ScoreRequest,
     SegmentFinish,
 )
+from model_service.ports import RemoteOutcome
 from specfuse.deadline import Deadline
 from specfuse.errors import (
     ContextTooLong,
@@ -362,6 +363,36 @@ async def test_health_follows_the_server(
         assert (await backend.propose(request, soon())).text == before.text
 
 
+class Looked(RecordingObserver):
+    """Says when the server was asked how busy it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: asyncio.Queue[str] = asyncio.Queue()
+
+    def requested(self, operation: str, outcome: RemoteOutcome, seconds: float) -> None:
+        super().requested(operation, outcome, seconds)
+        if operation == "metrics":
+            self.times.put_nowait(outcome)
+
+
+async def test_who_does_not_tell_how_busy_it_is_is_ready_all_the_same(
+    subject: Subject, proxy: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_EVERY_SECONDS", 0.05)
+    observer, said = Looked(), list[bool]()
+    async with subject.opened(proxy.url, observer, said.append) as backend:
+        before = set(proxy.asked) - {"/metrics"}
+        proxy.spared = frozenset(before)
+        proxy.meddle = refusing(500)
+        async with asyncio.timeout(PATIENCE):
+            while await observer.times.get() == "ok":
+                pass
+            await observer.times.get()  # so the first look has been settled
+        assert await backend.propose(ProposeRequest(CONTEXTS["raw"], 4), soon())
+        assert not said
+
+
 async def test_another_model_in_its_place_is_not_taken_for_it(
     subject: Subject, proxy: Between
 ) -> None:
@@ -407,8 +438,10 @@ async def test_a_server_of_another_kind_is_named(subject: Subject, proxy: Betwee
 
 
 async def test_a_server_that_is_not_there_is_waited_for_and_named(subject: Subject) -> None:
-    with pytest.raises(Misconfigured, match=rf"{subject.kind}\.url: http://127.0.0.1:1 was not"):
-        async with subject.opened("http://127.0.0.1:1", start_seconds=0.1):
+    with pytest.raises(
+        Misconfigured, match=rf"{subject.kind}\.url: http://127.0.0.1:1 was not .*be reached"
+    ):
+        async with subject.opened("http://127.0.0.1:1", start_seconds=0.8):
             pass
 
 

@@ -32,7 +32,7 @@ from specfuse.errors import (
     Unavailable,
 )
 from tests.support import tiny_models
-from tests.support.fakes.tgi import FakeTgi, Trouble
+from tests.support.fakes.tgi import FakeTgi
 from tests.support.observers import RecordingObserver
 from tests.support.tgi_backend import opened, tokenizer_of
 
@@ -61,7 +61,7 @@ def tokenizer(tmp_path: Path) -> str:
 @pytest.fixture
 async def backend(fake: FakeTgi, tokenizer: str) -> AsyncIterator[RemoteBackend]:
     async with opened(fake.url, tokenizer) as backend:
-        fake.asked.clear()
+        fake.generations.clear()
         yield backend
 
 
@@ -130,7 +130,7 @@ async def test_counts_are_of_what_merged(backend: RemoteBackend) -> None:
 
 async def test_a_template_s_beginning_is_not_doubled(backend: RemoteBackend, fake: FakeTgi) -> None:
     await backend.propose(ProposeRequest(CHAT, 2), soon())
-    (request,) = fake.asked
+    (request,) = fake.generations
     assert request.inputs == whole_text("llama", CHAT)
     assert fake.ids(request.inputs).count(1) == 1
 
@@ -150,7 +150,7 @@ async def test_greedy_proposals_are_what_the_model_prefers(
     text = tiny_models.tokenizer("llama").decode(output[0, len(ids) :]).replace("\ufffd", "")
     assert proposal.text
     assert text.startswith(proposal.text)
-    (request,) = fake.asked
+    (request,) = fake.generations
     assert request.parameters.model_dump(exclude_unset=True) == {
         "do_sample": False,
         "details": True,
@@ -268,7 +268,7 @@ async def test_text_that_spells_special_tokens_is_refused(
     assert refused.value.field == field
     with pytest.raises(InvalidArgument, match="special token"):
         await scored(backend, context)
-    assert not fake.asked
+    assert not fake.generations
 
 
 async def test_the_window_is_what_scoring_can_use(backend: RemoteBackend, fake: FakeTgi) -> None:
@@ -321,7 +321,7 @@ async def test_what_only_the_server_finds_too_long_is_too_long(
     ],
 )
 async def test_every_trouble_is_one_of_our_errors_and_passes(
-    trouble: Trouble, error: type[SpecFuseError], backend: RemoteBackend, fake: FakeTgi
+    trouble: str, error: type[SpecFuseError], backend: RemoteBackend, fake: FakeTgi
 ) -> None:
     right = await scored(backend)
     fake.trouble = trouble
@@ -349,11 +349,11 @@ async def test_work_ends_with_the_call(backend: RemoteBackend, fake: FakeTgi) ->
     fake.trouble = "hang"
     call = asyncio.ensure_future(scored(backend))
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await fake.until(len(CANDIDATES))
+        await fake.until_working(len(CANDIDATES))
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await fake.until(0)
+        await fake.until_working(0)
 
 
 async def test_one_refusal_ends_the_other_requests(backend: RemoteBackend, fake: FakeTgi) -> None:
@@ -361,7 +361,7 @@ async def test_one_refusal_ends_the_other_requests(backend: RemoteBackend, fake:
     with pytest.raises(ContextTooLong):
         await scored(backend)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await fake.until(0)
+        await fake.until_working(0)
 
 
 async def test_no_more_is_asked_at_a_time_than_the_server_takes(tokenizer: str) -> None:
@@ -418,7 +418,7 @@ async def test_another_tokenizer_is_noticed(fake: FakeTgi, tmp_path: Path) -> No
 
 
 async def test_a_key_is_sent_and_asked_for(fake: FakeTgi, tokenizer: str, tmp_path: Path) -> None:
-    fake.api_key = "sesame"
+    fake.key = "sesame"
     with pytest.raises(Misconfigured, match="api_key_file"):
         async with opened(fake.url, tokenizer):
             pass
@@ -441,8 +441,8 @@ async def test_a_server_that_is_loading_is_waited_for(fake: FakeTgi, tokenizer: 
     assert await opening == tiny_models.WINDOW - 1
 
 
-async def test_the_model_is_described_by_its_commit(backend: RemoteBackend) -> None:
-    assert backend.model.revision.startswith("0123abcd")
+async def test_the_model_is_described_by_its_name_and_commit(backend: RemoteBackend) -> None:
+    assert backend.model.revision.startswith("tiny/llama, 0123abcd, ")
     assert backend.model.backend == "tgi"
     assert not backend.model.capabilities.prefix_cache
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from model_service.backends.llama_cpp.forcing import Part, Single, grammar, part
 from model_service.backends.llama_cpp.refusals import GrammarRefused
 from model_service.backends.remote import answers
 from model_service.backends.text.encoders import TokenIds
-from specfuse.errors import ModelFailure
+from specfuse.errors import Misconfigured, ModelFailure
 
 Complete = Callable[[TokenIds, Mapping[str, object]], Awaitable[dict[str, Any]]]
 """Completes a prompt, as some parameters say, in one slot."""
@@ -20,6 +21,10 @@ _SURE: Final = 1000.0
 _LIKELY: Final = 128
 _ALL: Final = 1 << 20
 """How many of the most probable tokens are told, to find one among them: first few, then all."""
+
+
+_LEAST: Final = math.log(2.0**-149)
+"""Of a probability below single precision's the server tells the lowest number there is."""
 
 
 class Judge:
@@ -92,9 +97,24 @@ def told(answer: Mapping[str, Any]) -> list[tuple[int, float]]:
 
     Raises:
         ModelFailure: there is no such list.
+        Misconfigured: the server decodes speculatively. Of a token that was guessed right it tells
+            the probability 1, and nothing of others in its place.
     """
     place = "completion_probabilities"
-    return [_told(entry, f"{place}[{at}]") for at, entry in enumerate(_entries(answer))]
+    entries = [
+        answers.mapping(entry, f"{place}[{at}]") for at, entry in enumerate(_entries(answer))
+    ]
+    if not all(entry.get("top_logprobs") for entry in entries) or _speculates(answer):
+        raise Misconfigured(
+            "url: the server decodes speculatively, and then does not tell what its model gives "
+            "the tokens; start it without --spec-type and --model-draft"
+        )
+    return [_told(entry, f"{place}[{at}]") for at, entry in enumerate(entries)]
+
+
+def _speculates(answer: Mapping[str, Any]) -> bool:
+    """Whether the server says that it decodes speculatively. Not all versions say."""
+    return bool(answer.get("generation_settings/speculative.types", "none") != "none")
 
 
 def alternatives(answer: Mapping[str, Any]) -> list[tuple[int, float]]:
@@ -123,4 +143,4 @@ def _entries(answer: Mapping[str, Any]) -> list[Any]:
 def _told(entry: Any, place: str) -> tuple[int, float]:  # noqa: ANN401
     one = answers.mapping(entry, place)
     token = answers.count(one.get("id"), f"{place}.id")
-    return token, answers.logprob(one.get("logprob"), f"{place}.logprob")
+    return token, max(_LEAST, answers.logprob(one.get("logprob"), f"{place}.logprob"))

@@ -35,6 +35,7 @@ from specfuse.errors import Misconfigured
 
 _PLAIN: Final[dict[str, object]] = {
     "cache_prompt": True,
+    "n_cache_reuse": 0,
     "return_tokens": True,
     "n_probs": 1,
     "post_sampling_probs": False,
@@ -44,10 +45,19 @@ _PLAIN: Final[dict[str, object]] = {
     "mirostat": 0,
     "min_keep": 0,
     "ignore_eos": False,
+    "logit_bias": [],
     "stop": [],
-    "response_fields": ["tokens", "stop_type", "timings/cache_n", "completion_probabilities"],
+    "response_fields": [
+        "tokens",
+        "stop_type",
+        "timings/cache_n",
+        "completion_probabilities",
+        "generation_settings/speculative.types",
+        "model",
+    ],
 }
-"""Overrules what the server's command line says of sampling. The prompt is not echoed."""
+"""Overrules what the server's command line says of sampling, and of a cache that is moved about,
+which gives other numbers. The prompt is not echoed."""
 
 
 class LlamaServer:
@@ -58,6 +68,8 @@ class LlamaServer:
         self._tokenizer = tokenizer
         self._slots = Slots(1)
         self._decoy = next(filter(self._is_literal, count()))
+        self._name: str | None = None
+        """What the server first called its model, and puts on every answer."""
 
     async def identify(self, deadline: Deadline) -> Identity:
         """The model's file, its size, and the server's build."""
@@ -70,6 +82,8 @@ class LlamaServer:
         slots = max(1, answers.count(props.get("total_slots"), "total_slots"))
         if len(self._slots) != slots:
             self._slots = Slots(slots)
+        if self._name is None:
+            self._name = props.get("model_alias")
         return Identity(
             model=answers.text(props.get("model_path"), "model_path"),
             window=answers.count(settings.get("n_ctx"), "n_ctx"),
@@ -135,10 +149,19 @@ class LlamaServer:
 
         async def complete(prompt: TokenIds, body: Mapping[str, object]) -> dict[str, Any]:
             whole = {**_PLAIN, **body, "id_slot": slot, "prompt": prompt}
-            answer = await self._client.json(Request(operation, "/completion", whole), deadline)
-            return answers.mapping(answer, "the answer")
+            found = await self._client.json(Request(operation, "/completion", whole), deadline)
+            answer = answers.mapping(found, "the answer")
+            self._check_name(answer)
+            return answer
 
         return complete
+
+    def _check_name(self, answer: Mapping[str, Any]) -> None:
+        """Checks who answered: at one address there may be several servers."""
+        if answer.get("model", self._name) != self._name:
+            raise Misconfigured(
+                "url: a server with another model answers there, too; give the address of one"
+            )
 
     def _is_literal(self, token: int) -> bool:
         """Whether a grammar can name this token: it is whole characters, and not special."""

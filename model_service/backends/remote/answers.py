@@ -47,9 +47,16 @@ def ids(value: Any, place: str) -> tuple[int, ...]:  # noqa: ANN401
 
 def logprob(value: Any, place: str) -> float:  # noqa: ANN401
     """The natural logarithm of a probability. That it is at most 0 is checked with the scores."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise wrong(place, "a log-probability", value)
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all that a float holds
+        return False
 
 
 def wrong(place: str, wanted: str, found: Any) -> ModelFailure:  # noqa: ANN401

@@ -45,6 +45,8 @@ _MOST_KEY_CHARACTERS: Final = 4096
 _CONNECTED: Final = "connection.connect_tcp.complete"
 _ANSWERED: Final = "http11.receive_response_headers.complete"
 _DISTRUST: Final = "CERTIFICATE_VERIFY_FAILED"
+_OTHER_NAME: Final = "mismatch"
+_NO_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 _OUTCOMES: Final[dict[Code, RemoteOutcome]] = {
     Code.OVERLOADED: "overloaded",
     Code.UNAVAILABLE: "unavailable",
@@ -219,9 +221,9 @@ async def _body(response: httpx2.Response) -> bytes:
 def _transport_error(error: httpx2.TransportError) -> SpecFuseError:
     match error:
         case httpx2.ConnectError() if _DISTRUST in str(error):
-            return Misconfigured(
-                "ca_file: the server's certificate is not one that these authorities vouch for"
-            )
+            return _distrust(str(error))
+        case httpx2.ConnectError() if any(sign in str(error) for sign in _NO_TLS):
+            return Misconfigured("url: the server does not speak TLS; is it http:// instead?")
         case httpx2.ConnectError() | httpx2.ConnectTimeout():
             return Unavailable("the server that runs the model cannot be reached")
         case httpx2.PoolTimeout():
@@ -230,6 +232,14 @@ def _transport_error(error: httpx2.TransportError) -> SpecFuseError:
             return DeadlineExceeded("the server did not answer in time")
         case _:
             return _broken(error)
+
+
+def _distrust(said: str) -> Misconfigured:
+    if _OTHER_NAME in said:
+        return Misconfigured("url: the server's certificate is not for this host")
+    return Misconfigured(
+        "ca_file: the server's certificate is not one that these authorities vouch for"
+    )
 
 
 def _broken(_error: Exception) -> Unavailable:

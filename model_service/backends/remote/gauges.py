@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,7 +14,7 @@ _MOST_BYTES: Final = 1 << 22
 
 
 def gauges(exposition: bytes) -> Mapping[str, float]:
-    """The value of each gauge by its name, summed over its labels.
+    """The value of each gauge by its name, summed over its labels. None that is NaN or infinite.
 
     Raises:
         ModelFailure: it is not in that format.
@@ -25,4 +26,4 @@ def gauges(exposition: bytes) -> Mapping[str, float]:
                 totals[family.name] = sum(sample.value for sample in family.samples)
     except ValueError as error:
         raise ModelFailure("the server's metrics are not in Prometheus' format") from error
-    return totals
+    return {name: total for name, total in totals.items() if math.isfinite(total)}

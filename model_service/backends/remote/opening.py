@@ -31,6 +31,9 @@ from specfuse.errors import (
 )
 
 _PAUSE_SECONDS: Final = 0.5
+_SHORTEST_TRY_SECONDS: Final = 0.5
+"""With less left it is not asked again, which would hide what the last answer was."""
+
 _TOLD_EVERY_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 5.0
 _TRIAL_SECONDS: Final = 120.0
@@ -83,7 +86,7 @@ async def _ready(server: Server, section: RemoteSection) -> Identity:
         try:
             return await server.identify(until.within(_ANSWER_SECONDS))
         except (Unavailable, Overloaded, DeadlineExceeded) as error:
-            if until.passed:
+            if until.remaining < _PAUSE_SECONDS + _SHORTEST_TRY_SECONDS:
                 raise Misconfigured(
                     f"url: {section.url} was not ready within {section.start_seconds:g} s "
                     f"({error.message}); start it, or correct the address"
@@ -91,7 +94,7 @@ async def _ready(server: Server, section: RemoteSection) -> Identity:
             if tell_at.passed:
                 _logger.info("waiting for %s: %s", section.url, error.message)
                 tell_at = Deadline.after(_TOLD_EVERY_SECONDS)
-        await asyncio.sleep(min(_PAUSE_SECONDS, until.remaining))
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _window(section: RemoteSection, identity: Identity) -> int:
@@ -117,7 +120,7 @@ def _description(
 ) -> ModelDescription:
     return ModelDescription(
         name=name,
-        revision=section.revision or identity.version or identity.model,
+        revision=section.revision or ", ".join(filter(None, (identity.model, identity.version))),
         tokenizer_fingerprint=encoder.tokenizer.fingerprint,
         context_window=encoder.window,
         backend=section.kind,

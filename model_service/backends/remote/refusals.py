@@ -98,6 +98,10 @@ def _usual(refusal: Refusal) -> SpecFuseError:
                 f"url: the server does not know this request ({phrase(refusal.status)}); "
                 "is it of the kind that `backend` says?"
             )
+        case status if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            return Misconfigured(
+                f"url: the server says that it is elsewhere ({phrase(status)}); give that address"
+            )
         case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE:
             return overloaded(refusal)
         case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

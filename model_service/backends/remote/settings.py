@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -12,13 +13,22 @@ from specfuse.config.types import Count, Flag, Seconds
 
 
 def _url(value: str) -> str:
-    scheme, found, rest = value.partition("://")
-    host = rest.partition("/")[0]
-    if scheme not in ("http", "https") or not found or not host or any(c in value for c in " ?#"):
+    scheme, _, rest = value.partition("://")
+    if scheme not in ("http", "https") or any(c in value for c in " ?#") or not _is_host(value):
         raise ValueError("must be http://host:port or https://host:port, perhaps with a path")
-    if "@" in host:
+    if "@" in rest.partition("/")[0]:
         raise ValueError("must not hold a user or password; give a key by api_key_file")
     return value.rstrip("/")
+
+
+def _is_host(url: str) -> bool:
+    """Whether a URL names a host, and a port that there is if it names one."""
+    try:
+        parts = urlsplit(url)
+        named, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return bool(named) and port != 0 and url.isascii() and url.isprintable()
 
 
 Url = Annotated[str, AfterValidator(_url)]

@@ -23,6 +23,7 @@ _TEXTS: Final = (
     "def area(width, height):\n    return width * height\n",
     "Question: what is the capital of France? Answer:",
 )
+_SESSION: Final = "trial"
 _TOKENS: Final = 4
 _WARM: Final = Sampling(temperature=2.0, top_p=0.9, seed=1)
 _SAME_NUMBERS: Final = 0.1
@@ -88,7 +89,7 @@ class _Trial:
         self._deadline = deadline
         self._contexts = [
             TokenizedContext(context, tokenizer.context_ids(context))
-            for context in map(Context, _TEXTS)
+            for context in (Context(text, session_id=_SESSION) for text in _TEXTS)
         ]
 
     async def exact(self, sampling: Sampling) -> bool:

@@ -78,13 +78,14 @@ class Watch:
         try:
             self._client.read_key()
             await self._identify(deadline)
-            load = await self._server.load(deadline)
         except SpecFuseError as error:
             self._settle(error)
             return
         self._settle(None)
-        if load is not None:
-            self._host.observer.served(running=load.running, waiting=load.waiting)
+        with suppress(SpecFuseError):  # who only does not tell how busy it is can be asked
+            load = await self._server.load(deadline)
+            if load is not None:
+                self._host.observer.served(running=load.running, waiting=load.waiting)
 
     async def _identify(self, deadline: Deadline) -> None:
         connections = self._client.connections

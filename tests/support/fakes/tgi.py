@@ -15,16 +15,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Literal, Self
+from typing import Any, ClassVar, Final
 
 import torch
 from pydantic import ValidationError
 
 from tests.support import tiny_models
-from tests.support.fakes.http import Asked, HttpFake, Reply
+from tests.support.fakes.server import Answer, Asked, FakeServer
 from tests.support.fakes.tgi_wire import (
     Details,
     ErrorResponse,
@@ -37,22 +37,6 @@ from tests.support.fakes.tgi_wire import (
     SimpleToken,
     Token,
 )
-
-Trouble = Literal[
-    "hang",
-    "dies",
-    "garbage",
-    "nonsense",
-    "nan",
-    "fewer",
-    "other_tokens",
-    "overloaded",
-    "loading",
-    "generation",
-    "incomplete",
-    "malformed",
-]
-"""What may be wrong with its answers to /generate; `loading` is its health's, too."""
 
 _TURNS: Final = 50
 """Turns of the event loop in which requests that were sent together arrive for one batch."""
@@ -72,7 +56,7 @@ class Refused(Exception):
 
     def __init__(self, status: int, error: str, error_type: str, **headers: str) -> None:
         content = ErrorResponse(error=error, error_type=error_type).model_dump()
-        self.reply = Reply.of_json(content, status, **headers)
+        self.answer = Answer(content, status, headers)
 
 
 @dataclass(eq=False)
@@ -84,88 +68,98 @@ class _Job:
     details: asyncio.Future[Details]
 
 
-class FakeTgi:
-    """One server, as a context manager. All that is public may be changed while it runs."""
+class FakeTgi(FakeServer):
+    """One server. All that is public may be changed while it runs. Its own troubles are
+
+    nonsense      an answer's parts are of other types
+    nan           every number is missing
+    fewer         one number is missing
+    other_tokens  it takes a text for other tokens than it should
+    loading       it is not ready, which is its health's trouble, too
+    generation    the model failed
+    incomplete    the model broke off
+    malformed     it finds the request no such JSON
+    """
+
+    work: ClassVar[frozenset[str]] = frozenset({"/generate"})
+    troubles: ClassVar[frozenset[str]] = FakeServer.troubles | {
+        *("nonsense", "nan", "fewer", "other_tokens"),
+        *("loading", "generation", "incomplete", "malformed"),
+    }
 
     def __init__(self, architecture: str = "llama", window: int = tiny_models.WINDOW) -> None:
+        super().__init__()
         self._architecture = architecture
         self._tokenizer = tiny_models.tokenizer(architecture)
         self._model = tiny_models.reference(architecture)
-        self._http = HttpFake(self._answered)
         self._queue: list[_Job] = []
         self._running: list[_Job] = []
         self._filled = asyncio.Event()
-        self._stack = AsyncExitStack()
+        self._batches: asyncio.Task[None] | None = None
         self._end = self._tokenizer.eos_token_id
         self.refused_health = asyncio.Event()
         """Set once it has said that it is not ready."""
-        self.trouble: Trouble | None = None
         self.prefill_logprobs = True
         self.pads = False
         self.max_batch_size: int | None = None
-        self.api_key: str | None = None
         self.model_sha: str | None = "0123abcd"
         self.max_concurrent_requests = 128
         self.max_input_tokens = window - 1
         self.max_total_tokens = window
-        self.asked: list[GenerateRequest] = []
+        self.generations: list[GenerateRequest] = []
         """All requests to /generate, in order."""
 
-    async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._http)
-        batching = asyncio.ensure_future(self._batching())
-        self._stack.callback(batching.cancel)
-        return self
+    async def start(self) -> None:
+        """Listens, and runs what comes in batches."""
+        await super().start()
+        self._batches = asyncio.create_task(self._batching())
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    @property
-    def url(self) -> str:
-        return self._http.url
-
-    @property
-    def working(self) -> int:
-        """Requests that it is working on."""
-        return self._http.working
-
-    async def until(self, count: int) -> None:
-        """Waits until it is working on so many requests."""
-        await self._http.until(count)
+    async def stop(self) -> None:
+        """Goes away, and leaves what it was at."""
+        await super().stop()
+        if self._batches is not None:
+            self._batches.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._batches
 
     def ids(self, text: str) -> list[int]:
         """What it makes of a text."""
         ids: list[int] = self._tokenizer(text)["input_ids"]
         return ids
 
-    async def _answered(self, asked: Asked) -> Reply:
-        routes: dict[tuple[str, str], Callable[[bytes], Awaitable[Reply]]] = {
+    async def answer(self, asked: Asked) -> Answer:
+        """What the router answers."""
+        routes: dict[tuple[str, str], Callable[[Any], Awaitable[Answer]]] = {
             ("GET", "/health"): self._health,
             ("GET", "/info"): self._info,
             ("GET", "/metrics"): self._metrics,
             ("POST", "/tokenize"): self._tokenized,
             ("POST", "/generate"): self._generated,
         }
-        if (
-            self.api_key is not None
-            and asked.headers.get("authorization") != f"Bearer {self.api_key}"
-        ):
-            return Reply(HTTPStatus.UNAUTHORIZED, b"")
+        if not self.knows(asked):
+            return Answer(b"", HTTPStatus.UNAUTHORIZED)
         route = routes.get((asked.method, asked.path))
         if route is None:
-            return Reply(HTTPStatus.NOT_FOUND, b"")
+            return Answer(b"", HTTPStatus.NOT_FOUND)
         try:
             return await route(asked.body)
         except Refused as refused:
-            return refused.reply
+            return refused.answer
 
-    async def _health(self, _body: bytes) -> Reply:
+    def overloaded(self) -> Answer:
+        """What the router answers when it is full."""
+        headers = {"retry-after": "7"}
+        return Refused(
+            HTTPStatus.TOO_MANY_REQUESTS, "Model is overloaded", "overloaded", **headers
+        ).answer
+
+    async def _health(self, _body: object) -> Answer:
         if self.trouble == "loading":
             self.refused_health.set()
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unhealthy", "healthcheck")
-        return Reply(HTTPStatus.OK, b"")
+        return Answer(b"")
 
-    async def _info(self, _body: bytes) -> Reply:
+    async def _info(self, _body: object) -> Answer:
         info = Info(
             model_id=f"tiny/{self._architecture}",
             model_sha=self.model_sha,
@@ -173,27 +167,27 @@ class FakeTgi:
             max_input_tokens=self.max_input_tokens,
             max_total_tokens=self.max_total_tokens,
         )
-        return Reply.of_json(info.model_dump())
+        return Answer(info.model_dump())
 
-    async def _metrics(self, _body: bytes) -> Reply:
+    async def _metrics(self, _body: object) -> Answer:
         numbers = {"waiting": len(self._queue), "running": len(self._running)}
-        return Reply.of_text(_METRICS.format(**numbers))
+        return _text(_METRICS.format(**numbers))
 
-    async def _tokenized(self, body: bytes) -> Reply:
+    async def _tokenized(self, body: object) -> Answer:
         encoding = self._tokenizer(_request(body).inputs, return_offsets_mapping=True)
         pairs = zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
-        return Reply.of_json(
+        return Answer(
             [
                 SimpleToken(id=token, text=self._text(token), start=start, stop=stop).model_dump()
                 for token, (start, stop) in pairs
             ]
         )
 
-    async def _generated(self, body: bytes) -> Reply:
+    async def _generated(self, body: object) -> Answer:
         request = _request(body)
-        self.asked.append(request)
+        self.generations.append(request)
         if self.trouble in _TROUBLES:
-            return await _TROUBLES[self.trouble]()
+            return _TROUBLES[self.trouble]()
         unanswered = [job for job in self._queue + self._running if not job.details.done()]
         if len(unanswered) >= self.max_concurrent_requests:
             raise Refused(HTTPStatus.TOO_MANY_REQUESTS, "Model is overloaded", "overloaded")
@@ -204,7 +198,7 @@ class FakeTgi:
             generated_text=request.inputs + text if request.parameters.return_full_text else text,
             details=details if request.parameters.details else None,
         )
-        return Reply.of_json(self._troubled(answer.model_dump(mode="json")))
+        return Answer(self._troubled(answer.model_dump(mode="json")))
 
     async def _scheduled(self, request: GenerateRequest) -> Details:
         ids = self._validated(request)
@@ -326,53 +320,35 @@ class FakeTgi:
         return str(self._tokenizer.decode([token]))
 
 
-async def _hang() -> Reply:
-    await asyncio.Event().wait()
-    raise AssertionError("nobody sets the event")
+def _text(content: str, status: int = HTTPStatus.OK) -> Answer:
+    return Answer(content.encode(), status, {"content-type": "text/plain; charset=utf-8"})
 
 
-async def _die() -> Reply:
-    return Reply(HTTPStatus.OK, b'{"generated_text": "', breaks_off=True)
+def _nonsense() -> Answer:
+    return Answer({"generated_text": "a", "details": {"prefill": "a", "tokens": [3, None]}})
 
 
-async def _garbage() -> Reply:
-    return Reply(HTTPStatus.OK, b'{"generated_text": "a", "details": {')
-
-
-async def _nonsense() -> Reply:
-    return Reply.of_json({"generated_text": "a", "details": {"prefill": "a", "tokens": [3, None]}})
-
-
-async def _overloaded() -> Reply:
-    error, kind = "Model is overloaded", "overloaded"
-    raise Refused(HTTPStatus.TOO_MANY_REQUESTS, error, kind, **{"retry-after": "7"})
-
-
-async def _loading() -> Reply:
+def _loading() -> Answer:
     raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unhealthy", "healthcheck")
 
 
-async def _failing() -> Reply:
+def _failing() -> Answer:
     error = "Request failed during generation: Server error: CUDA out of memory"
     raise Refused(HTTPStatus.FAILED_DEPENDENCY, error, "generation")
 
 
-async def _incomplete() -> Reply:
+def _incomplete() -> Answer:
     error, kind = "Incomplete generation", "incomplete_generation"
     raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, error, kind)
 
 
-async def _malformed() -> Reply:
+def _malformed() -> Answer:
     text = "Failed to deserialize the JSON body into the target type: missing field `inputs`"
-    return Reply.of_text(text, HTTPStatus.UNPROCESSABLE_ENTITY)
+    return _text(text, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
-_TROUBLES: Final[dict[str | None, Callable[[], Awaitable[Reply]]]] = {
-    "hang": _hang,
-    "dies": _die,
-    "garbage": _garbage,
+_TROUBLES: Final[dict[str | None, Callable[[], Answer]]] = {
     "nonsense": _nonsense,
-    "overloaded": _overloaded,
     "loading": _loading,
     "generation": _failing,
     "incomplete": _incomplete,
@@ -380,12 +356,12 @@ _TROUBLES: Final[dict[str | None, Callable[[], Awaitable[Reply]]]] = {
 }
 
 
-def _request(body: bytes) -> GenerateRequest:
+def _request(body: object) -> GenerateRequest:
     try:
-        return GenerateRequest.model_validate_json(body)
+        return GenerateRequest.model_validate(body)
     except ValidationError as error:  # the framework's answer, not the router's
         refused = Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "", "")
-        refused.reply = Reply.of_text(str(error), HTTPStatus.UNPROCESSABLE_ENTITY)
+        refused.answer = _text(str(error), HTTPStatus.UNPROCESSABLE_ENTITY)
         raise refused from error
 
 

@@ -16,6 +16,12 @@ WRONG_URLS = [
     "http://a b",
     "http://host?x=1",
     "grpc://h:1",
+    "http://:8080",
+    "http://host:port",
+    "http://host:99999",
+    "http://host:0",
+    "http://[::1",
+    "http://hôst",
 ]
 
 
