@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from specfuse.rpc.channels import open_channel
 from tests.support.command import RunningMesh, running_mesh, specfuse
 from tests.support.gguf_models import write_gguf
 from tests.support.llama_server import EXACT, executable, needs_llama_server
+from tests.support.repository import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), needs_llama_server]
 
@@ -52,6 +54,16 @@ def on_llama_cpp(expert: Path, workspace: Path) -> dict[str, Any]:
     }
 
 
+def on_tgi(expert: Path, workspace: Path) -> dict[str, Any]:
+    """On a made-up text-generation-inference, which is sent text, that the mesh starts."""
+    made_up = ("-m", "tests.support.fakes.tgi_process", str(expert), "--port", "{port}")
+    return {
+        "backend": "tgi",
+        "command": ["env", f"PYTHONPATH={REPOSITORY}", sys.executable, *made_up],
+        "tgi": {"tokenizer": relpath(expert, workspace), "local_files_only": True},
+    }
+
+
 def on_torch(expert: Path, workspace: Path) -> dict[str, Any]:
     """In the model's own service."""
     model = {"model": relpath(expert, workspace), "local_files_only": True}
@@ -64,7 +76,7 @@ Section = Callable[[Path, Path], dict[str, Any]]
 BACKENDS: dict[str, Section] = {
     "capitals": on_llama_cpp,
     "sums": on_llama_cpp,
-    "colours": on_torch,
+    "colours": on_tgi,
     "spanish": on_torch,
     "opposites": on_torch,
 }

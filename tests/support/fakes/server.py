@@ -65,7 +65,7 @@ class FakeServer(ABC):
         {"hang", "garbage", "dies", "broken", "overloaded"}
     )
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.asked: list[Asked] = []
         """Every request so far."""
         self.working = 0
@@ -76,7 +76,7 @@ class FakeServer(ABC):
         self._moved = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        self._port = 0
+        self._port = port
 
     @property
     def url(self) -> str:

@@ -18,10 +18,17 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
 from pydantic import ValidationError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from tests.support import tiny_models
 from tests.support.fakes.server import Answer, Asked, FakeServer
@@ -87,11 +94,21 @@ class FakeTgi(FakeServer):
         *("loading", "generation", "incomplete", "malformed"),
     }
 
-    def __init__(self, architecture: str = "llama", window: int = tiny_models.WINDOW) -> None:
-        super().__init__()
-        self._architecture = architecture
-        self._tokenizer = tiny_models.tokenizer(architecture)
-        self._model = tiny_models.reference(architecture)
+    def __init__(
+        self,
+        architecture: str = "llama",
+        window: int = tiny_models.WINDOW,
+        directory: Path | None = None,
+        port: int = 0,
+    ) -> None:
+        """Runs a tiny model, or the one in a directory. Port 0 takes a free one."""
+        super().__init__(port)
+        self._model_id = f"tiny/{architecture}" if directory is None else str(directory)
+        self._tokenizer, self._model = (
+            (tiny_models.tokenizer(architecture), tiny_models.reference(architecture))
+            if directory is None
+            else _loaded(directory)
+        )
         self._queue: list[_Job] = []
         self._running: list[_Job] = []
         self._filled = asyncio.Event()
@@ -161,7 +178,7 @@ class FakeTgi(FakeServer):
 
     async def _info(self, _body: object) -> Answer:
         info = Info(
-            model_id=f"tiny/{self._architecture}",
+            model_id=self._model_id,
             model_sha=self.model_sha,
             max_concurrent_requests=self.max_concurrent_requests,
             max_input_tokens=self.max_input_tokens,
@@ -394,3 +411,8 @@ def _warped(logits: torch.Tensor, parameters: Parameters) -> torch.Tensor:
 def _invalid(problem: str) -> Refused:
     error = f"Input validation error: {problem}"
     return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, error, "validation")
+
+
+def _loaded(directory: Path) -> tuple[PreTrainedTokenizerFast, PreTrainedModel]:
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    return AutoTokenizer.from_pretrained(directory), model
