@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import transformers
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig
@@ -16,6 +16,10 @@ from specfuse.errors import Misconfigured
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+
+_MOST_CHARACTERS: Final = 300
+"""Of what transformers says is wrong: it may go on for pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def as_misconfiguration(key: str, model: str) -> Iterator[None]:
     except Misconfigured:
         raise
     except Exception as error:  # malformed files can raise anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = " ".join(str(error).split())[:_MOST_CHARACTERS] or type(error).__name__
         raise Misconfigured(f"{key}: {model!r} cannot be loaded: {reason}") from error
 
 
