@@ -154,6 +154,7 @@ def _open_tenants(
 
     def take(keys: tuple[Key, ...]) -> None:
         tenants.take_keys(keys)
+        metrics.keys_in_force(len(keys))
         _logger.info("tenancy.keys %s: %d keys", settings.keys, len(keys))
 
     if settings.keys is not None:

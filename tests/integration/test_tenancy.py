@@ -203,17 +203,32 @@ class TestWho:
     ) -> None:
         key = keys.new("search")
         async with tenanted(await nodes.start("a", Line(answer=PARIS)), keys) as mesh:
-            for broken in ("keys: [", f"keys:\n- {{id: sf-aaaaaaaa, sha256: {'a' * 64}, team: x}}"):
+            for broken in ("keys: [", "keys:\n- {id: sf-aaaaaaaa, sha256: short, team: search}"):
                 keys.swap(broken)
                 mesh.fuser.reread()
                 assert await text_of(begin(mesh, key)) == PARIS
-            assert "keys.yaml:2: keys[0].team: there is no team x" in caplog.text
+            assert "keys.yaml:2: keys[0].sha256: 'short'" in caplog.text
             assert "what was read before goes on to count" in caplog.text
             keys.swap("keys: []")
             mesh.fuser.reread()
             assert isinstance(await refusal(begin(mesh, key)), Unauthenticated)
         assert key not in caplog.text
         assert digest_of(key) not in caplog.text
+
+    async def test_a_key_of_a_team_that_there_is_not_keeps_no_other_from_being_revoked(
+        self, nodes: Nodes, keys: Keys, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stray, first, second = keys.new("serach"), keys.new("search"), keys.new("search")
+        async with tenanted(await nodes.start("a", Line(answer=PARIS)), keys) as mesh:
+            assert f"{id_of(stray)} of serach" in caplog.text
+            assert isinstance(await refusal(begin(mesh, stray)), Unauthenticated)
+            assert await text_of(begin(mesh, first)) == PARIS
+            assert await mesh.metric("specfuse_keys") == 2
+            keys.revoke(first)
+            mesh.fuser.reread()
+            assert isinstance(await refusal(begin(mesh, first)), Unauthenticated)
+            assert await text_of(begin(mesh, second)) == PARIS
+            assert await mesh.metric("specfuse_keys") == 1
 
     async def test_a_key_ends_when_it_says(self, nodes: Nodes, keys: Keys) -> None:
         key = keys.new("search", datetime(2026, 1, 1, tzinfo=UTC))
