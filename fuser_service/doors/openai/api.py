@@ -21,6 +21,7 @@ from fuser_service.doors.openai.credentials import credentials_of
 from fuser_service.doors.openai.errors import HttpProblem
 from fuser_service.doors.openai.exchange import REQUEST_ID, Exchanges, HttpObserver
 from fuser_service.doors.openai.feed import Feed
+from fuser_service.doors.openai.hosts import LoopbackOnly
 from fuser_service.doors.openai.openapi import description
 from fuser_service.doors.openai.page import page
 from fuser_service.doors.openai.requests import ChatRequest, CompletionRequest, Request, parsed
@@ -60,6 +61,8 @@ class Around:
     """How long a stream may be silent."""
     asks: bool = True
     """Whether there is a page at `/` on which people ask."""
+    loopback_only: bool = False
+    """Whether what is asked under another name than this machine's own is refused."""
 
 
 def application(service: FuserService, around: Around) -> Application:
@@ -78,7 +81,8 @@ def application(service: FuserService, around: Around) -> Application:
         Route("/page/{path:path}", api.file, methods=["GET"]),
         Route("/", api.index, methods=["GET"]),
     ]
-    return Exchanges(_Routes(routes), around.observer)
+    routed = _Routes(routes)
+    return Exchanges(LoopbackOnly(routed) if around.loopback_only else routed, around.observer)
 
 
 class _Routes:

@@ -58,6 +58,7 @@ CONTEXT_TOO_LONG: Final = Presented(400, _BAD_REQUEST, "context_length_exceeded"
 
 _STATUSES: Final[Mapping[int, Presented]] = {
     400: Presented(400, _BAD_REQUEST, "bad_request"),
+    403: Presented(403, "permission_error", "foreign_host"),
     404: Presented(404, _BAD_REQUEST, "unknown_url"),
     405: Presented(405, _BAD_REQUEST, "method_not_allowed"),
     408: Presented(408, "timeout_error", "request_incomplete"),
