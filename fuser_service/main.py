@@ -91,7 +91,9 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
         door = grpc_door(rpc_service(service), settings.listen, tls)
         doors: dict[str, Door] = {GRPC: door}
         if settings.http is not None:
-            https = certificates.http(settings.http.tls)
+            # Probes have no certificate; nobody else is answered without one, or a key.
+            known = ssl.CERT_OPTIONAL if tenancy.anonymous == "refuse" else ssl.CERT_REQUIRED
+            https = certificates.http(settings.http.tls, known)
             around = Around(
                 metrics,
                 bounds=Bounds(body_bytes=settings.http.body_bytes),
