@@ -543,7 +543,8 @@ async def test_a_team_sees_and_asks_what_it_may() -> None:
             await sdk.models.retrieve("all")
         with pytest.raises(openai.PermissionDeniedError, match="search may not ask all"):
             await sdk.chat.completions.create(**ASK)
-    assert door.told.outcomes == ["forbidden"]
+    (account,) = door.told.accounts
+    assert (account.outcome, account.ensemble) == ("forbidden", "all")
 
 
 async def test_a_team_that_had_enough_is_told_when_to_come_back() -> None:

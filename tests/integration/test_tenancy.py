@@ -330,7 +330,8 @@ class TestWhat:
             missing = await refusal(begin(mesh, key, ensemble="three"))
             assert isinstance(missing, NotFound)
             assert "one" not in missing.message
-            assert await outcomes(mesh, "search", "unknown") == {"forbidden": 1}
+            assert await outcomes(mesh, "search", "one") == {"forbidden": 1}
+            assert await outcomes(mesh, "search", "unknown") == {}
 
 
 class TestHowMuch:
