@@ -382,6 +382,26 @@ class TestNonsense:
             assert (response.status, error_of(response)["code"]) == (415, "unsupported_media_type")
 
     @pytest.mark.parametrize(
+        ("encodings", "status"),
+        [
+            (["gzip"], 415),
+            (["identity, br"], 415),
+            (["identity", "GZIP"], 415),
+            (["Identity"], 200),
+            ([""], 200),
+        ],
+    )
+    async def test_an_encoded_body_is_a_415(self, encodings: list[str], status: int) -> None:
+        headers = [f"content-encoding: {one}" for one in encodings]
+        async with open_played(STARTED, committed(1, "x"), finished(), bounds=PATIENT) as door:
+            request = _closing(post(json.dumps(ASK).encode(), *headers))
+            response = await answer_to(door.address, request)
+            assert response.status == status
+            if status != 200:
+                assert error_of(response)["code"] == "unsupported_media_type"
+                assert response.headers["accept-encoding"] == "identity"
+
+    @pytest.mark.parametrize(
         "path", ["/page", "/v1", "/v1/responses", "/v1/models/", "/%00", "/../x"]
     )
     async def test_another_path_is_a_404_that_names_what_there_is(self, path: str) -> None:

@@ -735,7 +735,7 @@ def posted(path: str, body: bytes, *headers: str) -> bytes:
     """The bytes of a request."""
     lines = [
         f"POST {path} HTTP/1.1",
-        "host: x",
+        "host: localhost",
         "content-type: application/json",
         f"content-length: {len(body)}",
         *headers,
@@ -816,7 +816,9 @@ async def test_an_ensemble_is_ready_with_its_quorum() -> None:
 
         assert await ready() == (200, {"status": "ready", "ensembles": {"all": True}})
         assert (await ready("?ensemble=all"))[0] == 200
-        assert (await ready("?ensemble=none"))[0] == 503
+        status, body = await ready("?ensemble=none")
+        assert (status, body["error"]["code"]) == (404, "model_not_found")
+        assert body["error"]["message"] == "there is no such ensemble; there are: all"
         await nodes["b"].kill()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await ready())[0] == 200:  # noqa: ASYNC110 (behind a socket)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,6 +38,8 @@ _TIMEOUT_HEADERS: Final = ("x-stainless-read-timeout", "x-stainless-timeout")
 """How long the SDKs wait for an answer: Python's, and that of other languages."""
 
 _IGNORED_HEADER: Final = "x-specfuse-ignored-fields"
+_IDENTITY: Final = "identity"
+"""The content encoding of what is not encoded."""
 _MOST_IGNORED: Final = 16
 _LONGEST_NAME: Final = 64
 _NO_NAME: Final = re.compile(r"[^!-+\--~]")
@@ -175,6 +177,9 @@ class _Api:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise HttpProblem(415, "the content type must be application/json")
+        if _is_encoded(request.headers):
+            said = "the body is encoded, by its content-encoding; send it as it is"
+            raise HttpProblem(415, said, {"accept-encoding": _IDENTITY})
         return await self._bodies.read(request.receive, request.headers.get("content-length", ""))
 
     def _answering(self, asked: Request, caller: Caller, request: HttpRequest) -> Response:
@@ -226,8 +231,22 @@ def _served(file: File | None, request: HttpRequest) -> Response:
     return file.response(request.headers)
 
 
-def _chosen(statuses: Iterable[EnsembleStatus], name: str | None) -> list[EnsembleStatus]:
-    return [status for status in statuses if name is None or status.name == name]
+def _is_encoded(headers: Headers) -> bool:
+    encodings = ",".join(headers.getlist("content-encoding")).split(",")
+    return any(one.strip().lower() not in {"", _IDENTITY} for one in encodings)
+
+
+def _chosen(statuses: Sequence[EnsembleStatus], name: str | None) -> Sequence[EnsembleStatus]:
+    """The ensemble of the name; all of them, if there is none given.
+
+    Raises:
+        NotFound: there is no such ensemble.
+    """
+    chosen = [status for status in statuses if name is None or status.name == name]
+    if not chosen:
+        known = ", ".join(status.name for status in statuses)
+        raise NotFound(f"there is no such ensemble; there are: {known}")
+    return chosen
 
 
 def _patience(headers: Headers) -> float | None:
