@@ -18,6 +18,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
+from fuser_service import main as fuser_main
+from fuser_service.settings.settings import Settings
 from fuser_service.tenancy.key_file import KeyEntry, change
 from fuser_service.tenancy.keys import digest_of, id_of, new_key
 from model_service.backends.scripted.settings import Line
@@ -312,6 +314,37 @@ class TestWho:
                 assert (await client.generate("?", ensemble="one")).text == PARIS
             assert await outcomes(mesh, "search") == {"ok": 1}
             assert await outcomes(mesh, "batch") == {"ok": 1}
+
+    @pytest.mark.skipif(OPENSSL is None, reason="needs the openssl program")
+    async def test_relative_paths_start_where_the_fuser_is_started(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those of keys, accounts and passwords as those of certificates."""
+        for folder in ("here", "elsewhere"):
+            (tmp_path / folder).mkdir()
+        here = tmp_path / "here"
+        Authority.create(here).issue("server")
+        change(here / "keys.yaml", lambda _: [])
+        (here / "password").write_text("secret")
+        tenancy = {
+            "keys": "keys.yaml",
+            "accounting": {"file": "accounts.jsonl"},
+            "store": {"url": "redis://127.0.0.1:9", "password_file": "password"},
+        }
+        document = {
+            "listen": "127.0.0.1:0",
+            "metrics_listen": "127.0.0.1:0",
+            "tls": {"certificate": "server.pem", "key": "server.key", "client_ca": "ca.pem"},
+            "tenancy": tenancy,
+            "members": {"a": {"endpoints": ["127.0.0.1:9"], "tls": {"ca": "ca.pem"}}},
+            "ensembles": {"all": {"members": ["a"]}},
+        }
+        file = tmp_path / "elsewhere" / "fuser.yaml"
+        file.write_text(json.dumps(document))
+        monkeypatch.chdir(here)
+        fuser = await fuser_main.start(Settings.read(file))
+        await fuser.stop()
+        assert (here / "accounts.jsonl").exists()
 
 
 class TestWhat:
