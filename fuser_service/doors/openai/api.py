@@ -115,7 +115,7 @@ class _Api:
         async def answer(request: HttpRequest) -> Response:
             caller = self._caller(request)
             try:
-                asked = parsed(kind, await self._body(request))
+                asked = parsed(kind, await self._body(request, caller))
             except (InvalidArgument, HttpProblem):
                 self._service.refused(caller, request.scope["state"][REQUEST_ID])
                 raise
@@ -173,14 +173,15 @@ class _Api:
         """Who makes the request. Nothing of its body has been read."""
         return self._service.caller(credentials_of(request))
 
-    async def _body(self, request: HttpRequest) -> bytes:
+    async def _body(self, request: HttpRequest, caller: Caller) -> bytes:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise HttpProblem(415, "the content type must be application/json")
         if _is_encoded(request.headers):
             said = "the body is encoded, by its content-encoding; send it as it is"
             raise HttpProblem(415, said, {"accept-encoding": _IDENTITY})
-        return await self._bodies.read(request.receive, request.headers.get("content-length", ""))
+        announced = request.headers.get("content-length", "")
+        return await self._bodies.read(request.receive, announced, caller.team.name)
 
     def _answering(self, asked: Request, caller: Caller, request: HttpRequest) -> Response:
         query = wire.generate_request(asked, request_id=request.scope["state"][REQUEST_ID])
