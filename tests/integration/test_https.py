@@ -172,6 +172,36 @@ async def test_a_handshake_that_does_not_come_is_not_waited_for(serve: Any) -> N
         assert not (await plain.rest()).startswith(b"HTTP")
 
 
+async def test_of_handshakes_that_do_not_come_the_oldest_make_way(
+    serve: Any, old: Authority
+) -> None:
+    served = await serve(bounds=Bounds(connections=2, handshake_seconds=3600.0))
+    async with AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(calling(served.door.address)) for _ in range(20)]
+        for caller in silent[:-2]:
+            assert await caller.rest() == b""
+        assert await served.answers(trusting(old))
+        assert await silent[-2].rest() == b""
+        last = silent[-1]
+        assert not last.reader.at_eof()
+        await served.door.server.drain(0.0)
+        assert await last.rest() == b""
+
+
+async def test_a_connection_that_stands_goes_on_whoever_shakes_no_hands(
+    serve: Any, old: Authority
+) -> None:
+    served = await serve(bounds=Bounds(connections=2, handshake_seconds=3600.0))
+    async with AsyncExitStack() as stack:
+        standing = await stack.enter_async_context(served.connected(trusting(old)))
+        assert await healthy(standing)
+        first = await stack.enter_async_context(calling(served.door.address))
+        for _ in range(4):
+            await stack.enter_async_context(calling(served.door.address))
+        assert await first.rest() == b""
+        assert await healthy(standing)
+
+
 async def test_a_fuser_serves_each_door_with_its_own_certificate(
     old: Authority, new: Authority
 ) -> None:
