@@ -19,7 +19,7 @@ from fuser_service.metrics import FuserMetrics
 from fuser_service.reports import Book, Reports
 from fuser_service.service import FuserService
 from fuser_service.settings.rereading import Rereading
-from fuser_service.settings.settings import Ensemble, Http, Limits, Member, MemberTls, Settings
+from fuser_service.settings.settings import Ensemble, Limits, Member, MemberTls, Settings
 from fuser_service.tenancy.account import Account
 from fuser_service.tenancy.admission import Admission
 from fuser_service.tenancy.counters import Counters, LocalCounters
@@ -91,8 +91,16 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
         door = grpc_door(rpc_service(service), settings.listen, tls)
         doors: dict[str, Door] = {GRPC: door}
         if settings.http is not None:
-            https = certificates.http(settings.http.tls)
-            doors[HTTP] = _http_door(settings.http, https, service, metrics)
+            # Probes have no certificate; nobody else is answered without one, or a key.
+            known = ssl.CERT_OPTIONAL if tenancy.anonymous == "refuse" else ssl.CERT_REQUIRED
+            https = certificates.http(settings.http.tls, known)
+            around = Around(
+                metrics,
+                bounds=Bounds(body_bytes=settings.http.body_bytes),
+                asks=settings.http.page,
+                loopback_only=settings.tenancy is None,
+            )
+            doors[HTTP] = _http_door(settings.http.listen, https, service, around)
         await stack.enter_async_context(reporting(service, door))
         rereading = _rereading(settings, read, service, metrics)
 
@@ -106,14 +114,13 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
 
 
 def _http_door(
-    settings: Http, tls: ssl.SSLContext | None, service: FuserService, metrics: FuserMetrics
+    listen: str, tls: ssl.SSLContext | None, service: FuserService, around: Around
 ) -> HttpServer:
-    bounds = Bounds(body_bytes=settings.body_bytes)
     return HttpServer(
-        application(service, Around(metrics, bounds=bounds, asks=settings.page)),
-        settings.listen,
+        application(service, around),
+        listen,
         tls=tls,
-        bounds=bounds,
+        bounds=around.bounds,
         malformed=malformed,
         setting="http.listen",
     )
@@ -154,6 +161,7 @@ def _open_tenants(
 
     def take(keys: tuple[Key, ...]) -> None:
         tenants.take_keys(keys)
+        metrics.keys_in_force(len(keys))
         _logger.info("tenancy.keys %s: %d keys", settings.keys, len(keys))
 
     if settings.keys is not None:

@@ -135,6 +135,10 @@ class FuserMetrics:
         """Whether callers are let in that nobody knows."""
         self._anonymous.set(allowed)
 
+    def keys_in_force(self, keys: int) -> None:
+        """Callers are known by so many keys from now on."""
+        self._keys.set(keys)
+
     def watch_waiting(self, waiting: Callable[[], int]) -> None:
         """Has `waiting` say how many requests wait for a place."""
         self._waiting.set_function(waiting)
@@ -293,6 +297,11 @@ class FuserMetrics:
         self._anonymous = Gauge(
             "specfuse_anonymous_allowed",
             "1 if callers that nobody knows are let in, else 0.",
+            registry=registry,
+        )
+        self._keys = Gauge(
+            "specfuse_keys",
+            "API keys of the fuser's teams in the file that was read last, ended ones included.",
             registry=registry,
         )
         self._store_failures = Counter(

@@ -105,7 +105,8 @@ class FuserService:
             QuorumLost, DeadlineExceeded: see `Fusion.run`.
         """
         with self._reports.record(caller, request.request_id, deadline) as record:
-            record.ensemble = self._permitted(request, caller)
+            record.ensemble = self._asked(request, caller)
+            self._check_permission(record.ensemble, caller)
             async with self._tenants.admitted(caller, deadline, record.output_tokens):
                 query = self._resolve(request, record.ensemble)
                 deadline = self.deadline_of(request, caller, deadline)
@@ -128,17 +129,19 @@ class FuserService:
         """Counts a request that a door could make no sense of: an invalid argument."""
         self._reports.refused(caller, "invalid_argument", request_id)
 
-    def _permitted(self, request: GenerateRequest, caller: Caller) -> str:
-        """The name of the ensemble that is asked, which the caller may."""
+    def _asked(self, request: GenerateRequest, caller: Caller) -> str:
+        """The name of the ensemble that is asked, which there is."""
         name = request.ensemble or self._only_ensemble(caller)
         if name not in self._ensembles:
             asked = repr(name[:_SHOWN_NAME_CHARACTERS])
             message = f"ensemble: there is no {asked}; there are: {self._names(caller)}"
             raise NotFound(message, field="ensemble")
+        return name
+
+    def _check_permission(self, name: str, caller: Caller) -> None:
         if not caller.team.may_ask(name):
             message = f"ensemble: {caller.team.name} may not ask {name}, but: {self._names(caller)}"
             raise Forbidden(message, field="ensemble")
-        return name
 
     def _resolve(self, request: GenerateRequest, name: str) -> Query:
         ensemble = self._ensembles.get(name)

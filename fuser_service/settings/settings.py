@@ -16,8 +16,10 @@
         members: [llama, qwen]
         exit: {tau0: 0.25}
 
-Everything left out has a default, and `Settings.model_json_schema()` describes every key. An
-unknown key, a value out of range and a contradiction are each reported with line and remedy.
+Relative paths, of whatever file, start at the directory that the service is started in; of a mesh
+that `specfuse up` runs, at the directory of its file. Everything left out has a default, and
+`Settings.model_json_schema()` describes every key. An unknown key, a value out of range and a
+contradiction are each reported with line and remedy.
 """
 
 from __future__ import annotations

@@ -8,23 +8,26 @@
       expires: 2027-11-30T08:00:00+00:00
 
 `specfuse keys` writes it, with the owner and mode that it had, and a fuser follows it. What either
-of them refuses changes nothing.
+of them refuses changes nothing. A key of a team that the fuser does not know is not refused but
+skipped: `specfuse keys` knows no teams, and whoever mistypes one must not keep others from revoking
+keys.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from fuser_service.tenancy.keys import Key
 from specfuse.config import settings_file
@@ -33,7 +36,8 @@ from specfuse.config.types import Name, Section
 from specfuse.errors import Misconfigured
 
 _MODE: Final = 0o600
-_TEAMS: Final = "teams"
+
+_logger = logging.getLogger(__name__)
 
 
 def moment(value: object) -> object:
@@ -80,32 +84,23 @@ class KeyFile(Section):
     """One entry each."""
 
     @model_validator(mode="after")
-    def _agrees(self, info: ValidationInfo) -> Self:
-        known = (info.context or {}).get(_TEAMS)
+    def _agrees(self) -> Self:
         problems = [*_repeated(self.keys, "id"), *_repeated(self.keys, "sha256")]
-        if known is not None:
-            listed = ", ".join(sorted(known)) or "none"
-            problems += [
-                Problem(
-                    ("keys", position, "team"),
-                    f"there is no team {entry.team} in the fuser's settings; there are: {listed}",
-                )
-                for position, entry in enumerate(self.keys)
-                if entry.team not in known
-            ]
         if problems:
             raise Contradictions(problems)
         return self
 
 
-def read_keys(path: Path, teams: Sequence[str]) -> tuple[Key, ...]:
-    """The keys in a file, all of them of these teams.
+def read_keys(path: Path, teams: Collection[str]) -> tuple[Key, ...]:
+    """The keys of these teams in a file. Those of others are named in the log.
 
     Raises:
         Misconfigured: the file cannot be read, or its content is wrong.
     """
-    file = settings_file.read(path, KeyFile, context={_TEAMS: frozenset(teams)})
-    return tuple(entry.key() for entry in file.keys)
+    entries = settings_file.read(path, KeyFile).keys
+    if strays := [entry for entry in entries if entry.team not in teams]:
+        _warn_of(strays, path, teams)
+    return tuple(entry.key() for entry in entries if entry.team in teams)
 
 
 def read_file(path: Path) -> KeyFile:
@@ -168,6 +163,15 @@ def _open_to_the_same(path: Path, descriptor: int) -> None:
         if (there.st_uid, there.st_gid) != (ours.st_uid, ours.st_gid):
             os.fchown(descriptor, there.st_uid, there.st_gid)
         os.fchmod(descriptor, stat.S_IMODE(there.st_mode))
+
+
+def _warn_of(strays: Sequence[KeyEntry], path: Path, teams: Collection[str]) -> None:
+    _logger.warning(
+        "%s: keys of teams that are not in the fuser's settings do not count: %s; there are: %s",
+        path,
+        ", ".join(f"{entry.id} of {entry.team}" for entry in strays),
+        ", ".join(sorted(teams)) or "none",
+    )
 
 
 def _text(file: KeyFile) -> str:

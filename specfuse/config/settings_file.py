@@ -78,16 +78,13 @@ def read(
     path: Path,
     model: type[Model],
     overrides: Mapping[str, object] | None = None,
-    context: Mapping[str, object] | None = None,
 ) -> Model:
     """The settings in the file at `path`; `overrides` replace its top-level keys.
-
-    `context` is what the model's validators are told of things outside the file.
 
     Raises:
         Misconfigured: the file cannot be read, or its content is wrong.
     """
-    return parse(_text_of(path), model, source=str(path), overrides=overrides, context=context)
+    return parse(_text_of(path), model, source=str(path), overrides=overrides)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -126,7 +123,6 @@ def parse(
     *,
     source: str,
     overrides: Mapping[str, object] | None = None,
-    context: Mapping[str, object] | None = None,
 ) -> Model:
     """The settings that the YAML document `text` holds; `source` names it in errors.
 
@@ -135,7 +131,7 @@ def parse(
     """
     values, lines, problems = _load(text, source)
     try:
-        settings = model.model_validate(values | dict(overrides or {}), context=context)
+        settings = model.model_validate(values | dict(overrides or {}))
     except ValidationError as error:
         problems += islice(_problems(error, model), _MOST_PROBLEMS + 1)
     if problems:

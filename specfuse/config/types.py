@@ -44,4 +44,5 @@ class ServerTls(Section):
     key: Path
     """PEM file of its private key."""
     client_ca: Path | None = None
-    """PEM file of the authorities whose client certificates are required. Absent asks for none."""
+    """PEM file of the authorities of callers' certificates, which they must show; over HTTP, where
+    `tenancy` refuses who is not known, they may also show none. Absent asks for none."""

@@ -26,3 +26,8 @@ class Bounds:
     """Bytes of a request's body."""
     bodies_bytes: int = 67_108_864
     """Bytes of all bodies together that have been received in part."""
+
+    @property
+    def share_bytes(self) -> int:
+        """Most of these that are whoever's: a quarter, but at least one whole body."""
+        return max(self.bodies_bytes // 4, self.body_bytes)

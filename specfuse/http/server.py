@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -23,6 +24,7 @@ from specfuse.errors import Misconfigured
 from specfuse.http.bodies import Message, Receive, Send
 from specfuse.http.bounds import Bounds
 from specfuse.http.connection import CONNECTION, BoundedConnection
+from specfuse.http.handshakes import TlsListener
 
 Application: TypeAlias = Callable[[Any, Receive, Send], Coroutine[Any, Any, None]]
 
@@ -69,7 +71,7 @@ class HttpServer:
         self._setting = setting
         self._state = ServerState()
         self._draining = False
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsListener | None = None
         self._address = ""
 
     @property
@@ -97,17 +99,19 @@ class HttpServer:
                 "address, or port 0 for a free port",
                 listen=self._listen,
             ) from error
-        config = _config(self._served, self._bounds)
-        secured = self._tls is not None
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: BoundedConnection(config, self._state, self._bounds, self._malformed),
-            sock=listener,
-            ssl=self._tls,
-            ssl_handshake_timeout=self._bounds.handshake_seconds if secured else None,
-            ssl_shutdown_timeout=_FLUSH_SECONDS if secured else None,
-        )
+        self._server = await self._accepting(listener)
         self._address = f"{host}:{listener.getsockname()[1]}"
         _logger.info("serving HTTP%s on %s", "" if self._tls is None else "S", self._address)
+
+    async def _accepting(self, listener: socket.socket) -> asyncio.Server | TlsListener:
+        config = _config(self._served, self._bounds)
+
+        def accepted() -> BoundedConnection:
+            return BoundedConnection(config, self._state, self._bounds, self._malformed)
+
+        if self._tls is None:
+            return await asyncio.get_running_loop().create_server(accepted, sock=listener)
+        return TlsListener(listener, accepted, self._tls, self._bounds, _FLUSH_SECONDS)
 
     async def drain(self, grace_seconds: float) -> None:
         """Ends gracefully: no new connections, then no new requests, then what is in flight ends.

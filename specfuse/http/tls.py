@@ -22,7 +22,7 @@ class Pem(Protocol):
 
     @property
     def client_ca(self) -> bytes | None:
-        """Whose certificates callers must show; None asks for none."""
+        """Whose certificates callers show; None asks for none."""
 
 
 class RenewableContext(ssl.SSLContext):
@@ -32,30 +32,32 @@ class RenewableContext(ssl.SSLContext):
     """
 
     _current: ssl.SSLContext
+    _client: ssl.VerifyMode
 
-    def __new__(cls, pem: Pem) -> RenewableContext:
-        """A context that begins with this."""
+    def __new__(cls, pem: Pem, client: ssl.VerifyMode = ssl.CERT_REQUIRED) -> RenewableContext:
+        """A context that begins with this. `client` is of callers' certificates, if asked for."""
         self = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
-        self._current = _context(pem)
+        self._client = client
+        self._current = _context(pem, client)
         return self
 
     def replace(self, pem: Pem) -> None:
         """Has new connections see this."""
-        self._current = _context(pem)
+        self._current = _context(pem, self._client)
 
     def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:  # noqa: ANN401 (as its base)
         """A new connection's TLS."""
         return self._current.wrap_bio(*args, **options)
 
 
-def _context(pem: Pem) -> ssl.SSLContext:
+def _context(pem: Pem, client: ssl.VerifyMode) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     with _file_of(pem.certificate) as certificate, _file_of(pem.key) as key:
         context.load_cert_chain(certificate, key)
     if pem.client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = client
         context.load_verify_locations(cadata=pem.client_ca.decode("ascii", "ignore"))
     return context
 

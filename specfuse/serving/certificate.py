@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -157,13 +158,18 @@ class Certificates:
         """
         return self._opened(settings, RenewableTls, "grpc")
 
-    def http(self, settings: ServerTls | None) -> RenewableContext | None:
+    def http(
+        self, settings: ServerTls | None, client: ssl.VerifyMode = ssl.CERT_REQUIRED
+    ) -> RenewableContext | None:
         """The TLS of an HTTP door as its settings have it.
+
+        With `client_ca`, `client` says whether callers must show a certificate, or may. One of
+        another authority is refused in any case.
 
         Raises:
             Misconfigured: as `grpc`.
         """
-        return self._opened(settings, RenewableContext, "http")
+        return self._opened(settings, partial(RenewableContext, client=client), "http")
 
     def _opened(
         self, settings: ServerTls | None, make: Callable[[ServerPem], Tls], door: str

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from fuser_service.tenancy.caller import Team
+from fuser_service.tenancy.directory import Directory
+from fuser_service.tenancy.keys import Key, digest_of, id_of, new_key
 from specfuse.http.bounds import Bounds
 from tests.support.fuser_mesh import PATIENCE_SECONDS
 from tests.support.http_caller import Caller, Parsed, answer_to, calling
@@ -183,6 +186,29 @@ class TestSize:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while await status_of(ask(user="u" * 200)) != 200:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)  # until it is forgotten
+
+    async def test_who_sends_much_leaves_room_for_other_teams(self) -> None:
+        names = ("greedy", "modest")
+        keys = {name: new_key() for name in names}
+        directory = Directory({name: Team(name) for name in names}).with_keys(
+            Key(id_of(key), digest_of(key), name) for name, key in keys.items()
+        )
+        bounds = replace(PATIENT, body_bytes=1000, bodies_bytes=4000)
+        body = json.dumps({**ASK, "user": "u" * 200}).encode()
+        half = post(b" " * 900, f"authorization: Bearer {keys['greedy']}", length=1000)
+        said = (STARTED, committed(1, "x"), finished())
+        async with open_played(*said, bounds=bounds, directory=directory) as door:
+
+            async def answer(name: str) -> Parsed:
+                request = post(body, f"authorization: Bearer {keys[name]}")
+                return await answer_to(door.address, _closing(request))
+
+            async with calling(door.address, half), asyncio.timeout(PATIENCE_SECONDS):
+                while (refused := await answer("greedy")).status == 200:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)  # until the half is received
+                assert (refused.status, error_of(refused)["code"]) == (429, "rate_limit_exceeded")
+                assert refused.headers["retry-after"] == "1"
+                assert (await answer("modest")).status == 200
 
     async def test_a_head_has_a_limit(self) -> None:
         async with open_played(bounds=replace(PATIENT, head_bytes=1000)) as door:
@@ -380,6 +406,26 @@ class TestNonsense:
             request = ask().replace(b"application/json", b"text/plain")
             response = await answer_to(door.address, _closing(request))
             assert (response.status, error_of(response)["code"]) == (415, "unsupported_media_type")
+
+    @pytest.mark.parametrize(
+        ("encodings", "status"),
+        [
+            (["gzip"], 415),
+            (["identity, br"], 415),
+            (["identity", "GZIP"], 415),
+            (["Identity"], 200),
+            ([""], 200),
+        ],
+    )
+    async def test_an_encoded_body_is_a_415(self, encodings: list[str], status: int) -> None:
+        headers = [f"content-encoding: {one}" for one in encodings]
+        async with open_played(STARTED, committed(1, "x"), finished(), bounds=PATIENT) as door:
+            request = _closing(post(json.dumps(ASK).encode(), *headers))
+            response = await answer_to(door.address, request)
+            assert response.status == status
+            if status != 200:
+                assert error_of(response)["code"] == "unsupported_media_type"
+                assert response.headers["accept-encoding"] == "identity"
 
     @pytest.mark.parametrize(
         "path", ["/page", "/v1", "/v1/responses", "/v1/models/", "/%00", "/../x"]

@@ -172,6 +172,36 @@ async def test_a_handshake_that_does_not_come_is_not_waited_for(serve: Any) -> N
         assert not (await plain.rest()).startswith(b"HTTP")
 
 
+async def test_of_handshakes_that_do_not_come_the_oldest_make_way(
+    serve: Any, old: Authority
+) -> None:
+    served = await serve(bounds=Bounds(connections=2, handshake_seconds=3600.0))
+    async with AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(calling(served.door.address)) for _ in range(20)]
+        for caller in silent[:-2]:
+            assert await caller.rest() == b""
+        assert await served.answers(trusting(old))
+        assert await silent[-2].rest() == b""
+        last = silent[-1]
+        assert not last.reader.at_eof()
+        await served.door.server.drain(0.0)
+        assert await last.rest() == b""
+
+
+async def test_a_connection_that_stands_goes_on_whoever_shakes_no_hands(
+    serve: Any, old: Authority
+) -> None:
+    served = await serve(bounds=Bounds(connections=2, handshake_seconds=3600.0))
+    async with AsyncExitStack() as stack:
+        standing = await stack.enter_async_context(served.connected(trusting(old)))
+        assert await healthy(standing)
+        first = await stack.enter_async_context(calling(served.door.address))
+        for _ in range(4):
+            await stack.enter_async_context(calling(served.door.address))
+        assert await first.rest() == b""
+        assert await healthy(standing)
+
+
 async def test_a_fuser_serves_each_door_with_its_own_certificate(
     old: Authority, new: Authority
 ) -> None:
@@ -234,6 +264,67 @@ async def test_a_client_certificate_says_who_asks(old: Authority) -> None:
                         "specfuse_team_requests_total", ensemble="all", team=team, outcome="ok"
                     )
                     assert count == 1
+
+
+async def statuses(
+    top: Any, authority: Authority, *shown: Identity | None
+) -> list[dict[str, int | str]]:
+    """What a fuser with these settings answers whom, by path; `refused` without a connection."""
+    found: list[dict[str, int | str]] = []
+    async with Nodes() as nodes:
+        node = await nodes.start("a", Line(answer="x"))
+        async with open_fuser({"a": node}, top=top) as mesh:
+            for identity in shown:
+                async with httpx2.AsyncClient(
+                    verify=trusting(authority, identity),
+                    base_url=f"https://{mesh.fuser.http_address}",
+                ) as http:
+                    paths = ("/healthz", "/readyz", "/v1/models")
+                    found.append({path: await status_of(http, path) for path in paths})
+    return found
+
+
+async def status_of(http: httpx2.AsyncClient, path: str) -> int | str:
+    """How the path is answered, once the fuser's members are there."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (status := (await http.get(path)).status_code) == 503:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    except httpx2.TransportError:
+        return "refused"
+    return status
+
+
+def mutual(authority: Authority, **tenancy: Any) -> dict[str, Any]:
+    """Settings of a fuser whose HTTP door asks callers for a certificate."""
+    server = authority.issue("server")
+    tls = {
+        "certificate": str(server.certificate),
+        "key": str(server.key),
+        "client_ca": str(authority.certificate),
+    }
+    return {"http": {"listen": "127.0.0.1:0", "tls": tls}, **tenancy}
+
+
+async def test_probes_need_no_certificate_where_tenancy_says_who_asks(
+    old: Authority, new: Authority
+) -> None:
+    top = mutual(old, tenancy={"teams": {"search": {"certificates": ["search"]}}})
+    callers = (old.issue("search"), None, new.issue("search"))
+    assert await statuses(top, old, *callers) == [
+        {"/healthz": 200, "/readyz": 200, "/v1/models": 200},
+        {"/healthz": 200, "/readyz": 200, "/v1/models": 401},
+        dict.fromkeys(("/healthz", "/readyz", "/v1/models"), "refused"),
+    ]
+
+
+@pytest.mark.parametrize("tenancy", [{}, {"tenancy": {"anonymous": "allow"}}], ids=["none", "all"])
+async def test_where_everybody_else_would_be_let_in_a_certificate_is_required(
+    tenancy: Any, old: Authority
+) -> None:
+    anybody, nobody = await statuses(mutual(old, **tenancy), old, old.issue("any"), None)
+    assert set(anybody.values()) == {200}
+    assert set(nobody.values()) == {"refused"}
 
 
 @pytest.mark.parametrize(

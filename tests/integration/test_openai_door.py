@@ -543,7 +543,8 @@ async def test_a_team_sees_and_asks_what_it_may() -> None:
             await sdk.models.retrieve("all")
         with pytest.raises(openai.PermissionDeniedError, match="search may not ask all"):
             await sdk.chat.completions.create(**ASK)
-    assert door.told.outcomes == ["forbidden"]
+    (account,) = door.told.accounts
+    assert (account.outcome, account.ensemble) == ("forbidden", "all")
 
 
 async def test_a_team_that_had_enough_is_told_when_to_come_back() -> None:
@@ -734,7 +735,7 @@ def posted(path: str, body: bytes, *headers: str) -> bytes:
     """The bytes of a request."""
     lines = [
         f"POST {path} HTTP/1.1",
-        "host: x",
+        "host: localhost",
         "content-type: application/json",
         f"content-length: {len(body)}",
         *headers,
@@ -809,18 +810,54 @@ async def test_an_ensemble_is_ready_with_its_quorum() -> None:
         await mesh.becomes_ready("a", "b")
 
         async def ready(query: str = "") -> tuple[int, Any]:
-            request = f"GET /readyz{query} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            request = f"GET /readyz{query} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
             answer = await answer_to(mesh.fuser.http_address, request.encode())
             return answer.status, json.loads(answer.body)
 
         assert await ready() == (200, {"status": "ready", "ensembles": {"all": True}})
         assert (await ready("?ensemble=all"))[0] == 200
-        assert (await ready("?ensemble=none"))[0] == 503
+        status, body = await ready("?ensemble=none")
+        assert (status, body["error"]["code"]) == (404, "model_not_found")
+        assert body["error"]["message"] == "there is no such ensemble; there are: all"
         await nodes["b"].kill()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await ready())[0] == 200:  # noqa: ASYNC110 (behind a socket)
                 await asyncio.sleep(0.02)
         assert await ready() == (503, {"status": "not ready", "ensembles": {"all": False}})
+
+
+async def status_for(address: str, host: str, path: str = "/healthz") -> tuple[int, Any]:
+    """What is answered to a request with this host header."""
+    request = f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+    answer = await answer_to(address, request.encode())
+    return answer.status, answer.body
+
+
+async def test_without_tenancy_only_this_machines_names_are_answered_to() -> None:
+    async with open_openai_mesh({"a": PARIS}) as (mesh, _, _sdk):
+        address = mesh.fuser.http_address
+        for own in ("localhost", "LocalHost:8000", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:80"):
+            assert (await status_for(address, own))[0] == 200, own
+        for foreign in (
+            "evil.example",
+            "127.0.0.1.evil.example:80",
+            "localhost.evil.example",
+            "0.0.0.0",
+            "[::2]:80",
+            "[::1].evil.example",
+            "::1",
+            "",
+        ):
+            status, body = await status_for(address, foreign)
+            assert (status, json.loads(body)["error"]["code"]) == (403, "foreign_host"), foreign
+        for path in ("/", "/v1/models", "/readyz", "/docs", "/openapi.json", "/nowhere"):
+            assert (await status_for(address, "evil.example", path))[0] == 403, path
+
+
+async def test_who_lets_everybody_in_is_asked_under_any_name() -> None:
+    top = {"tenancy": {"anonymous": "allow"}}
+    async with open_openai_mesh({"a": PARIS}, top=top) as (mesh, _, _sdk):
+        assert (await status_for(mesh.fuser.http_address, "models.example"))[0] == 200
 
 
 async def test_tokens_count_for_the_team_of_the_key_whatever_else_is_said(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
+from fuser_service import main as fuser_main
+from fuser_service.settings.settings import Settings
 from fuser_service.tenancy.key_file import KeyEntry, change
 from fuser_service.tenancy.keys import digest_of, id_of, new_key
 from model_service.backends.scripted.settings import Line
@@ -203,17 +205,32 @@ class TestWho:
     ) -> None:
         key = keys.new("search")
         async with tenanted(await nodes.start("a", Line(answer=PARIS)), keys) as mesh:
-            for broken in ("keys: [", f"keys:\n- {{id: sf-aaaaaaaa, sha256: {'a' * 64}, team: x}}"):
+            for broken in ("keys: [", "keys:\n- {id: sf-aaaaaaaa, sha256: short, team: search}"):
                 keys.swap(broken)
                 mesh.fuser.reread()
                 assert await text_of(begin(mesh, key)) == PARIS
-            assert "keys.yaml:2: keys[0].team: there is no team x" in caplog.text
+            assert "keys.yaml:2: keys[0].sha256: 'short'" in caplog.text
             assert "what was read before goes on to count" in caplog.text
             keys.swap("keys: []")
             mesh.fuser.reread()
             assert isinstance(await refusal(begin(mesh, key)), Unauthenticated)
         assert key not in caplog.text
         assert digest_of(key) not in caplog.text
+
+    async def test_a_key_of_a_team_that_there_is_not_keeps_no_other_from_being_revoked(
+        self, nodes: Nodes, keys: Keys, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stray, first, second = keys.new("serach"), keys.new("search"), keys.new("search")
+        async with tenanted(await nodes.start("a", Line(answer=PARIS)), keys) as mesh:
+            assert f"{id_of(stray)} of serach" in caplog.text
+            assert isinstance(await refusal(begin(mesh, stray)), Unauthenticated)
+            assert await text_of(begin(mesh, first)) == PARIS
+            assert await mesh.metric("specfuse_keys") == 2
+            keys.revoke(first)
+            mesh.fuser.reread()
+            assert isinstance(await refusal(begin(mesh, first)), Unauthenticated)
+            assert await text_of(begin(mesh, second)) == PARIS
+            assert await mesh.metric("specfuse_keys") == 1
 
     async def test_a_key_ends_when_it_says(self, nodes: Nodes, keys: Keys) -> None:
         key = keys.new("search", datetime(2026, 1, 1, tzinfo=UTC))
@@ -298,6 +315,37 @@ class TestWho:
             assert await outcomes(mesh, "search") == {"ok": 1}
             assert await outcomes(mesh, "batch") == {"ok": 1}
 
+    @pytest.mark.skipif(OPENSSL is None, reason="needs the openssl program")
+    async def test_relative_paths_start_where_the_fuser_is_started(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those of keys, accounts and passwords as those of certificates."""
+        for folder in ("here", "elsewhere"):
+            (tmp_path / folder).mkdir()
+        here = tmp_path / "here"
+        Authority.create(here).issue("server")
+        change(here / "keys.yaml", lambda _: [])
+        (here / "password").write_text("secret")
+        tenancy = {
+            "keys": "keys.yaml",
+            "accounting": {"file": "accounts.jsonl"},
+            "store": {"url": "redis://127.0.0.1:9", "password_file": "password"},
+        }
+        document = {
+            "listen": "127.0.0.1:0",
+            "metrics_listen": "127.0.0.1:0",
+            "tls": {"certificate": "server.pem", "key": "server.key", "client_ca": "ca.pem"},
+            "tenancy": tenancy,
+            "members": {"a": {"endpoints": ["127.0.0.1:9"], "tls": {"ca": "ca.pem"}}},
+            "ensembles": {"all": {"members": ["a"]}},
+        }
+        file = tmp_path / "elsewhere" / "fuser.yaml"
+        file.write_text(json.dumps(document))
+        monkeypatch.chdir(here)
+        fuser = await fuser_main.start(Settings.read(file))
+        await fuser.stop()
+        assert (here / "accounts.jsonl").exists()
+
 
 class TestWhat:
     async def test_a_team_asks_its_ensembles_and_sees_no_others(
@@ -315,7 +363,8 @@ class TestWhat:
             missing = await refusal(begin(mesh, key, ensemble="three"))
             assert isinstance(missing, NotFound)
             assert "one" not in missing.message
-            assert await outcomes(mesh, "search", "unknown") == {"forbidden": 1}
+            assert await outcomes(mesh, "search", "one") == {"forbidden": 1}
+            assert await outcomes(mesh, "search", "unknown") == {}
 
 
 class TestHowMuch:

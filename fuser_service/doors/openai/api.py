@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from fuser_service.doors.openai.credentials import credentials_of
 from fuser_service.doors.openai.errors import HttpProblem
 from fuser_service.doors.openai.exchange import REQUEST_ID, Exchanges, HttpObserver
 from fuser_service.doors.openai.feed import Feed
+from fuser_service.doors.openai.hosts import LoopbackOnly
 from fuser_service.doors.openai.openapi import description
 from fuser_service.doors.openai.page import page
 from fuser_service.doors.openai.requests import ChatRequest, CompletionRequest, Request, parsed
@@ -37,6 +38,8 @@ _TIMEOUT_HEADERS: Final = ("x-stainless-read-timeout", "x-stainless-timeout")
 """How long the SDKs wait for an answer: Python's, and that of other languages."""
 
 _IGNORED_HEADER: Final = "x-specfuse-ignored-fields"
+_IDENTITY: Final = "identity"
+"""The content encoding of what is not encoded."""
 _MOST_IGNORED: Final = 16
 _LONGEST_NAME: Final = 64
 _NO_NAME: Final = re.compile(r"[^!-+\--~]")
@@ -60,6 +63,8 @@ class Around:
     """How long a stream may be silent."""
     asks: bool = True
     """Whether there is a page at `/` on which people ask."""
+    loopback_only: bool = False
+    """Whether what is asked under another name than this machine's own is refused."""
 
 
 def application(service: FuserService, around: Around) -> Application:
@@ -78,7 +83,8 @@ def application(service: FuserService, around: Around) -> Application:
         Route("/page/{path:path}", api.file, methods=["GET"]),
         Route("/", api.index, methods=["GET"]),
     ]
-    return Exchanges(_Routes(routes), around.observer)
+    routed = _Routes(routes)
+    return Exchanges(LoopbackOnly(routed) if around.loopback_only else routed, around.observer)
 
 
 class _Routes:
@@ -109,7 +115,7 @@ class _Api:
         async def answer(request: HttpRequest) -> Response:
             caller = self._caller(request)
             try:
-                asked = parsed(kind, await self._body(request))
+                asked = parsed(kind, await self._body(request, caller))
             except (InvalidArgument, HttpProblem):
                 self._service.refused(caller, request.scope["state"][REQUEST_ID])
                 raise
@@ -167,11 +173,15 @@ class _Api:
         """Who makes the request. Nothing of its body has been read."""
         return self._service.caller(credentials_of(request))
 
-    async def _body(self, request: HttpRequest) -> bytes:
+    async def _body(self, request: HttpRequest, caller: Caller) -> bytes:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise HttpProblem(415, "the content type must be application/json")
-        return await self._bodies.read(request.receive, request.headers.get("content-length", ""))
+        if _is_encoded(request.headers):
+            said = "the body is encoded, by its content-encoding; send it as it is"
+            raise HttpProblem(415, said, {"accept-encoding": _IDENTITY})
+        announced = request.headers.get("content-length", "")
+        return await self._bodies.read(request.receive, announced, caller.team.name)
 
     def _answering(self, asked: Request, caller: Caller, request: HttpRequest) -> Response:
         query = wire.generate_request(asked, request_id=request.scope["state"][REQUEST_ID])
@@ -222,8 +232,22 @@ def _served(file: File | None, request: HttpRequest) -> Response:
     return file.response(request.headers)
 
 
-def _chosen(statuses: Iterable[EnsembleStatus], name: str | None) -> list[EnsembleStatus]:
-    return [status for status in statuses if name is None or status.name == name]
+def _is_encoded(headers: Headers) -> bool:
+    encodings = ",".join(headers.getlist("content-encoding")).split(",")
+    return any(one.strip().lower() not in {"", _IDENTITY} for one in encodings)
+
+
+def _chosen(statuses: Sequence[EnsembleStatus], name: str | None) -> Sequence[EnsembleStatus]:
+    """The ensemble of the name; all of them, if there is none given.
+
+    Raises:
+        NotFound: there is no such ensemble.
+    """
+    chosen = [status for status in statuses if name is None or status.name == name]
+    if not chosen:
+        known = ", ".join(status.name for status in statuses)
+        raise NotFound(f"there is no such ensemble; there are: {known}")
+    return chosen
 
 
 def _patience(headers: Headers) -> float | None:

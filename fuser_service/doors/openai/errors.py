@@ -58,11 +58,13 @@ CONTEXT_TOO_LONG: Final = Presented(400, _BAD_REQUEST, "context_length_exceeded"
 
 _STATUSES: Final[Mapping[int, Presented]] = {
     400: Presented(400, _BAD_REQUEST, "bad_request"),
+    403: Presented(403, "permission_error", "foreign_host"),
     404: Presented(404, _BAD_REQUEST, "unknown_url"),
     405: Presented(405, _BAD_REQUEST, "method_not_allowed"),
     408: Presented(408, "timeout_error", "request_incomplete"),
     413: Presented(413, _BAD_REQUEST, "request_too_large"),
     415: Presented(415, _BAD_REQUEST, "unsupported_media_type"),
+    429: CODES[Code.RATE_LIMITED],
     503: CODES[Code.OVERLOADED],
 }
 """Of what is wrong with a request as HTTP has it."""
@@ -112,7 +114,7 @@ def of_http(problem: HttpProblem) -> ErrorResponse:
     """What is wrong with a request as HTTP has it."""
     presented = _STATUSES.get(problem.status, _STATUSES[400])
     headers = dict(problem.headers)
-    if problem.status == 503:  # noqa: PLR2004
+    if presented.status in {429, 503}:
         headers["retry-after"] = _SOON
     return ErrorResponse(problem.status, _object(presented, problem.message), headers)
 

@@ -27,17 +27,17 @@ _SENT: Final[tuple[type[BaseModel], ...]] = (
 _ERRORS: Final = {
     400: "A field is wrong; `param` names it.",
     401: "Who is asking is not known.",
-    403: "Who is asking may not.",
+    403: "Who is asking may not, or asks under a name that is not answered to.",
     404: "There is no such model.",
     408: "The time is up.",
     413: "The body is too large.",
-    415: "The body is not said to be JSON.",
+    415: "The body is not said to be JSON, or is encoded.",
     422: "The models cannot take the prompt.",
     429: "The caller has had its share for now.",
     500: "A bug.",
     503: "There is no room, or too few models can be reached.",
 }
-_OF_LISTS: Final = (401, 503)
+_OF_LISTS: Final = (401, 403, 503)
 _SECURITY: Final[dict[str, Any]] = {"security": [{"key": []}, {}]}
 """A key, or none where the fuser asks for none or knows callers by their certificates."""
 _SUMMARIES: Final = {
@@ -101,6 +101,7 @@ def _paths() -> dict[str, Any]:
                 "parameters": [_parameter("ensemble", "query", "The one to ask for.")],
                 "responses": {
                     "200": _content("It has.", responses.Health),
+                    "404": _content("There is no such ensemble.", responses.ErrorBody),
                     "503": {
                         "description": "It has not, or the service shuts down.",
                         "content": {

@@ -298,7 +298,7 @@ def _refuse_what_cannot_be_had(document: dict[str, Any]) -> None:
 def _refuse_unless_harmless(
     given: dict[str, Any], harmless: Mapping[str, tuple[Any, ...]], within: str = ""
 ) -> None:
-    for field in given.keys() & harmless.keys():
+    for field in sorted(given.keys() & harmless.keys()):
         value = given[field]
         allowed = harmless[field]
         if value is None or any(type(value) is type(one) and value == one for one in allowed):

@@ -34,6 +34,7 @@ METRICS = {
     "specfuse_team_calls_avoided": ("counter", {"ensemble", "team"}),
     "specfuse_anonymous_allowed": ("gauge", set()),
     "specfuse_requests_waiting": ("gauge", set()),
+    "specfuse_keys": ("gauge", set()),
     "specfuse_limit_store_failures": ("counter", set()),
     "specfuse_accounting_lines_lost": ("counter", set()),
     "specfuse_http_responses": ("counter", {"route", "status"}),

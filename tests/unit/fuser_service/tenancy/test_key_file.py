@@ -38,13 +38,6 @@ def written(tmp_path: Path, text: str) -> Path:
         (f"keys:\n- {ENTRY.replace('sf-', 'sk-')}", "keys.yaml:2: keys[0].id: 'sk-aaaaaaaa'"),
         (f"keys:\n- {ENTRY.replace(HASH, 'abc')}", "keys.yaml:2: keys[0].sha256: 'abc'"),
         (
-            f"keys:\n- {ENTRY.replace('search', 'serach')}",
-            (
-                "keys.yaml:2: keys[0].team: there is no team serach in the fuser's settings; "
-                "there are: batch, search"
-            ),
-        ),
-        (
             f"keys:\n- {ENTRY[:-1]}, expires: soon}}",
             "keys.yaml:2: keys[0].expires: 'soon': must be a date, as in 2027-01-31",
         ),
@@ -62,6 +55,18 @@ def test_every_problem_is_named_with_its_line(tmp_path: Path, text: str, problem
     with pytest.raises(Misconfigured) as refused:
         read_keys(file, ["search", "batch"])
     assert problem.format(file=file) in refused.value.message
+
+
+def test_keys_of_teams_that_there_are_not_are_named_and_the_others_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, good, stray = tmp_path / "keys.yaml", entry("search"), entry("serach")
+    change(file, lambda _: [stray, good])
+    assert read_keys(file, ["search", "batch"]) == (good.key(),)
+    (said,) = caplog.messages
+    assert f"{stray.id} of serach; there are: batch, search" in said
+    assert good.id not in said
+    assert stray.sha256 not in said
 
 
 def test_a_missing_file_is_a_mistake_of_a_fuser_and_not_of_who_makes_the_first_key(

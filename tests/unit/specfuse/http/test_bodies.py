@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,19 +31,19 @@ def coming(pieces: Sequence[bytes | None]) -> Receive:
 
 
 async def test_a_body_is_all_its_pieces() -> None:
-    assert await Bodies(BOUNDS).read(coming([b"ab", b"", b"cd"]), "4") == b"abcd"
+    assert await Bodies(BOUNDS).read(coming([b"ab", b"", b"cd"]), "4", "us") == b"abcd"
 
 
 @pytest.mark.parametrize("announced", ["11", ""])
 async def test_a_body_that_is_too_large_is_refused_as_soon_as_that_is_known(announced: str) -> None:
     with pytest.raises(BodyRefused, match="at most 10 bytes are allowed") as caught:
-        await Bodies(BOUNDS).read(coming([b"x" * 11, b"never read"]), announced)
+        await Bodies(BOUNDS).read(coming([b"x" * 11, b"never read"]), announced, "us")
     assert caught.value.status == 413
 
 
 async def test_a_caller_that_leaves_is_known_to_have_left() -> None:
     with pytest.raises(CallerGone):
-        await Bodies(BOUNDS).read(coming([b"ab", GONE]), "4")
+        await Bodies(BOUNDS).read(coming([b"ab", GONE]), "4", "us")
 
 
 async def test_what_does_not_come_is_not_waited_for() -> None:
@@ -51,7 +52,7 @@ async def test_what_does_not_come_is_not_waited_for() -> None:
         return {}
 
     with pytest.raises(BodyRefused, match=r"not complete after 0\.01 s") as caught:
-        await Bodies(Bounds(body_seconds=0.01)).read(never, "")
+        await Bodies(Bounds(body_seconds=0.01)).read(never, "", "us")
     assert caught.value.status == 408
 
 
@@ -63,33 +64,48 @@ def test_nothing_is_held_of_what_has_ended(requests: list[list[bytes | None]]) -
     async def read_all() -> bytes:
         for pieces in requests:
             try:
-                await bodies.read(coming([*pieces, GONE]), "")
+                await bodies.read(coming([*pieces, GONE]), "", "us")
             except (BodyRefused, CallerGone):
                 continue
-        return await bodies.read(coming([b"x" * 10]), "10")
+        return await bodies.read(coming([b"x" * 10]), "10", "us")
 
     assert asyncio.run(read_all()) == b"x" * 10
 
 
-async def test_there_is_room_for_so_much_together() -> None:
-    bodies, rest = Bodies(BOUNDS), asyncio.Event()
+class Held:
+    """A body of which all has come but its end."""
 
-    async def first() -> Message:
-        if rest.is_set():
+    def __init__(self, body: bytes) -> None:
+        self.came, self.rest = asyncio.Event(), asyncio.Event()
+        self._body = body
+
+    async def receive(self) -> Message:
+        if self.came.is_set():
+            await self.rest.wait()
             return {"type": "http.request", "body": b"", "more_body": False}
-        began.set()
-        return {"type": "http.request", "body": b"x" * 8, "more_body": True}
+        self.came.set()
+        return {"type": "http.request", "body": self._body, "more_body": True}
 
-    async def held() -> Message:
-        if began.is_set():
-            await rest.wait()
-        return await first()
 
-    began = asyncio.Event()
-    reading = asyncio.create_task(bodies.read(held, ""))
-    await began.wait()
-    with pytest.raises(BodyRefused, match="there is no room") as caught:
-        await bodies.read(coming([b"y" * 8]), "8")
-    assert caught.value.status == 503
-    rest.set()
+async def refusal(reading: Coroutine[Any, Any, bytes]) -> int:
+    """The status with which a body is refused."""
+    with pytest.raises(BodyRefused) as caught:
+        await reading
+    return caught.value.status
+
+
+async def test_there_is_room_for_so_much_together_and_for_a_share_of_it_each() -> None:
+    bodies, first = Bodies(BOUNDS), Held(b"x" * 8)
+    reading = asyncio.create_task(bodies.read(first.receive, "", "us"))
+    await first.came.wait()
+    assert await refusal(bodies.read(coming([b"y" * 3]), "3", "us")) == 429
+    assert await refusal(bodies.read(coming([b"y" * 8]), "8", "others")) == 503
+    assert await bodies.read(coming([b"y" * 7]), "7", "others") == b"y" * 7
+    first.rest.set()
     assert await reading == b"x" * 8
+    assert await bodies.read(coming([b"y" * 10]), "10", "us") == b"y" * 10
+
+
+def test_a_share_is_a_quarter_or_one_body() -> None:
+    assert Bounds(body_bytes=10, bodies_bytes=100).share_bytes == 25
+    assert Bounds(body_bytes=50, bodies_bytes=100).share_bytes == 50

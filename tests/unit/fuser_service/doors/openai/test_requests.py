@@ -86,6 +86,13 @@ def test_what_cannot_be_had_is_refused_by_name(field: str, value: Any) -> None:
     assert caught.value.field == field
 
 
+def test_of_several_that_cannot_be_had_the_same_is_named_every_time() -> None:
+    fields = dict.fromkeys(sorted(_HARMLESS, reverse=True), "wanted")
+    with pytest.raises(InvalidArgument) as refused:
+        parsed(ChatRequest, json.dumps({**ASK, **fields}).encode())
+    assert refused.value.field == min(_HARMLESS)
+
+
 def test_true_is_not_taken_for_one() -> None:
     for field in ("n", "best_of"):
         with pytest.raises(InvalidArgument):
