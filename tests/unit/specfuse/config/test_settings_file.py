@@ -157,12 +157,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize(("text", "problem"), HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_file_is_refused_soon_in_a_line(text: str, problem: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     (line,) = problems_of(text)
     assert line.startswith("tree.yaml:")
     assert problem in line
     assert len(line) < 300
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 def test_only_so_many_problems_are_told() -> None:
