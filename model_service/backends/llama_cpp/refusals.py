@@ -14,6 +14,8 @@ _GRAMMAR: Final = "grammar"
 class GrammarRefused(ModelFailure):
     """The server cannot force these tokens by a grammar."""
 
+    reason = "GRAMMAR_REFUSED"
+
 
 def translated(refusal: Refusal) -> SpecFuseError | None:
     """The error that a refusal stands for, where it is not the usual one."""
