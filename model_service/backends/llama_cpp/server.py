@@ -17,7 +17,7 @@ from model_service.backends.llama_cpp.judge import Judge, cached, told
 from model_service.backends.llama_cpp.slots import Slots
 from model_service.backends.remote import answers
 from model_service.backends.remote.client import Request, ServerClient
-from model_service.backends.remote.gauges import gauges
+from model_service.backends.remote.loads import load_of
 from model_service.backends.remote.seeds import seed_of
 from model_service.backends.remote.server import (
     Branch,
@@ -132,15 +132,8 @@ class LlamaServer:
 
     async def load(self, deadline: Deadline) -> Load | None:
         """How many of its slots are at work. Of its queue it tells only with `--metrics`."""
-        try:
-            answer = await self._client.read(Request("metrics", "/metrics"), deadline)
-        except Misconfigured:
-            return None
-        told = gauges(answer)
-        return Load(
-            running=int(told.get("llamacpp:requests_processing", 0)),
-            waiting=int(told.get("llamacpp:requests_deferred", 0)),
-        )
+        running, waiting = "llamacpp:requests_processing", "llamacpp:requests_deferred"
+        return await load_of(self._client, running, waiting, deadline)
 
     def _completion(
         self, operation: str, slot: int, deadline: Deadline

@@ -9,6 +9,7 @@ proposals    generated tokens as a proposal
 seeds        seeds as servers take them
 client       HTTP: connections, time limits, retries, keys
 answers      numbers out of JSON that may hold anything
+loads        how busy a server is
 gauges       numbers out of a server's own metrics
 refusals     what a server says instead of an answer, as our errors
 settings     the settings that all of them have

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from model_service.backends.remote import answers
 from model_service.backends.remote.client import Request, ServerClient
-from model_service.backends.remote.gauges import gauges
+from model_service.backends.remote.loads import load_of
 from model_service.backends.remote.seeds import seed_of
 from model_service.backends.remote.server import (
     Branch,
@@ -26,7 +26,7 @@ from model_service.backends.sglang.logprobs import input_logprobs, output_logpro
 from model_service.backends.text.encoders import TokenIds
 from model_service.core.types import Sampling
 from specfuse.deadline import Deadline
-from specfuse.errors import Misconfigured, ModelFailure, Unavailable
+from specfuse.errors import ModelFailure, Unavailable
 
 _PLAIN: Final[dict[str, object]] = {
     "n": 1,
@@ -118,13 +118,8 @@ class SglangServer:
 
     async def load(self, deadline: Deadline) -> Load | None:
         """How many inputs it works on. Says so only with `--enable-metrics`."""
-        try:
-            answer = await self._client.read(Request("metrics", "/metrics"), deadline)
-        except Misconfigured:
-            return None
-        told = gauges(answer)
-        running, waiting = (told.get(f"sglang:num_{kind}_reqs") for kind in ("running", "queue"))
-        return None if running is None else Load(int(running), int(waiting or 0))
+        running, waiting = "sglang:num_running_reqs", "sglang:num_queue_reqs"
+        return await load_of(self._client, running, waiting, deadline)
 
     async def _answers(
         self, operation: str, body: Mapping[str, object], inputs: int, deadline: Deadline

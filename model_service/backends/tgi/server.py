@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from model_service.backends.remote import answers
 from model_service.backends.remote.client import Request, ServerClient
-from model_service.backends.remote.gauges import gauges
+from model_service.backends.remote.loads import load_of
 from model_service.backends.remote.seeds import seed_of
 from model_service.backends.remote.server import (
     Branch,
@@ -109,11 +109,8 @@ class TgiServer:
 
     async def load(self, deadline: Deadline) -> Load | None:
         """The size of its batch, and of its queue."""
-        told = gauges(await self._client.read(Request("metrics", "/metrics"), deadline))
-        return Load(
-            running=int(told.get("tgi_batch_current_size", 0)),
-            waiting=int(told.get("tgi_queue_size", 0)),
-        )
+        running, waiting = "tgi_batch_current_size", "tgi_queue_size"
+        return await load_of(self._client, running, waiting, deadline)
 
     def _continued(self, context: TokenizedContext, branches: Sequence[Branch]) -> list[Continued]:
         before = self._texts.context(context)

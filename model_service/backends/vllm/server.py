@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from model_service.backends.remote import answers
 from model_service.backends.remote.client import Request, ServerClient
-from model_service.backends.remote.gauges import gauges
+from model_service.backends.remote.loads import load_of
 from model_service.backends.remote.seeds import seed_of
 from model_service.backends.remote.server import (
     Branch,
@@ -32,7 +32,7 @@ from model_service.backends.vllm.models import chosen
 from model_service.backends.vllm.scoring import branch_logprobs, portions
 from model_service.core.types import Sampling
 from specfuse.deadline import Deadline
-from specfuse.errors import Misconfigured, Unavailable
+from specfuse.errors import Unavailable
 
 _PLAIN: Final[dict[str, object]] = {
     "stream": False,
@@ -116,15 +116,8 @@ class VllmServer:
 
     async def load(self, deadline: Deadline) -> Load | None:
         """How many prompts it works on. Does not say with `--disable-log-stats`."""
-        try:
-            answer = await self._client.read(Request("metrics", "/metrics"), deadline)
-        except Misconfigured:
-            return None
-        told = gauges(answer)
-        running, waiting = (
-            told.get(f"vllm:num_requests_{kind}") for kind in ("running", "waiting")
-        )
-        return None if running is None else Load(int(running), int(waiting or 0))
+        running, waiting = "vllm:num_requests_running", "vllm:num_requests_waiting"
+        return await load_of(self._client, running, waiting, deadline)
 
     async def _scored(
         self, prompts: Sequence[TokenIds], start: int, deadline: Deadline
