@@ -38,6 +38,7 @@ from specfuse.serving import running
 from specfuse.serving.certificate import Certificates
 from specfuse.serving.descriptors import raise_descriptor_limit
 from specfuse.serving.doors import Door, grpc_door
+from specfuse.serving.ending import Ending
 from specfuse.serving.files import FollowedFiles, following
 from specfuse.serving.running import GRPC, HTTP, RunningService, open_metrics
 
@@ -108,7 +109,8 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             files.read_all()
             rereading.run()
 
-        running = await RunningService.start(doors, endpoint, settings.drain_seconds, reread, stack)
+        ending = Ending(settings.drain_seconds)
+        running = await RunningService.start(doors, endpoint, ending, reread, stack)
         _logger.info("fusing %s; metrics on %s", ", ".join(settings.ensembles), endpoint.address)
         return running
 
