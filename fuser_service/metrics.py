@@ -91,6 +91,14 @@ class FuserMetrics:
         """A member drafted tokens that were not committed."""
         self._discarded_tokens.labels(member).inc(tokens)
 
+    def session_began(self, member: MemberName) -> None:
+        """A query counts on a member from now on."""
+        self._sessions.labels(member).inc()
+
+    def session_ended(self, member: MemberName) -> None:
+        """A query counts on a member no longer."""
+        self._sessions.labels(member).dec()
+
     def member_left(self, departure: Departure) -> None:
         """A member left a query."""
         self._exits.labels(departure.member, departure.reason.value).inc()
@@ -220,6 +228,12 @@ class FuserMetrics:
             ("model_name", "reason"),
             registry=registry,
         )
+        self._sessions = Gauge(
+            "specfuse_member_sessions",
+            "Queries that count on the member: held, or under way unless it left them early.",
+            ("model_name",),
+            registry=registry,
+        )
         self._discarded_tokens = Counter(
             "specfuse_discarded_tokens",
             "Tokens that were drafted and not committed.",
@@ -323,6 +337,7 @@ class FuserMetrics:
 
     def _start_member_at_zero(self, member: MemberName) -> None:
         self._wins.labels(member)
+        self._sessions.labels(member)
         self._discarded_tokens.labels(member)
         for rpc, outcome in product(get_args(Rpc), get_args(Outcome)):
             self._calls.labels(member, rpc, outcome)

@@ -75,6 +75,12 @@ class FusionObserver(Protocol):
     def tokens_discarded(self, member: MemberName, tokens: int) -> None:
         """A member drafted tokens that were not committed."""
 
+    def session_began(self, member: MemberName) -> None:
+        """A query counts on a member from now on."""
+
+    def session_ended(self, member: MemberName) -> None:
+        """A query counts on a member no longer. Every session that began ends."""
+
     def member_left(self, departure: Departure) -> None:
         """A member left a query."""
 

@@ -144,6 +144,8 @@ class RecordingObserver:
     discarded: Counter[MemberName] = field(default_factory=Counter)
     left: list[Departure] = field(default_factory=list)
     active: list[int] = field(default_factory=list)
+    sessions: Counter[MemberName] = field(default_factory=Counter)
+    changes: list[str] = field(default_factory=list)
 
     def call_ended(self, member: MemberName, rpc: Rpc, outcome: Outcome, seconds: float) -> None:
         assert seconds >= 0
@@ -164,6 +166,15 @@ class RecordingObserver:
 
     def tokens_discarded(self, member: MemberName, tokens: int) -> None:
         self.discarded[member] += tokens
+
+    def session_began(self, member: MemberName) -> None:
+        self.sessions[member] += 1
+        self.changes.append(f"+{member}")
+
+    def session_ended(self, member: MemberName) -> None:
+        assert self.sessions[member] > 0
+        self.sessions[member] -= 1
+        self.changes.append(f"-{member}")
 
     def member_left(self, departure: Departure) -> None:
         self.left.append(departure)
