@@ -13,6 +13,7 @@ from fuser_service.doors.grpc.health import reporting
 from fuser_service.doors.grpc.servicer import rpc_service
 from fuser_service.doors.openai.api import Around, application
 from fuser_service.doors.openai.exchange import malformed
+from fuser_service.fusion.readiness import Readiness
 from fuser_service.fusion.runner import Fusion
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.metrics import FuserMetrics
@@ -83,7 +84,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
         service = FuserService(
             Fusion(members, metrics),
             ensembles=settings.ensembles,
-            members=members,
+            readiness=Readiness(members, metrics, settings.limits.requests_in_flight),
             limits=settings.limits,
             tenants=_open_tenants(tenancy, settings.limits, metrics, files, stack),
             reports=Reports(metrics, _open_book(tenancy.accounting, metrics, stack)),

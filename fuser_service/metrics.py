@@ -54,6 +54,7 @@ class FuserMetrics:
     def expect(self, ensembles: Iterable[str]) -> None:
         """Has the numbers of these ensembles begin at 0, where they have not begun yet."""
         for ensemble in ensembles:
+            self._waking.labels(ensemble)
             for team in self._teams:
                 self._output_tokens.labels(ensemble, team)
                 self._prompt_tokens.labels(ensemble, team)
@@ -90,6 +91,14 @@ class FuserMetrics:
     def tokens_discarded(self, member: MemberName, tokens: int) -> None:
         """A member drafted tokens that were not committed."""
         self._discarded_tokens.labels(member).inc(tokens)
+
+    def hold_began(self, ensemble: str) -> None:
+        """A query waits for members of the ensemble to wake."""
+        self._waking.labels(ensemble).inc()
+
+    def hold_ended(self, ensemble: str) -> None:
+        """A query waits for members of the ensemble no longer."""
+        self._waking.labels(ensemble).dec()
 
     def session_began(self, member: MemberName) -> None:
         """A query counts on a member from now on."""
@@ -263,6 +272,12 @@ class FuserMetrics:
         )
         self._in_flight = Gauge(
             "specfuse_requests_in_flight", "Requests being answered now.", registry=registry
+        )
+        self._waking = Gauge(
+            "specfuse_requests_waking",
+            "Requests that wait for members to wake, as fewer than the quorum have replicas.",
+            ("ensemble",),
+            registry=registry,
         )
         self._http_responses = Counter(
             "specfuse_http_responses",

@@ -35,6 +35,7 @@ METRICS = {
     "specfuse_team_calls_avoided": ("counter", {"ensemble", "team"}),
     "specfuse_anonymous_allowed": ("gauge", set()),
     "specfuse_requests_waiting": ("gauge", set()),
+    "specfuse_requests_waking": ("gauge", {"ensemble"}),
     "specfuse_keys": ("gauge", set()),
     "specfuse_limit_store_failures": ("counter", set()),
     "specfuse_accounting_lines_lost": ("counter", set()),
@@ -101,6 +102,7 @@ def test_counters_exist_before_anything_happened(
     for name, labels in (
         ("specfuse_segment_wins_total", {"model_name": "b"}),
         ("specfuse_member_sessions", {"model_name": "b"}),
+        ("specfuse_requests_waking", {"ensemble": "all"}),
         ("specfuse_member_exits_total", {"model_name": "a", "reason": "straggler"}),
         ("specfuse_member_calls_avoided_total", {"model_name": "a", "reason": "duplicate"}),
         ("specfuse_member_second_calls_total", {"model_name": "b", "reason": "hedged"}),
@@ -121,6 +123,9 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     metrics.session_began("a")
     metrics.session_began("a")
     metrics.session_ended("a")
+    metrics.hold_began("all")
+    metrics.hold_began("all")
+    metrics.hold_ended("all")
 
     value = registry.get_sample_value
     exit_ = {"model_name": "a", "reason": "exit"}
@@ -131,6 +136,7 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     assert value("specfuse_member_exits_total", {"model_name": "b", "reason": "exit"}) == 1
     assert value("specfuse_straggler_wait_seconds_sum") == 0.3
     assert value("specfuse_member_sessions", {"model_name": "a"}) == 1
+    assert value("specfuse_requests_waking", {"ensemble": "all"}) == 1
     assert value("specfuse_requests_in_flight") == 1
     metrics.request_ended("cancelled", 1.0)
     assert value("specfuse_requests_in_flight") == 0
