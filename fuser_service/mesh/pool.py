@@ -20,6 +20,7 @@ class Pool:
         self._replicas: dict[Endpoint, Replica] = {}
         self._pins = Pins()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._told: list[Callable[[], None]] = []
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -31,15 +32,25 @@ class Pool:
         """Whether some replica says that it serves, and is not known to fail."""
         return any(replica.ready for replica in self._replicas.values())
 
+    @property
+    def awake(self) -> bool:
+        """Whether some replica says that it serves."""
+        return any(replica.serving for replica in self._replicas.values())
+
+    def when_changed(self, told: Callable[[], None]) -> None:
+        """Has `told` be called, from now on, whenever `awake` may have changed."""
+        self._told.append(told)
+
     def update(self, endpoints: Collection[Endpoint]) -> None:
         """Connects to the endpoints that are new, and lets go of those that are gone."""
         for endpoint in endpoints:
             if endpoint not in self._replicas:
-                self._replicas[endpoint] = Replica(endpoint, self._connect(endpoint))
+                self._replicas[endpoint] = self._replica(endpoint)
         for endpoint in self._replicas.keys() - set(endpoints):
             task = asyncio.create_task(self._replicas.pop(endpoint).close())
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
+        self._changed()
 
     def reconnect(self, connect: Callable[[Endpoint], grpc.aio.Channel]) -> None:
         """Opens all channels anew, and new ones from now on, by `connect`. No call is dropped."""
@@ -73,3 +84,10 @@ class Pool:
         await asyncio.gather(*self._retiring, return_exceptions=True)
         await asyncio.gather(*(replica.close(grace=0) for replica in self._replicas.values()))
         self._replicas.clear()
+
+    def _replica(self, endpoint: Endpoint) -> Replica:
+        return Replica(endpoint, self._connect(endpoint), changed=self._changed)
+
+    def _changed(self) -> None:
+        for told in self._told:
+            told()
