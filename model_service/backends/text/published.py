@@ -149,7 +149,11 @@ def _added(said: _Said, own: dict[int, AddedToken]) -> Iterator[AddedToken]:
     names = {_text(token) for token in said.named.values()}
     known = {token.content for token in (*own.values(), *said.added.values())}
     tokens = [token for _, token in sorted(said.added.items())]
-    further = [token for token in (*said.named.values(), *said.extra) if _text(token) not in known]
+    further: list[str | AddedToken] = []
+    for special in (*said.named.values(), *said.extra):
+        said_so = special if isinstance(special, str) else _flagged(special)
+        if _text(special) not in known and said_so not in further:
+            further.append(said_so)
     for token in (*tokens, *map(_flagged, further)):
         token.special = token.special or token.content in names
         yield token
@@ -160,10 +164,12 @@ def _special(token: Any) -> Any:  # noqa: ANN401 (whatever a file has for a toke
     return token | {"special": True} if isinstance(token, dict) else token
 
 
-def _flagged(token: _Token) -> AddedToken:
+def _flagged(token: _Token | AddedToken) -> AddedToken:
     """Text alone is a special token, with the flags that such a token usually has."""
     if isinstance(token, str):
         return AddedToken(token, special=True)
+    if isinstance(token, AddedToken):
+        return token
     return AddedToken(token["content"], **{flag: token[flag] for flag in _FLAGS if flag in token})
 
 
