@@ -48,6 +48,7 @@ class Sleepers:
     @property
     def counted(self) -> tuple[int, dict[str, int]]:
         """How many are held, and how many count on whom."""
+        assert self.observer.held == self.observer.queries
         return self.observer.held["all"], dict(+self.observer.sessions)
 
 
