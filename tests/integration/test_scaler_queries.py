@@ -45,10 +45,10 @@ ASLEEP = "asleep"
 
 @dataclass(frozen=True)
 class Query:
-    """A query of a scaler; `ignores_nothing` says that no series is an error to it, and not 0."""
+    """A query of a scaler, to which no series is an error, unless it takes that for 0."""
 
     text: str
-    ignores_nothing: bool = True
+    needs_a_series: bool = True
 
     @property
     def member(self) -> str:
@@ -228,7 +228,7 @@ async def test_without_a_fuser_there_is_no_series_and_no_scaler_takes_that_for_n
         await mesh.fusers[1].stop()
         for query in queries:
             await mesh.prometheus.comes_to(query.text)
-            assert query.ignores_nothing, query
+            assert query.needs_a_series, query
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -243,6 +243,6 @@ async def test_what_a_member_that_sleeps_is_woken_by_is_there_while_it_sleeps(
         for query in queries:
             if query.series == SESSIONS:
                 await mesh.prometheus.comes_to(query.text, 1)
-            elif query.series == QUEUE:
-                await mesh.prometheus.comes_to(query.text, *([0] if query.ignores_nothing else []))
+            elif query.series == QUEUE and query.needs_a_series:
+                await mesh.prometheus.comes_to(query.text, 0)
         held.cancel()
