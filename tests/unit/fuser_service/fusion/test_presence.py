@@ -73,11 +73,12 @@ async def test_a_member_that_is_lost_for_good_is_counted_out() -> None:
 async def test_a_member_that_cannot_be_reached_is_counted_on_as_nothing_else_would_wake_it() -> (
     None
 ):
-    a = ScriptedMember("a", says(" one", " two"))
+    a = ScriptedMember("a", says(" one", " two", " three"))
     b = ScriptedMember("b", lambda _: Unavailable("no replica"))
-    told = await changes(a, b)
-    assert len(b.asked) == 2
-    assert sorted(told[2:]) == ["-a", "-b"]
+    c = ScriptedMember("c", says(" eins", " zwei", " drei"))
+    told = await changes(a, b, c)
+    assert [len(member.asked) for member in (a, b)] == [6, 2], "it sits rounds and votes out"
+    assert sorted(told[3:]) == ["-a", "-b", "-c"]
 
 
 MOODS = ("writes", "ends", "gone", "refuses", "full", "broken", "hangs")
