@@ -54,6 +54,7 @@ class FuserMetrics:
     def expect(self, ensembles: Iterable[str]) -> None:
         """Has the numbers of these ensembles begin at 0, where they have not begun yet."""
         for ensemble in ensembles:
+            self._queries.labels(ensemble)
             self._waking.labels(ensemble)
             for team in self._teams:
                 self._output_tokens.labels(ensemble, team)
@@ -99,6 +100,14 @@ class FuserMetrics:
     def hold_ended(self, ensemble: str) -> None:
         """A query waits for members of the ensemble no longer."""
         self._waking.labels(ensemble).dec()
+
+    def query_began(self, ensemble: str) -> None:
+        """There is a query more for the ensemble: it runs, or is held."""
+        self._queries.labels(ensemble).inc()
+
+    def query_ended(self, ensemble: str) -> None:
+        """There is a query less for the ensemble."""
+        self._queries.labels(ensemble).dec()
 
     def session_began(self, member: MemberName) -> None:
         """A query counts on a member from now on."""
@@ -272,6 +281,12 @@ class FuserMetrics:
         )
         self._in_flight = Gauge(
             "specfuse_requests_in_flight", "Requests being answered now.", registry=registry
+        )
+        self._queries = Gauge(
+            "specfuse_ensemble_sessions",
+            "Queries for the ensemble: held, or under way.",
+            ("ensemble",),
+            registry=registry,
         )
         self._waking = Gauge(
             "specfuse_requests_waking",

@@ -88,6 +88,12 @@ class FusionObserver(Protocol):
     def hold_ended(self, ensemble: str) -> None:
         """A query waits for members of the ensemble no longer. Every hold that began ends."""
 
+    def query_began(self, ensemble: str) -> None:
+        """There is a query more for the ensemble: it runs, or is held."""
+
+    def query_ended(self, ensemble: str) -> None:
+        """There is a query less for the ensemble. Every query that began ends."""
+
     def session_began(self, member: MemberName) -> None:
         """A query counts on a member from now on."""
 

@@ -102,7 +102,7 @@ class _Run:
         query = self.query
         began = self.clock()
         transition = rounds.start(query.rules, query.committed_segments, query.committed_tokens)
-        with Presence(self.observer) as presence:
+        with Presence(self.observer, query.ensemble) as presence:
             presence.of(transition.state.counted_on)
             yield Started(query.ensemble, query.rules.members, query.session_id)
             while not isinstance(step := transition.step, Finish):

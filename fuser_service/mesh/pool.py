@@ -45,7 +45,8 @@ class Pool:
         """Connects to the endpoints that are new, and lets go of those that are gone."""
         for endpoint in endpoints:
             if endpoint not in self._replicas:
-                self._replicas[endpoint] = self._replica(endpoint)
+                channel = self._connect(endpoint)
+                self._replicas[endpoint] = Replica(endpoint, channel, changed=self._changed)
         for endpoint in self._replicas.keys() - set(endpoints):
             task = asyncio.create_task(self._replicas.pop(endpoint).close())
             self._retiring.add(task)
@@ -84,9 +85,6 @@ class Pool:
         await asyncio.gather(*self._retiring, return_exceptions=True)
         await asyncio.gather(*(replica.close(grace=0) for replica in self._replicas.values()))
         self._replicas.clear()
-
-    def _replica(self, endpoint: Endpoint) -> Replica:
-        return Replica(endpoint, self._connect(endpoint), changed=self._changed)
 
     def _changed(self) -> None:
         for told in self._told:

@@ -35,6 +35,7 @@ METRICS = {
     "specfuse_team_calls_avoided": ("counter", {"ensemble", "team"}),
     "specfuse_anonymous_allowed": ("gauge", set()),
     "specfuse_requests_waiting": ("gauge", set()),
+    "specfuse_ensemble_sessions": ("gauge", {"ensemble"}),
     "specfuse_requests_waking": ("gauge", {"ensemble"}),
     "specfuse_keys": ("gauge", set()),
     "specfuse_limit_store_failures": ("counter", set()),
@@ -103,6 +104,7 @@ def test_counters_exist_before_anything_happened(
         ("specfuse_segment_wins_total", {"model_name": "b"}),
         ("specfuse_member_sessions", {"model_name": "b"}),
         ("specfuse_requests_waking", {"ensemble": "all"}),
+        ("specfuse_ensemble_sessions", {"ensemble": "all"}),
         ("specfuse_member_exits_total", {"model_name": "a", "reason": "straggler"}),
         ("specfuse_member_calls_avoided_total", {"model_name": "a", "reason": "duplicate"}),
         ("specfuse_member_second_calls_total", {"model_name": "b", "reason": "hedged"}),
@@ -126,6 +128,9 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     metrics.hold_began("all")
     metrics.hold_began("all")
     metrics.hold_ended("all")
+    metrics.query_began("all")
+    metrics.query_began("all")
+    metrics.query_ended("all")
 
     value = registry.get_sample_value
     exit_ = {"model_name": "a", "reason": "exit"}
@@ -137,6 +142,7 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     assert value("specfuse_straggler_wait_seconds_sum") == 0.3
     assert value("specfuse_member_sessions", {"model_name": "a"}) == 1
     assert value("specfuse_requests_waking", {"ensemble": "all"}) == 1
+    assert value("specfuse_ensemble_sessions", {"ensemble": "all"}) == 1
     assert value("specfuse_requests_in_flight") == 1
     metrics.request_ended("cancelled", 1.0)
     assert value("specfuse_requests_in_flight") == 0
