@@ -23,10 +23,15 @@ HERE: Final = Path(__file__).parent
 EXAMPLES: Final = {file.parent.name: file for file in made.examples(made.CHART)}
 """The values of each example, by name."""
 
-FEATURES: Final = {file.stem: file for file in sorted(HERE.glob("features/*.yaml"))}
-"""Values that turn on what no example has, by name."""
+BASE: Final = HERE / "base.yaml"
+"""The least values that there are."""
 
-SCENARIOS: Final = EXAMPLES | FEATURES
+SCENARIOS: Final[Mapping[str, tuple[Path, ...]]] = {
+    **{name: (file,) for name, file in EXAMPLES.items()},
+    "base": (BASE,),
+    **{file.stem: (BASE, file) for file in sorted(HERE.glob("features/*.yaml"))},
+}
+"""Values to look at, by name: the examples, and what turns on all that no example has."""
 
 needs_helm = pytest.mark.skipif(
     helm.executable() is None, reason="needs helm: make helm, or set HELM"

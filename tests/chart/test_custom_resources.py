@@ -20,7 +20,7 @@ needs_crds = pytest.mark.skipif(
 @needs_helm
 @every_scenario
 def test_every_object_has_only_fields_that_are_known(scenario: str) -> None:
-    for one in filter(custom_resources.is_custom, render(SCENARIOS[scenario]).objects):
+    for one in filter(custom_resources.is_custom, render(*SCENARIOS[scenario]).objects):
         assert custom_resources.faults(one, custom_resources.ours()) == []
 
 
@@ -30,7 +30,7 @@ def test_every_object_has_only_fields_that_are_known(scenario: str) -> None:
 def test_the_real_definitions_take_every_object(scenario: str) -> None:
     real = custom_resources.real()
     assert real, "no definitions in SPECFUSE_CRDS"
-    for one in filter(custom_resources.is_custom, render(SCENARIOS[scenario]).objects):
+    for one in filter(custom_resources.is_custom, render(*SCENARIOS[scenario]).objects):
         if (one["apiVersion"], one["kind"]) in real:
             assert custom_resources.faults(one, real) == []
 
@@ -40,7 +40,7 @@ def test_every_kind_that_there_is_a_schema_for_is_written() -> None:
     written = {
         (one["apiVersion"], one["kind"])
         for values in SCENARIOS.values()
-        for one in render(values).objects
+        for one in render(*values).objects
     }
     assert set(custom_resources.ours()) <= written
 

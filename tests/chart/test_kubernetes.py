@@ -12,7 +12,7 @@ from deploy.helm.generate import helm, made
 from tests.chart import kubernetes_schemas
 from tests.chart.custom_resources import is_custom
 from tests.chart.kubernetes_schemas import VERSIONS
-from tests.chart.release import SCENARIOS, every_scenario, needs_helm, render
+from tests.chart.release import BASE, SCENARIOS, every_scenario, needs_helm, render
 
 DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "apps/v1",
@@ -26,7 +26,7 @@ DEPLOYMENT: dict[str, Any] = {
 @every_scenario
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_version_takes_every_object(scenario: str, version: str) -> None:
-    for one in render(SCENARIOS[scenario]).objects:
+    for one in render(*SCENARIOS[scenario]).objects:
         if not is_custom(one):
             assert kubernetes_schemas.faults(one, version) == [], one["metadata"]["name"]
 
@@ -58,7 +58,7 @@ def test_a_kind_that_a_version_does_not_have_is_found() -> None:
 @every_scenario
 def test_nothing_is_left_empty(scenario: str) -> None:
     """An empty key is taken for `null`, which Kubernetes drops without a word."""
-    for one in render(SCENARIOS[scenario]).objects:
+    for one in render(*SCENARIOS[scenario]).objects:
         assert list(empty(one)) == [], one["metadata"]["name"]
 
 
@@ -76,7 +76,7 @@ def empty(value: object, path: str = "$") -> Iterator[str]:
 @needs_helm
 @every_scenario
 def test_no_object_is_there_twice_and_all_are_in_the_release_s_namespace(scenario: str) -> None:
-    release = render(SCENARIOS[scenario])
+    release = render(*SCENARIOS[scenario])
     assert len(set(release.names())) == len(release.names())
     for one in release.objects:
         assert one["metadata"].get("namespace", helm.NAME) == helm.NAME
@@ -85,16 +85,13 @@ def test_no_object_is_there_twice_and_all_are_in_the_release_s_namespace(scenari
 @needs_helm
 @every_scenario
 def test_helm_lints_it_strictly(scenario: str) -> None:
-    values = str(SCENARIOS[scenario])
-    said = helm.run(
-        "lint", "--strict", str(made.CHART), "--values", values, "--kube-version", "1.35.0"
-    )
+    values = [f"--values={file}" for file in SCENARIOS[scenario]]
+    said = helm.run("lint", "--strict", str(made.CHART), *values, "--kube-version=1.35.0")
     assert "[WARNING]" not in said
 
 
 @needs_helm
 def test_it_packs_and_the_package_renders_the_same(tmp_path: Path) -> None:
-    example = next(iter(SCENARIOS.values()))
     helm.run("package", str(made.CHART), "--destination", str(tmp_path))
     (package,) = tmp_path.iterdir()
-    assert helm.template(package, [example]) == render(example).text
+    assert helm.template(package, [BASE]) == render(BASE).text

@@ -113,7 +113,7 @@ def test_each_looseness_is_found(name: str, into: str) -> None:
 @needs_helm
 @every_scenario
 def test_every_pod_is_restricted(scenario: str) -> None:
-    pods = list(render(SCENARIOS[scenario]).pods())
+    pods = list(render(*SCENARIOS[scenario]).pods())
     assert pods
     for one in pods:
         assert list(violations(one)) == [], one.owner
@@ -122,5 +122,5 @@ def test_every_pod_is_restricted(scenario: str) -> None:
 @needs_helm
 @every_scenario
 def test_every_pod_is_as_strict_as_the_chart_promises(scenario: str) -> None:
-    for one in render(SCENARIOS[scenario]).pods():
+    for one in render(*SCENARIOS[scenario]).pods():
         assert list(looseness(one)) == [], one.owner

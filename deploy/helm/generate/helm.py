@@ -19,6 +19,7 @@ NAME: Final = "specfuse"
 _KUBERNETES: Final = "1.35.0"
 """Which version the cluster is said to have: each Helm has another default."""
 
+_NOBODY: Final = "/nonexistent"
 _SECONDS: Final = 60
 
 
@@ -47,7 +48,7 @@ def run(*arguments: str) -> str:
         text=True,
         timeout=_SECONDS,
         check=False,
-        env={"PATH": os.environ["PATH"], "HOME": os.devnull},
+        env={"PATH": os.environ["PATH"], "HOME": _NOBODY},
     )
     if done.returncode:
         raise HelmFailed(done.stderr.strip())
