@@ -33,6 +33,9 @@ SCENARIOS: Final[Mapping[str, tuple[Path, ...]]] = {
 }
 """Values to look at, by name: the examples, and what turns on all that no example has."""
 
+OF_THE_SCHEMA: Final = "values don't meet the specifications of the schema"
+"""Helm's words where the schema refuses values, before the chart sees them."""
+
 needs_helm = pytest.mark.skipif(
     helm.executable() is None, reason="needs helm: make helm, or set HELM"
 )
@@ -108,6 +111,14 @@ def render(
     """
     layers = tuple(one if isinstance(one, Path) else json.dumps(one) for one in values)
     return _rendered(layers, name, upgrade)
+
+
+def outcome(*values: Path | Mapping[str, Any], name: str = helm.NAME) -> str:
+    """What is rendered, or else why it is refused."""
+    try:
+        return render(*values, name=name).text
+    except helm.HelmFailed as refusal:
+        return str(refusal)
 
 
 @cache

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deploy.helm.generate.helm import HelmFailed
 from tests.chart.release import BASE, SCENARIOS, Object, Release, every_scenario, needs_helm, render
 
 LONG = "a-release-whose-name-is-as-long-as-helm-lets-it-be-53"
@@ -111,18 +110,15 @@ def test_names_and_labels_are_what_kubernetes_takes(scenario: str) -> None:
     check_names(render(*SCENARIOS[scenario]))
 
 
-def test_long_names_still_are_what_kubernetes_takes_and_stay_apart() -> None:
-    """A long name is cut, or refused; it never makes two objects of one name."""
-    models = {f"{LONG_MODEL[:-1]}{end}": {"weights": {"path": "/m"}} for end in "ab"}
-    values = {"models": models, "ensembles": {"assistant": {"members": list(models)}}}
-    try:
-        release = render(values, name=LONG)
-    except HelmFailed as refusal:
-        assert "fullnameOverride" in str(refusal)
-    else:
-        check_names(release)
-        assert len(set(release.names())) == len(release.names())
-    check_names(render(BASE, name=LONG))
+@pytest.mark.parametrize("values", [{}, {"models": {f"{LONG_MODEL}a": {}, f"{LONG_MODEL}b": {}}}])
+def test_names_that_would_be_too_long_are_refused_with_the_remedy(
+    values: Mapping[str, Any],
+) -> None:
+    assert "fullnameOverride" in outcome(BASE, values, name=LONG)
+
+
+def test_the_remedy_for_names_that_would_be_too_long_helps() -> None:
+    check_names(render(BASE, {"fullnameOverride": "mesh"}, name=LONG))
 
 
 def check_names(release: Release) -> None:
