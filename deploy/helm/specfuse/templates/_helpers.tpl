@@ -134,13 +134,13 @@ topologySpreadConstraints:
   {{- end }}
 {{- end }}
 
-{{/* Where metrics are read from, as `from` of a NetworkPolicy; nobody may if there is none. */}}
+{{/* Who may read metrics, as a rule of a NetworkPolicy: (dict "root" $ "port" 9090). No rule if nobody may. */}}
 {{- define "specfuse.metricsIngress" -}}
-{{- with .Values.networkPolicy.monitoring }}
+{{- with .root.Values.networkPolicy.monitoring -}}
 - from:
     {{- toYaml . | nindent 4 }}
   ports:
-    - {port: metrics, protocol: TCP}
+    - {port: {{ $.port }}, protocol: TCP}
 {{- end }}
 {{- end }}
 

@@ -1,4 +1,10 @@
-{{/* What follows from a model's values. All take (dict "root" $ "name" NAME "model" VALUES), where the values are complete. */}}
+{{/* What follows from a model's values. All take (dict "root" $ "name" NAME "model" VALUES), where the values are complete: */}}
+
+{{/* Puts a model's values, and the defaults of those that it leaves out, into the dictionary that has its name. */}}
+{{- define "specfuse.model.complete" -}}
+{{- $said := get .root.Values.models .name | default dict -}}
+{{- $_ := set . "model" (mergeOverwrite (deepCopy .root.Values.modelDefaults) (deepCopy $said)) -}}
+{{- end }}
 
 {{- define "specfuse.model.fullname" -}}
 {{ include "specfuse.fullname" .root }}-model-{{ .name }}
@@ -40,6 +46,21 @@
 {{/* "true" if the number of pods is an autoscaler's. */}}
 {{- define "specfuse.model.autoscaled" -}}
 {{- if or .model.autoscaling.keda.enabled .model.autoscaling.hpa.enabled }}true{{ end -}}
+{{- end }}
+
+{{/* "true" if a pod has to end before the next one begins: it has what the next one needs, and there is no second one. */}}
+{{- define "specfuse.model.inPlace" -}}
+{{- if include "specfuse.model.gpus" . -}}
+true
+{{- else if include "specfuse.model.ownCache" . -}}
+{{- if not (has "ReadWriteMany" .model.weights.cache.accessModes) }}true{{ end -}}
+{{- end -}}
+{{- end }}
+
+{{/* "true" if the chart makes a claim for the cache. */}}
+{{- define "specfuse.model.ownCache" -}}
+{{- $cache := .model.weights.cache -}}
+{{- if and .model.weights.hub (ne .model.backend "scripted") (not $cache.existingClaim) (not $cache.perPod) }}true{{ end -}}
 {{- end }}
 
 {{/* What the model is to whoever loads it: an id on the hub, or a directory. */}}
