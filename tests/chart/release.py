@@ -41,6 +41,7 @@ needs_helm = pytest.mark.skipif(
 )
 every_scenario = pytest.mark.parametrize("scenario", SCENARIOS)
 
+_EXTRA: Final = "/templates/extra-objects.yaml\n"
 _POD_TEMPLATES: Final = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 
 
@@ -77,6 +78,8 @@ class Release:
 
     text: str
     objects: tuple[Object, ...]
+    own: tuple[Object, ...]
+    """Those that are the chart's, without `extraObjects`."""
 
     def of(self, *kinds: str) -> list[Object]:
         """Those of a kind."""
@@ -102,7 +105,7 @@ def _pod(owner: str, metadata: Mapping[str, Any], spec: Mapping[str, Any]) -> Po
 
 
 def render(
-    *values: Path | Mapping[str, Any], name: str = helm.NAME, upgrade: bool = False
+    *values: Path | Mapping[str, Any], name: str = helm.NAME, more: tuple[str, ...] = ()
 ) -> Release:
     """The release of these values, each laid over those before it. It is made once.
 
@@ -110,24 +113,31 @@ def render(
         HelmFailed: the chart refuses them.
     """
     layers = tuple(one if isinstance(one, Path) else json.dumps(one) for one in values)
-    return _rendered(layers, name, upgrade)
+    return _rendered(layers, name, more)
 
 
-def outcome(*values: Path | Mapping[str, Any], name: str = helm.NAME) -> str:
+def outcome(
+    *values: Path | Mapping[str, Any], name: str = helm.NAME, more: tuple[str, ...] = ()
+) -> str:
     """What is rendered, or else why it is refused."""
     try:
-        return render(*values, name=name).text
+        return render(*values, name=name, more=more).text
     except helm.HelmFailed as refusal:
         return str(refusal)
 
 
 @cache
-def _rendered(layers: tuple[Path | str, ...], name: str, upgrade: bool) -> Release:
-    more = ["--is-upgrade"] if upgrade else []
+def _rendered(layers: tuple[Path | str, ...], name: str, more: tuple[str, ...]) -> Release:
     with tempfile.TemporaryDirectory() as directory:
         files = [_file(layer, Path(directory) / str(at)) for at, layer in enumerate(layers)]
         text = helm.template(made.CHART, files, *more, release=name)
-    return Release(text, tuple(one for one in yaml.safe_load_all(text) if one))
+    documents = [document for document in text.split("\n---\n") if _EXTRA not in document]
+    own = (yaml.safe_load(document) for document in documents)
+    return Release(text, tuple(_objects(text)), tuple(one for one in own if one))
+
+
+def _objects(text: str) -> Iterator[Object]:
+    return (one for one in yaml.safe_load_all(text) if one)
 
 
 def _file(layer: Path | str, path: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -12,7 +12,10 @@ from deploy.helm.generate import helm, made
 from tests.chart import kubernetes_schemas
 from tests.chart.custom_resources import is_custom
 from tests.chart.kubernetes_schemas import VERSIONS
-from tests.chart.release import BASE, SCENARIOS, every_scenario, needs_helm, render
+from tests.chart.release import BASE, SCENARIOS, every_scenario, needs_helm, outcome, render
+
+SINCE: Final = {"accelerators": "1.34"}
+"""From which version on Kubernetes can do what a scenario needs; older ones are refused."""
 
 DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "apps/v1",
@@ -26,6 +29,11 @@ DEPLOYMENT: dict[str, Any] = {
 @every_scenario
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_version_takes_every_object(scenario: str, version: str) -> None:
+    if version < SINCE.get(scenario, version):
+        assert "and devices are allocated" in outcome(
+            *SCENARIOS[scenario], more=(f"--kube-version={version}.0",)
+        )
+        return
     for one in render(*SCENARIOS[scenario]).objects:
         if not is_custom(one):
             assert kubernetes_schemas.faults(one, version) == [], one["metadata"]["name"]

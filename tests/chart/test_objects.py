@@ -6,7 +6,18 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.chart.release import BASE, SCENARIOS, Object, Release, every_scenario, needs_helm, render
+import pytest
+
+from tests.chart.release import (
+    BASE,
+    SCENARIOS,
+    Object,
+    Release,
+    every_scenario,
+    needs_helm,
+    outcome,
+    render,
+)
 
 LONG = "a-release-whose-name-is-as-long-as-helm-lets-it-be-53"
 LONG_MODEL = "m" * 40
@@ -51,10 +62,10 @@ def test_selectors_stay_whatever_is_changed_of_a_release() -> None:
     changes: Mapping[str, Any] = {
         "commonLabels": {"a": "b"},
         "image": {"tag": "9.9.9"},
-        "models": {"llama": {"podLabels": {"a": "b"}, "replicas": 3, "gpu": {"count": 1}}},
+        "models": {"llama": {"podLabels": {"a": "b"}, "schedulerName": "x", "gpu": {"count": 1}}},
         "fuser": {"podLabels": {"a": "b"}, "replicas": 4},
     }
-    assert selectors(render(BASE, changes, upgrade=True)) == before
+    assert selectors(render(BASE, changes, more=("--is-upgrade",))) == before
 
 
 @every_scenario
@@ -147,6 +158,5 @@ def test_every_object_has_the_labels_that_all_charts_have(scenario: str) -> None
     wanted = {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/version"}
     wanted |= {"app.kubernetes.io/managed-by", "app.kubernetes.io/part-of", "helm.sh/chart"}
     release = render(*SCENARIOS[scenario])
-    for one in release.objects:
-        if not one["metadata"]["name"].startswith(("specfuse-extra", "specfuse-text")):
-            assert wanted <= one["metadata"].get("labels", {}).keys(), one["metadata"]["name"]
+    for one in release.own:
+        assert wanted <= one["metadata"].get("labels", {}).keys(), one["metadata"]["name"]

@@ -123,7 +123,7 @@ def test_every_value_makes_a_difference(name: str) -> None:
 
 @needs_helm
 def test_a_model_s_own_word_is_like_the_same_word_for_all() -> None:
-    own = {"replicas": 3, "weights": {"cache": {"size": "9Gi"}}, "torch": {"threads": 3}}
+    own = {"schedulerName": "x", "weights": {"cache": {"size": "9Gi"}}, "torch": {"threads": 3}}
     of_each = outcome(BASE, {"models": dict.fromkeys(("llama", "qwen"), own)})
     assert of_each == outcome(BASE, {"modelDefaults": own})
     assert of_each.count("threads: 3") == 2
