@@ -100,6 +100,9 @@ class ScriptedMember:
     cancelled: int = 0
     waiting: asyncio.Queue[Rpc] = field(default_factory=asyncio.Queue)
 
+    def join(self, session_id: str) -> ScriptedMember:
+        return self
+
     async def propose(
         self,
         context: Context,
