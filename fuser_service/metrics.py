@@ -77,6 +77,14 @@ class FuserMetrics:
         """A call to a member was made again."""
         self._second_calls.labels(member, why).inc()
 
+    def revision_lost(self, member: MemberName) -> None:
+        """A query lost the member, as only replicas of other revisions were left."""
+        self._revisions_lost.labels(member).inc()
+
+    def watch_revisions(self, member: MemberName, revisions: Callable[[], int]) -> None:
+        """Has `revisions` say of how many revisions the member's replicas are that serve."""
+        self._revisions.labels(member).set_function(revisions)
+
     def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
         """A phase of a round, or the whole round, ended."""
         self._round_seconds.labels(ensemble, phase).observe(seconds)
@@ -234,6 +242,18 @@ class FuserMetrics:
             ("model_name", "reason"),
             registry=registry,
         )
+        self._revisions = Gauge(
+            "specfuse_member_revisions",
+            "Revisions, with tokenizer and backend, of the member's replicas that serve now.",
+            ("model_name",),
+            registry=registry,
+        )
+        self._revisions_lost = Counter(
+            "specfuse_member_revisions_lost",
+            "Queries that lost the member, as only replicas of other revisions were left.",
+            ("model_name",),
+            registry=registry,
+        )
         self._wins = Counter(
             "specfuse_segment_wins",
             "Committed segments, by the member that proposed them.",
@@ -368,6 +388,8 @@ class FuserMetrics:
     def _start_member_at_zero(self, member: MemberName) -> None:
         self._wins.labels(member)
         self._sessions.labels(member)
+        self._revisions.labels(member)
+        self._revisions_lost.labels(member)
         self._discarded_tokens.labels(member)
         for rpc, outcome in product(get_args(Rpc), get_args(Outcome)):
             self._calls.labels(member, rpc, outcome)

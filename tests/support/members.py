@@ -111,6 +111,9 @@ class ScriptedMember:
         for told in self.told:
             told()
 
+    def join(self, session_id: str) -> ScriptedMember:
+        return self
+
     async def propose(
         self,
         context: Context,

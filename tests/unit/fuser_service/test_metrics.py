@@ -17,6 +17,8 @@ METRICS = {
     "specfuse_member_calls": ("counter", {"model_name", "rpc", "outcome"}),
     "specfuse_member_calls_avoided": ("counter", {"model_name", "reason"}),
     "specfuse_member_second_calls": ("counter", {"model_name", "reason"}),
+    "specfuse_member_revisions": ("gauge", {"model_name"}),
+    "specfuse_member_revisions_lost": ("counter", {"model_name"}),
     "specfuse_rounds_per_request": ("histogram", set()),
     "specfuse_segment_wins": ("counter", {"model_name"}),
     "specfuse_member_exits": ("counter", {"model_name", "reason"}),
@@ -108,6 +110,8 @@ def test_counters_exist_before_anything_happened(
         ("specfuse_member_exits_total", {"model_name": "a", "reason": "straggler"}),
         ("specfuse_member_calls_avoided_total", {"model_name": "a", "reason": "duplicate"}),
         ("specfuse_member_second_calls_total", {"model_name": "b", "reason": "hedged"}),
+        ("specfuse_member_revisions", {"model_name": "b"}),
+        ("specfuse_member_revisions_lost_total", {"model_name": "b"}),
         ("specfuse_output_tokens_total", {"ensemble": "all", "team": "anonymous"}),
         ("specfuse_request_duration_seconds_count", {"outcome": "unavailable"}),
         ("specfuse_round_duration_seconds_count", {"ensemble": "all", "phase": "score"}),
@@ -118,6 +122,8 @@ def test_counters_exist_before_anything_happened(
 def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: FuserMetrics) -> None:
     metrics.calls_avoided("a", "exit", 2)
     metrics.second_call("b", "moved")
+    metrics.revision_lost("b")
+    metrics.watch_revisions("a", lambda: 2)
     metrics.tokens_discarded("b", 7)
     metrics.member_left(Departure("b", DepartureReason.EXIT))
     metrics.straggler_waited(0.3)
@@ -137,6 +143,8 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     assert value("specfuse_member_calls_avoided_total", exit_) == 2
     moved = {"model_name": "b", "reason": "moved"}
     assert value("specfuse_member_second_calls_total", moved) == 1
+    assert value("specfuse_member_revisions_lost_total", {"model_name": "b"}) == 1
+    assert value("specfuse_member_revisions", {"model_name": "a"}) == 2
     assert value("specfuse_discarded_tokens_total", {"model_name": "b"}) == 7
     assert value("specfuse_member_exits_total", {"model_name": "b", "reason": "exit"}) == 1
     assert value("specfuse_straggler_wait_seconds_sum") == 0.3
