@@ -2,7 +2,7 @@
 
 {{/* Puts a model's values, and the defaults of those that it leaves out, into the dictionary that has its name. */}}
 {{- define "specfuse.model.complete" -}}
-{{- $said := get .root.Values.models .name | default dict -}}
+{{- $said := get (.root.Values.models | default dict) .name | default dict -}}
 {{- $_ := set . "model" (mergeOverwrite (deepCopy .root.Values.modelDefaults) (deepCopy $said)) -}}
 {{- end }}
 
