@@ -112,17 +112,17 @@ def render(
     Raises:
         HelmFailed: the chart refuses them.
     """
-    return _release(_text(_layers(values), name, more))
+    text, refused = _outcome(_layers(values), name, more)
+    if refused:
+        raise helm.HelmFailed(text)
+    return _release(text)
 
 
 def outcome(
     *values: Path | Mapping[str, Any], name: str = helm.NAME, more: tuple[str, ...] = ()
 ) -> str:
     """What is rendered, or else why it is refused."""
-    try:
-        return _text(_layers(values), name, more)
-    except helm.HelmFailed as refusal:
-        return str(refusal)
+    return _outcome(_layers(values), name, more)[0]
 
 
 def _layers(values: Iterable[Path | Mapping[str, Any]]) -> tuple[Path | str, ...]:
@@ -130,6 +130,14 @@ def _layers(values: Iterable[Path | Mapping[str, Any]]) -> tuple[Path | str, ...
 
 
 @cache
+def _outcome(layers: tuple[Path | str, ...], name: str, more: tuple[str, ...]) -> tuple[str, bool]:
+    """What Helm says, and whether that is a refusal."""
+    try:
+        return _text(layers, name, more), False
+    except helm.HelmFailed as refusal:
+        return str(refusal), True
+
+
 def _text(layers: tuple[Path | str, ...], name: str, more: tuple[str, ...]) -> str:
     with tempfile.TemporaryDirectory() as directory:
         files = [_file(layer, Path(directory) / str(at)) for at, layer in enumerate(layers)]
