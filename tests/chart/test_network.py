@@ -40,9 +40,6 @@ PORTS: Final = (*DOORS, FUSER_METRICS, MODEL, MODEL_METRICS, SERVER, *NAMES, *AP
 guarded = pytest.mark.parametrize("scenario", [one for one in SCENARIOS if one != "bare"])
 """All scenarios but the one that has no policies."""
 
-OF_SERVERS_ELSEWHERE: Final = {"elsewhere": Port(8000)}
-"""Where models reach anybody, as policies know no names: the ports of the URLs they are told."""
-
 KNOWN_API_SERVER: Final = {"networkPolicy": {"apiServer": {"cidrs": ["10.96.0.1/32"]}}}
 
 
@@ -120,6 +117,25 @@ def test_where_the_api_server_is_not_told_only_its_ports_are_open() -> None:
     assert {flow.port for flow in reached if flow.destination in outside} == set(API)
 
 
+def test_a_server_elsewhere_is_reached_at_its_port_alone() -> None:
+    """Policies know no names, so a URL opens its port to wherever it may be."""
+    reached = {flow for flow in to_servers([]) if flow.destination == NODE.name}
+    assert {flow.port for flow in reached} == {Port(8000)}
+
+
+def test_a_server_elsewhere_is_reached_only_where_it_is_said_to_be() -> None:
+    there = {"to": [{"ipBlock": {"cidr": "192.168.1.0/24"}}], "ports": [{"port": 8000}]}
+    at_its_port = {flow for flow in to_servers([there]) if flow.port == Port(8000)}
+    assert {flow.destination for flow in at_its_port} == {NODE.name}
+
+
+def to_servers(egress: list[object]) -> set[Flow]:
+    """What a model whose server is elsewhere begins, with these rules of one's own."""
+    qwen = {"backend": "vllm", "vllm": {"url": "http://vllm.example:8000"}, "egress": egress}
+    release = render(BASE, {"models": {"qwen": qwen}})
+    return {flow for flow in let_through(release) if flow.source.endswith("-model-qwen")}
+
+
 @guarded
 def test_in_no_scenario_anybody_else_gets_in(scenario: str) -> None:
     release = render(*SCENARIOS[scenario])
@@ -130,8 +146,7 @@ def test_in_no_scenario_anybody_else_gets_in(scenario: str) -> None:
             assert (flow.source == PROMETHEUS.name) == (flow.port == MODEL_METRICS), flow
             assert flow.port != SERVER, flow
         assert flow.destination not in tests, flow
-        open_ports = (*API, OF_SERVERS_ELSEWHERE.get(scenario))
-        assert STRANGER.name not in flow[:2] or flow.port in open_ports, flow
+        assert STRANGER.name not in flow[:2] or flow.port in API, flow
         assert flow.source != HUB.name, flow
 
 
@@ -140,6 +155,5 @@ def test_in_no_scenario_a_model_reaches_the_cluster_or_the_node(scenario: str) -
     release = render(*SCENARIOS[scenario])
     inner = {one.name for one in (API_SERVER, NODE, CREDENTIALS, STRANGER)}
     models = pods(release, "model")
-    reached = {flow for flow in let_through(release) if flow.source in models}
-    ports = {flow.port for flow in reached if flow.destination in inner}
-    assert ports <= {OF_SERVERS_ELSEWHERE.get(scenario)}
+    reached = {flow.destination for flow in let_through(release) if flow.source in models}
+    assert not reached & inner
