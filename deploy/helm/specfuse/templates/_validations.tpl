@@ -130,7 +130,7 @@ fuser.autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above maxReplic
 {{ .at }}.llama_cpp.tokenizer: give the model from which the GGUF file was made, as an id on the hub or as a directory
 {{- end }}
 {{- end }}
-{{- if $weights.hub }}
+{{- if include "specfuse.model.downloads" . }}
 {{- if and $weights.offline (not $weights.cache.existingClaim) }}
 {{ .at }}.weights.offline: nothing would ever be in the cache that the chart makes; give weights.cache.existingClaim, with the model in it
 {{- end }}

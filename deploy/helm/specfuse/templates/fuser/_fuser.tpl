@@ -112,6 +112,11 @@ ensembles:
   {{- toYaml .Values.ensembles | nindent 2 }}
 {{- end }}
 
+{{/* By its pod's name it finds its own zone. */}}
+{{- define "specfuse.fuser.environment" -}}
+- {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+{{- end }}
+
 {{- define "specfuse.fuser.grace" -}}
 {{- $fuser := .Values.fuser -}}
 {{- if kindIs "invalid" $fuser.terminationGracePeriodSeconds -}}
