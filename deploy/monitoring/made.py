@@ -1,0 +1,22 @@
+"""Every file that is made, and its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from deploy.monitoring import reference
+
+REPOSITORY: Final = Path(__file__).parents[2]
+
+_PAGE: Final = REPOSITORY / "docs" / "metrics.md"
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """The files and what should be in them.
+
+    Raises:
+        ValueError: a page has no marker where its made part begins.
+    """
+    yield _PAGE, reference.completed(_PAGE.read_text())
