@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from deploy.monitoring import reference
+from deploy.monitoring.alerts import chart, plain, values
 
 REPOSITORY: Final = Path(__file__).parents[2]
 
+RULES: Final = REPOSITORY / "deploy" / "monitoring" / "specfuse.rules.yaml"
+"""The rules for a Prometheus without an operator."""
+
+_TEMPLATE: Final = values.CHART / "templates" / "monitoring" / "prometheusrule.yaml"
 _PAGE: Final = REPOSITORY / "docs" / "metrics.md"
 
 
@@ -20,3 +25,5 @@ def files() -> Iterator[tuple[Path, str]]:
         ValueError: a page has no marker where its made part begins.
     """
     yield _PAGE, reference.completed(_PAGE.read_text())
+    yield RULES, plain.text(values.read())
+    yield _TEMPLATE, chart.template()
