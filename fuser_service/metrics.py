@@ -98,6 +98,14 @@ class FuserMetrics:
         """A call to a member was made again."""
         self._second_calls.labels(member, why).inc()
 
+    def revision_lost(self, member: MemberName) -> None:
+        """A query lost the member, as only replicas of other revisions were left."""
+        self._revisions_lost.labels(member).inc()
+
+    def watch_revisions(self, member: MemberName, revisions: Callable[[], int]) -> None:
+        """Has `revisions` say of how many revisions the member's replicas are that serve."""
+        self._revisions.labels(member).set_function(revisions)
+
     def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
         """A phase of a round, or the whole round, ended."""
         self._round_seconds.labels(ensemble, phase).observe(seconds)
@@ -121,6 +129,14 @@ class FuserMetrics:
     def hold_ended(self, ensemble: str) -> None:
         """A query waits for members of the ensemble no longer."""
         self._waking.labels(ensemble).dec()
+
+    def query_began(self, ensemble: str) -> None:
+        """There is a query more for the ensemble: it runs, or is held."""
+        self._queries.labels(ensemble).inc()
+
+    def query_ended(self, ensemble: str) -> None:
+        """There is a query less for the ensemble."""
+        self._queries.labels(ensemble).dec()
 
     def session_began(self, member: MemberName) -> None:
         """A query counts on a member from now on."""
@@ -255,6 +271,18 @@ class FuserMetrics:
             ("model_name", "reason"),
             registry=registry,
         )
+        self._revisions = Gauge(
+            "specfuse_member_revisions",
+            "Revisions, with tokenizer and backend, of the member's replicas that serve now.",
+            ("model_name",),
+            registry=registry,
+        )
+        self._revisions_lost = Counter(
+            "specfuse_member_revisions_lost",
+            "Queries that lost the member, as only replicas of other revisions were left.",
+            ("model_name",),
+            registry=registry,
+        )
         self._wins = Counter(
             "specfuse_segment_wins",
             "Committed segments, by the member that proposed them.",
@@ -344,6 +372,12 @@ class FuserMetrics:
         self._in_flight = Gauge(
             "specfuse_requests_in_flight", "Requests being answered now.", registry=registry
         )
+        self._queries = Gauge(
+            "specfuse_ensemble_sessions",
+            "Queries for the ensemble: held, or under way.",
+            ("ensemble",),
+            registry=registry,
+        )
         self._waking = Gauge(
             "specfuse_requests_waking",
             "Requests that wait for members to wake, as fewer than the quorum have replicas.",
@@ -420,6 +454,7 @@ class FuserMetrics:
             self._start_member_at_zero(member)
 
     def _start_ensemble_at_zero(self, ensemble: str) -> None:
+        self._queries.labels(ensemble)
         self._waking.labels(ensemble)
         self._straggler_seconds.labels(ensemble)
         self._active_members.labels(ensemble)
@@ -448,6 +483,8 @@ class FuserMetrics:
 
     def _start_member_at_zero(self, member: MemberName) -> None:
         self._sessions.labels(member)
+        self._revisions.labels(member)
+        self._revisions_lost.labels(member)
         for rpc, outcome in product(get_args(Rpc), get_args(Outcome)):
             self._calls.labels(member, rpc, outcome)
         for because in get_args(AvoidedBecause):

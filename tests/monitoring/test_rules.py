@@ -27,7 +27,6 @@ SECTIONS = ["What it means", "See it", "What to do", "Over when"]
 ELSEWHERE = {
     "kube_horizontalpodautoscaler_status_desired_replicas",
     "kube_horizontalpodautoscaler_spec_max_replicas",
-    "specfuse_member_revisions",
 }
 """Series that rules ask for and that none of our registries has when a service starts."""
 
