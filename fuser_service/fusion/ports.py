@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, Protocol
 
 from fuser_service.core.commit import AvoidedBecause
@@ -80,13 +80,13 @@ class FusionObserver(Protocol):
     def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
         """A phase of a round, or the whole round, ended."""
 
-    def straggler_waited(self, seconds: float) -> None:
+    def straggler_waited(self, ensemble: str, seconds: float) -> None:
         """Beyond the quorum's answer, a round waited this long for late members."""
 
-    def segment_won(self, member: MemberName) -> None:
+    def segment_won(self, ensemble: str, member: MemberName) -> None:
         """A member's proposal was committed."""
 
-    def tokens_discarded(self, member: MemberName, tokens: int) -> None:
+    def tokens_discarded(self, ensemble: str, member: MemberName, tokens: int) -> None:
         """A member drafted tokens that were not committed."""
 
     def hold_began(self, ensemble: str) -> None:
@@ -107,8 +107,11 @@ class FusionObserver(Protocol):
     def session_ended(self, member: MemberName) -> None:
         """A query counts on a member no longer. Every session that began ends."""
 
-    def member_left(self, departure: Departure) -> None:
+    def member_left(self, ensemble: str, departure: Departure) -> None:
         """A member left a query."""
+
+    def members_recalled(self, ensemble: str, members: Collection[MemberName]) -> None:
+        """Members that had left a query came back for a round that was committed."""
 
     def active_members(self, ensemble: str, members: int) -> None:
         """A round began with this many members."""

@@ -135,7 +135,7 @@ class _Run:
             scores = await self._scores(state, step, clock)
             after = rounds.scored(state, step, scores)
         for departure in after.state.departures[len(state.departures) :]:
-            self.observer.member_left(departure)
+            self.observer.member_left(self.query.ensemble, departure)
         return after
 
     async def _proposals(
@@ -194,7 +194,8 @@ class _Run:
         self.errors = {m: error for m, error in self.errors.items() if m not in calls}
         self.errors |= gathering.errors
         if gathering.straggled_seconds is not None:
-            self.observer.straggler_waited(gathering.straggled_seconds)
+            seconds = gathering.straggled_seconds
+            self.observer.straggler_waited(self.query.ensemble, seconds)
         clock.seconds[rpc] = clock.seconds.get(rpc, 0.0) + self.clock() - began
         return results
 
@@ -229,18 +230,20 @@ class _Run:
 
     def _committed(self, commit: Commit, clock: _RoundClock) -> RoundCommitted:
         """Tells the observer of a committed round; returns what the caller is told."""
+        ensemble = self.query.ensemble
         seconds = clock.seconds | {"total": self.clock() - clock.began}
         for phase, duration in seconds.items():
-            self.observer.phase_ended(self.query.ensemble, phase, duration)
+            self.observer.phase_ended(ensemble, phase, duration)
         for avoided in commit.avoided:
             self.effort.avoided["propose"] += avoided.propose
             self.effort.avoided["score"] += avoided.score
             calls = avoided.propose + avoided.score
             self.observer.calls_avoided(avoided.member, avoided.because, calls)
         for member, tokens in commit.discarded.items():
-            self.observer.tokens_discarded(member, tokens)
+            self.observer.tokens_discarded(ensemble, member, tokens)
             self.discarded += tokens
-        self.observer.segment_won(commit.round.winner)
+        self.observer.segment_won(ensemble, commit.round.winner)
+        self.observer.members_recalled(ensemble, commit.round.recalled)
         if not self.commits:
             self.effort.prompt_tokens = self.contexts.get(commit.round.winner, 0)
         self.effort.output_tokens += commit.round.token_count

@@ -204,7 +204,7 @@ def test_after_any_history_of_queries_nobody_is_counted_on(
 ) -> None:
     async def history() -> None:
         registry = CollectorRegistry()
-        metrics = FuserMetrics(registry, members=MEMBERS, ensembles=["all"], teams=[])
+        metrics = FuserMetrics(registry, members=MEMBERS, ensembles={"all": MEMBERS}, teams=[])
         nobody = dict.fromkeys((*MEMBERS, "all"), 0.0)
         assert sessions(registry) == nobody
         hanging = asyncio.Event()
