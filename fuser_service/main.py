@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
+from fuser_service.core.types import MemberName
 from fuser_service.doors.grpc.health import reporting
 from fuser_service.doors.grpc.servicer import rpc_service
 from fuser_service.doors.openai.api import Around, application
@@ -76,7 +77,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
         metrics = FuserMetrics(
             registry,
             members=settings.members,
-            ensembles=settings.ensembles,
+            ensembles=_members_of(settings.ensembles),
             teams=tenancy.teams,
         )
         endpoint = await open_metrics(settings.metrics_listen, registry, stack)
@@ -103,7 +104,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
                 loopback_only=settings.tenancy is None,
             )
             doors[HTTP] = _http_door(settings.http.listen, https, service, around)
-        await stack.enter_async_context(reporting(service, door))
+        await stack.enter_async_context(reporting(service, door, metrics.standing))
         rereading = _rereading(settings, read, service, metrics)
 
         def reread() -> None:
@@ -136,10 +137,14 @@ def _rereading(
     metrics: FuserMetrics,
 ) -> Rereading:
     def taken(ensembles: Mapping[str, Ensemble]) -> None:
-        metrics.expect(ensembles)
+        metrics.expect(_members_of(ensembles))
         service.take(ensembles)
 
     return Rereading(settings, read or (lambda: settings), taken)
+
+
+def _members_of(ensembles: Mapping[str, Ensemble]) -> dict[str, tuple[MemberName, ...]]:
+    return {name: ensemble.members for name, ensemble in ensembles.items()}
 
 
 def _open_tenants(
@@ -207,7 +212,8 @@ async def _started_members(
     for name, member in settings.items():
         reconnect = partial(_reconnect, name, members)
         connect = partial(open_channel, tls=_followed_tls(member.tls, files, reconnect))
-        members[name] = GrpcMember(name, member.open(), connect, metrics)
+        members[name] = opened = GrpcMember(name, member.open(), connect, metrics)
+        metrics.watch_revisions(name, opened.revisions)
     stack.push_async_callback(_stop, members.values())
     try:
         async with asyncio.TaskGroup() as starting:

@@ -1,13 +1,14 @@
 """What a fuser service tells Prometheus. Every number is counted here and nowhere else.
 
 Label values are bounded: members, ensembles and teams are those of the settings, the rest are fixed
-words. Counters exist at 0 from the start, so that rates and alerts see the first event; only a
-team's requests, and those over HTTP, begin with the first one that ended so.
+words. Counters exist at 0 from the start, so that rates and alerts see the first event; only
+requests over HTTP, and a team's requests that ended in another way than with an answer or at its
+limit, begin with the first one that ended so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import product
 from typing import Final, get_args
 
@@ -18,6 +19,7 @@ from fuser_service.core.types import Departure, DepartureReason, MemberName
 from fuser_service.fusion.ports import Outcome, Phase, Rpc
 from fuser_service.mesh.attempts import SecondCall
 from fuser_service.reports import RequestOutcome
+from fuser_service.service import EnsembleStatus
 from fuser_service.tenancy.account import Account
 from fuser_service.tenancy.caller import ANONYMOUS
 from specfuse.observability.buckets import (
@@ -31,6 +33,9 @@ from specfuse.observability.buckets import (
 UNKNOWN: Final = "unknown"
 """The team of a caller that is not known, and the ensemble of a request for none that there is."""
 
+_TEAM_OUTCOMES: Final[tuple[RequestOutcome, ...]] = ("ok", "degraded", "rate_limited")
+"""How a team's requests end as they should, and how its alert sees them end."""
+
 
 class FuserMetrics:
     """Implements the observers of fusion, mesh and service as metrics of `registry`."""
@@ -40,28 +45,45 @@ class FuserMetrics:
         registry: CollectorRegistry,
         *,
         members: Iterable[MemberName],
-        ensembles: Iterable[str],
+        ensembles: Mapping[str, Iterable[MemberName]],
         teams: Iterable[str],
     ) -> None:
+        """Registers the metrics of these members, ensembles (of which members) and teams."""
         self._teams = frozenset({*teams, ANONYMOUS})
         self._define_round_metrics(registry)
         self._define_member_metrics(registry)
+        self._define_standing_metrics(registry)
         self._define_request_metrics(registry)
         self._define_tenancy_metrics(registry)
         self._start_at_zero(tuple(members))
         self.expect(ensembles)
 
-    def expect(self, ensembles: Iterable[str]) -> None:
+    def expect(self, ensembles: Mapping[str, Iterable[MemberName]]) -> None:
         """Has the numbers of these ensembles begin at 0, where they have not begun yet."""
-        for ensemble in ensembles:
-            self._waking.labels(ensemble)
+        for ensemble, members in ensembles.items():
+            self._start_ensemble_at_zero(ensemble)
             for team in self._teams:
-                self._output_tokens.labels(ensemble, team)
-                self._prompt_tokens.labels(ensemble, team)
-                self._team_calls.labels(ensemble, team)
-                self._team_calls_avoided.labels(ensemble, team)
-            for phase in get_args(Phase):
-                self._round_seconds.labels(ensemble, phase)
+                self._start_team_at_zero(ensemble, team)
+            for member in members:
+                self._start_part_at_zero(ensemble, member)
+
+    def standing(self, ensembles: Collection[EnsembleStatus]) -> None:
+        """What can be asked now. An ensemble that is not told of any more has no standing."""
+        for gone in self._told.keys() - {one.name for one in ensembles}:
+            for gauge in (self._ready, self._ready_members, self._quorum):
+                gauge.remove(gone)
+            del self._told[gone]
+        for one in ensembles:
+            if self._told.get(one.name) != one:
+                self._told[one.name] = one
+                self._ready.labels(one.name).set(one.ready)
+                self._ready_members.labels(one.name).set(len(one.ready_members))
+                self._quorum.labels(one.name).set(one.quorum)
+        waited_for = {member for one in ensembles if not one.wakes for member in one.members}
+        reached = {member for one in ensembles for member in one.ready_members}
+        for member in {member for one in ensembles for member in one.members}:
+            self._member_ready.labels(member).set(member in reached)
+            self._may_sleep.labels(member).set(member not in waited_for)
 
     def call_ended(self, member: MemberName, rpc: Rpc, outcome: Outcome, seconds: float) -> None:
         """A call to a member ended."""
@@ -76,21 +98,29 @@ class FuserMetrics:
         """A call to a member was made again."""
         self._second_calls.labels(member, why).inc()
 
+    def revision_lost(self, member: MemberName) -> None:
+        """A query lost the member, as only replicas of other revisions were left."""
+        self._revisions_lost.labels(member).inc()
+
+    def watch_revisions(self, member: MemberName, revisions: Callable[[], int]) -> None:
+        """Has `revisions` say of how many revisions the member's replicas are that serve."""
+        self._revisions.labels(member).set_function(revisions)
+
     def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
         """A phase of a round, or the whole round, ended."""
         self._round_seconds.labels(ensemble, phase).observe(seconds)
 
-    def straggler_waited(self, seconds: float) -> None:
+    def straggler_waited(self, ensemble: str, seconds: float) -> None:
         """Beyond the quorum's answer, a round waited this long for late members."""
-        self._straggler_seconds.observe(seconds)
+        self._straggler_seconds.labels(ensemble).observe(seconds)
 
-    def segment_won(self, member: MemberName) -> None:
+    def segment_won(self, ensemble: str, member: MemberName) -> None:
         """A member's proposal was committed."""
-        self._wins.labels(member).inc()
+        self._wins.labels(ensemble, member).inc()
 
-    def tokens_discarded(self, member: MemberName, tokens: int) -> None:
+    def tokens_discarded(self, ensemble: str, member: MemberName, tokens: int) -> None:
         """A member drafted tokens that were not committed."""
-        self._discarded_tokens.labels(member).inc(tokens)
+        self._discarded_tokens.labels(ensemble, member).inc(tokens)
 
     def hold_began(self, ensemble: str) -> None:
         """A query waits for members of the ensemble to wake."""
@@ -100,6 +130,14 @@ class FuserMetrics:
         """A query waits for members of the ensemble no longer."""
         self._waking.labels(ensemble).dec()
 
+    def query_began(self, ensemble: str) -> None:
+        """There is a query more for the ensemble: it runs, or is held."""
+        self._queries.labels(ensemble).inc()
+
+    def query_ended(self, ensemble: str) -> None:
+        """There is a query less for the ensemble."""
+        self._queries.labels(ensemble).dec()
+
     def session_began(self, member: MemberName) -> None:
         """A query counts on a member from now on."""
         self._sessions.labels(member).inc()
@@ -108,36 +146,41 @@ class FuserMetrics:
         """A query counts on a member no longer."""
         self._sessions.labels(member).dec()
 
-    def member_left(self, departure: Departure) -> None:
+    def member_left(self, ensemble: str, departure: Departure) -> None:
         """A member left a query."""
-        self._exits.labels(departure.member, departure.reason.value).inc()
+        self._exits.labels(ensemble, departure.member, departure.reason.value).inc()
 
-    def active_members(self, ensemble: str, members: int) -> None:  # noqa: ARG002 (no such label)
+    def members_recalled(self, ensemble: str, members: Collection[MemberName]) -> None:
+        """Members that had left a query came back for a round that was committed."""
+        for member in members:
+            self._recalls.labels(ensemble, member).inc()
+
+    def active_members(self, ensemble: str, members: int) -> None:
         """A round began with this many members."""
-        self._active_members.observe(members)
+        self._active_members.labels(ensemble).observe(members)
 
     def request_started(self) -> None:
         """A request came in."""
         self._in_flight.inc()
 
-    def first_segment(self, seconds: float) -> None:
+    def first_segment(self, ensemble: str, seconds: float) -> None:
         """A request's first segment was committed, this long after it came in."""
-        self._first_segment_seconds.observe(seconds)
+        self._first_segment_seconds.labels(ensemble).observe(seconds)
 
     def tokens_committed(self, ensemble: str, team: str, tokens: int) -> None:
         """A segment of this many tokens was committed."""
         self._output_tokens.labels(ensemble, team).inc(tokens)
 
-    def answered(self, rounds: int, seconds_per_token: float | None) -> None:
+    def answered(self, ensemble: str, rounds: int, seconds_per_token: float | None) -> None:
         """An answer was completed in this many rounds."""
-        self._rounds.observe(rounds)
+        self._rounds.labels(ensemble).observe(rounds)
         if seconds_per_token is not None:
-            self._token_seconds.observe(seconds_per_token)
+            self._token_seconds.labels(ensemble).observe(seconds_per_token)
 
-    def request_ended(self, outcome: RequestOutcome, seconds: float) -> None:
+    def request_ended(self, ensemble: str, outcome: RequestOutcome, seconds: float) -> None:
         """A request ended."""
         self._in_flight.dec()
-        self._request_seconds.labels(outcome).observe(seconds)
+        self._request_seconds.labels(ensemble or UNKNOWN, outcome).observe(seconds)
 
     def book(self, account: Account) -> None:
         """A request ended, and came to this."""
@@ -183,18 +226,21 @@ class FuserMetrics:
         self._straggler_seconds = Histogram(
             "specfuse_straggler_wait_seconds",
             "How long a round waited for late members once its quorum had answered.",
+            ("ensemble",),
             buckets=SHORT_SECONDS,
             registry=registry,
         )
         self._active_members = Histogram(
             "specfuse_active_members",
             "Members that a round began with.",
+            ("ensemble",),
             buckets=MEMBERS,
             registry=registry,
         )
         self._rounds = Histogram(
             "specfuse_rounds_per_request",
             "Rounds of a completed answer.",
+            ("ensemble",),
             buckets=COUNTS,
             registry=registry,
         )
@@ -225,16 +271,34 @@ class FuserMetrics:
             ("model_name", "reason"),
             registry=registry,
         )
+        self._revisions = Gauge(
+            "specfuse_member_revisions",
+            "Revisions, with tokenizer and backend, of the member's replicas that serve now.",
+            ("model_name",),
+            registry=registry,
+        )
+        self._revisions_lost = Counter(
+            "specfuse_member_revisions_lost",
+            "Queries that lost the member, as only replicas of other revisions were left.",
+            ("model_name",),
+            registry=registry,
+        )
         self._wins = Counter(
             "specfuse_segment_wins",
             "Committed segments, by the member that proposed them.",
-            ("model_name",),
+            ("ensemble", "model_name"),
             registry=registry,
         )
         self._exits = Counter(
             "specfuse_member_exits",
             "Members that left a query before its end, by why.",
-            ("model_name", "reason"),
+            ("ensemble", "model_name", "reason"),
+            registry=registry,
+        )
+        self._recalls = Counter(
+            "specfuse_member_recalls",
+            "Members that had left a query and came back for a round that was committed.",
+            ("ensemble", "model_name"),
             registry=registry,
         )
         self._sessions = Gauge(
@@ -246,6 +310,39 @@ class FuserMetrics:
         self._discarded_tokens = Counter(
             "specfuse_discarded_tokens",
             "Tokens that were drafted and not committed.",
+            ("ensemble", "model_name"),
+            registry=registry,
+        )
+
+    def _define_standing_metrics(self, registry: CollectorRegistry) -> None:
+        self._told: dict[str, EnsembleStatus] = {}
+        self._ready = Gauge(
+            "specfuse_ensemble_ready",
+            "1 if the ensemble can be asked: a quorum of its members can be reached, or is woken.",
+            ("ensemble",),
+            registry=registry,
+        )
+        self._ready_members = Gauge(
+            "specfuse_ensemble_ready_members",
+            "Members of the ensemble that can be reached.",
+            ("ensemble",),
+            registry=registry,
+        )
+        self._quorum = Gauge(
+            "specfuse_ensemble_quorum",
+            "Members of the ensemble that must answer in a round.",
+            ("ensemble",),
+            registry=registry,
+        )
+        self._member_ready = Gauge(
+            "specfuse_member_ready",
+            "1 if the member can be reached: a replica says that it serves and is not failing.",
+            ("model_name",),
+            registry=registry,
+        )
+        self._may_sleep = Gauge(
+            "specfuse_member_may_sleep",
+            "1 if all ensembles of the member wait for it to wake: unasked it need not be there.",
             ("model_name",),
             registry=registry,
         )
@@ -254,24 +351,32 @@ class FuserMetrics:
         self._first_segment_seconds = Histogram(
             "specfuse_time_to_first_segment_seconds",
             "From a request's arrival to its first committed segment.",
+            ("ensemble",),
             buckets=SHORT_SECONDS,
             registry=registry,
         )
         self._token_seconds = Histogram(
             "specfuse_time_per_output_token_seconds",
             "Mean time per token after the first segment, of a completed answer.",
+            ("ensemble",),
             buckets=PER_TOKEN_SECONDS,
             registry=registry,
         )
         self._request_seconds = Histogram(
             "specfuse_request_duration_seconds",
             "Duration of a request, by how it ended.",
-            ("outcome",),
+            ("ensemble", "outcome"),
             buckets=REQUEST_SECONDS,
             registry=registry,
         )
         self._in_flight = Gauge(
             "specfuse_requests_in_flight", "Requests being answered now.", registry=registry
+        )
+        self._queries = Gauge(
+            "specfuse_ensemble_sessions",
+            "Queries for the ensemble: held, or under way.",
+            ("ensemble",),
+            registry=registry,
         )
         self._waking = Gauge(
             "specfuse_requests_waking",
@@ -347,18 +452,42 @@ class FuserMetrics:
     def _start_at_zero(self, members: tuple[MemberName, ...]) -> None:
         for member in members:
             self._start_member_at_zero(member)
+
+    def _start_ensemble_at_zero(self, ensemble: str) -> None:
+        self._queries.labels(ensemble)
+        self._waking.labels(ensemble)
+        self._straggler_seconds.labels(ensemble)
+        self._active_members.labels(ensemble)
+        self._rounds.labels(ensemble)
+        self._first_segment_seconds.labels(ensemble)
+        self._token_seconds.labels(ensemble)
+        for phase in get_args(Phase):
+            self._round_seconds.labels(ensemble, phase)
         for outcome in get_args(RequestOutcome):
-            self._request_seconds.labels(outcome)
+            self._request_seconds.labels(ensemble, outcome)
+
+    def _start_team_at_zero(self, ensemble: str, team: str) -> None:
+        self._output_tokens.labels(ensemble, team)
+        self._prompt_tokens.labels(ensemble, team)
+        self._team_calls.labels(ensemble, team)
+        self._team_calls_avoided.labels(ensemble, team)
+        for outcome in _TEAM_OUTCOMES:
+            self._team_requests.labels(ensemble, team, outcome)
+
+    def _start_part_at_zero(self, ensemble: str, member: MemberName) -> None:
+        self._wins.labels(ensemble, member)
+        self._discarded_tokens.labels(ensemble, member)
+        self._recalls.labels(ensemble, member)
+        for reason in DepartureReason:
+            self._exits.labels(ensemble, member, reason.value)
 
     def _start_member_at_zero(self, member: MemberName) -> None:
-        self._wins.labels(member)
         self._sessions.labels(member)
-        self._discarded_tokens.labels(member)
+        self._revisions.labels(member)
+        self._revisions_lost.labels(member)
         for rpc, outcome in product(get_args(Rpc), get_args(Outcome)):
             self._calls.labels(member, rpc, outcome)
         for because in get_args(AvoidedBecause):
             self._calls_avoided.labels(member, because)
         for why in get_args(SecondCall):
             self._second_calls.labels(member, why)
-        for reason in DepartureReason:
-            self._exits.labels(member, reason.value)

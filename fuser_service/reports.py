@@ -53,21 +53,24 @@ class RequestObserver(Protocol):
     def request_started(self) -> None:
         """A request came in."""
 
-    def first_segment(self, seconds: float) -> None:
+    def first_segment(self, ensemble: str, seconds: float) -> None:
         """A request's first segment was committed, this long after it came in."""
 
     def tokens_committed(self, ensemble: str, team: str, tokens: int) -> None:
         """A segment of this many tokens was committed to a caller of the team."""
 
-    def answered(self, rounds: int, seconds_per_token: float | None) -> None:
+    def answered(self, ensemble: str, rounds: int, seconds_per_token: float | None) -> None:
         """An answer was completed in this many rounds.
 
         `seconds_per_token` is the mean over the tokens after the first segment; None if there were
         none.
         """
 
-    def request_ended(self, outcome: RequestOutcome, seconds: float) -> None:
-        """A request ended. Every one that started does."""
+    def request_ended(self, ensemble: str, outcome: RequestOutcome, seconds: float) -> None:
+        """A request ended. Every one that started does.
+
+        The ensemble is empty where none was asked that there is.
+        """
 
 
 Book = Callable[[Account], None]
@@ -92,7 +95,7 @@ class Reports:
         An empty id is replaced by a new one.
         """
         self.observer.request_started()
-        self.observer.request_ended(outcome, 0.0)
+        self.observer.request_ended("", outcome, 0.0)
         self.book(
             Account(
                 request_id=request_id or new_request_id(),
@@ -136,7 +139,7 @@ class Record:
         if self._outcome == "cancelled" and self._deadline.remaining < TIMER_SLACK_SECONDS:
             self._outcome = "deadline_exceeded"
         seconds = self._clock() - self._began
-        self._observer.request_ended(self._outcome, seconds)
+        self._observer.request_ended(self.ensemble, self._outcome, seconds)
         self._book(self._account(seconds))
 
     def output_tokens(self) -> int:
@@ -150,12 +153,13 @@ class Record:
             self._observer.tokens_committed(self.ensemble, self._caller.team.name, tokens)
             if self._first_segment_at is None:
                 self._first_segment_at = self._clock()
-                self._observer.first_segment(self._first_segment_at - self._began)
+                seconds = self._first_segment_at - self._began
+                self._observer.first_segment(self.ensemble, seconds)
             else:
                 self._tokens_after_first += event.round.token_count
         elif isinstance(event, Finished):
             self._outcome = "degraded" if event.degraded else "ok"
-            self._observer.answered(event.rounds, self._seconds_per_token())
+            self._observer.answered(self.ensemble, event.rounds, self._seconds_per_token())
 
     def _account(self, seconds: float) -> Account:
         return Account(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, Protocol
 
 from fuser_service.core.commit import AvoidedBecause
@@ -24,10 +24,7 @@ Phase = Literal["propose", "score", "total"]
 
 
 class Member(Protocol):
-    """One model of an ensemble, wherever and in however many replicas it runs.
-
-    Both calls raise only `specfuse.errors.SpecFuseError`s (and let cancellation through).
-    """
+    """One model of an ensemble, wherever and in however many replicas it runs."""
 
     @property
     def name(self) -> MemberName:
@@ -43,6 +40,16 @@ class Member(Protocol):
 
     def when_changed(self, told: Callable[[], None]) -> None:
         """Has `told` be called, from now on, whenever `awake` may have changed."""
+
+    def join(self, session_id: str) -> Participant:
+        """Takes part in a query, whose name for caches is `session_id`."""
+
+
+class Participant(Protocol):
+    """A member in one query, for as long as there is the query: all its answers are of one kind.
+
+    Both calls raise only `specfuse.errors.SpecFuseError`s (and let cancellation through).
+    """
 
     async def propose(
         self,
@@ -73,13 +80,13 @@ class FusionObserver(Protocol):
     def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
         """A phase of a round, or the whole round, ended."""
 
-    def straggler_waited(self, seconds: float) -> None:
+    def straggler_waited(self, ensemble: str, seconds: float) -> None:
         """Beyond the quorum's answer, a round waited this long for late members."""
 
-    def segment_won(self, member: MemberName) -> None:
+    def segment_won(self, ensemble: str, member: MemberName) -> None:
         """A member's proposal was committed."""
 
-    def tokens_discarded(self, member: MemberName, tokens: int) -> None:
+    def tokens_discarded(self, ensemble: str, member: MemberName, tokens: int) -> None:
         """A member drafted tokens that were not committed."""
 
     def hold_began(self, ensemble: str) -> None:
@@ -88,14 +95,23 @@ class FusionObserver(Protocol):
     def hold_ended(self, ensemble: str) -> None:
         """A query waits for members of the ensemble no longer. Every hold that began ends."""
 
+    def query_began(self, ensemble: str) -> None:
+        """There is a query more for the ensemble: it runs, or is held."""
+
+    def query_ended(self, ensemble: str) -> None:
+        """There is a query less for the ensemble. Every query that began ends."""
+
     def session_began(self, member: MemberName) -> None:
         """A query counts on a member from now on."""
 
     def session_ended(self, member: MemberName) -> None:
         """A query counts on a member no longer. Every session that began ends."""
 
-    def member_left(self, departure: Departure) -> None:
+    def member_left(self, ensemble: str, departure: Departure) -> None:
         """A member left a query."""
+
+    def members_recalled(self, ensemble: str, members: Collection[MemberName]) -> None:
+        """Members that had left a query came back for a round that was committed."""
 
     def active_members(self, ensemble: str, members: int) -> None:
         """A round began with this many members."""

@@ -17,7 +17,14 @@ from fuser_service.core.types import Context, MemberName, Proposal, Sampling, Sc
 from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
 from fuser_service.fusion.gather import Gathering, Patience
-from fuser_service.fusion.ports import FusionObserver, Member, Outcome, Phase, Rpc
+from fuser_service.fusion.ports import (
+    FusionObserver,
+    Member,
+    Outcome,
+    Participant,
+    Phase,
+    Rpc,
+)
 from fuser_service.fusion.presence import Presence
 from fuser_service.fusion.query import Query
 from specfuse.deadline import Deadline
@@ -65,7 +72,10 @@ class Fusion:
             InvalidArgument: so few are left only because they find the request itself wrong.
             DeadlineExceeded: the deadline passed before the answer was complete.
         """
-        run = _Run(self._members, self._observer, self._clock, query, deadline)
+        participants = {
+            member: self._members[member].join(query.session_id) for member in query.rules.members
+        }
+        run = _Run(participants, self._observer, self._clock, query, deadline)
         if effort is not None:
             run.effort = effort
         return run.events()
@@ -84,7 +94,7 @@ class _RoundClock:
 class _Run:
     """One query being answered. Whatever is counted is counted here, once."""
 
-    members: Mapping[MemberName, Member]
+    participants: Mapping[MemberName, Participant]
     observer: FusionObserver
     clock: Callable[[], float]
     query: Query
@@ -102,7 +112,7 @@ class _Run:
         query = self.query
         began = self.clock()
         transition = rounds.start(query.rules, query.committed_segments, query.committed_tokens)
-        with Presence(self.observer) as presence:
+        with Presence(self.observer, query.ensemble) as presence:
             presence.of(transition.state.counted_on)
             yield Started(query.ensemble, query.rules.members, query.session_id)
             while not isinstance(step := transition.step, Finish):
@@ -125,7 +135,7 @@ class _Run:
             scores = await self._scores(state, step, clock)
             after = rounds.scored(state, step, scores)
         for departure in after.state.departures[len(state.departures) :]:
-            self.observer.member_left(departure)
+            self.observer.member_left(self.query.ensemble, departure)
         return after
 
     async def _proposals(
@@ -134,7 +144,7 @@ class _Run:
         patience = self._patience("propose", step)
         calls = {
             member: partial(
-                self.members[member].propose,
+                self.participants[member].propose,
                 self._context(state),
                 max_tokens=step.max_tokens,
                 sampling=self._sampling(state),
@@ -155,7 +165,7 @@ class _Run:
         patience = self._patience("score", step)
         calls = {
             member: partial(
-                self.members[member].score,
+                self.participants[member].score,
                 self._context(state),
                 candidates,
                 deadline=patience.deadline,
@@ -184,7 +194,8 @@ class _Run:
         self.errors = {m: error for m, error in self.errors.items() if m not in calls}
         self.errors |= gathering.errors
         if gathering.straggled_seconds is not None:
-            self.observer.straggler_waited(gathering.straggled_seconds)
+            seconds = gathering.straggled_seconds
+            self.observer.straggler_waited(self.query.ensemble, seconds)
         clock.seconds[rpc] = clock.seconds.get(rpc, 0.0) + self.clock() - began
         return results
 
@@ -219,18 +230,20 @@ class _Run:
 
     def _committed(self, commit: Commit, clock: _RoundClock) -> RoundCommitted:
         """Tells the observer of a committed round; returns what the caller is told."""
+        ensemble = self.query.ensemble
         seconds = clock.seconds | {"total": self.clock() - clock.began}
         for phase, duration in seconds.items():
-            self.observer.phase_ended(self.query.ensemble, phase, duration)
+            self.observer.phase_ended(ensemble, phase, duration)
         for avoided in commit.avoided:
             self.effort.avoided["propose"] += avoided.propose
             self.effort.avoided["score"] += avoided.score
             calls = avoided.propose + avoided.score
             self.observer.calls_avoided(avoided.member, avoided.because, calls)
         for member, tokens in commit.discarded.items():
-            self.observer.tokens_discarded(member, tokens)
+            self.observer.tokens_discarded(ensemble, member, tokens)
             self.discarded += tokens
-        self.observer.segment_won(commit.round.winner)
+        self.observer.segment_won(ensemble, commit.round.winner)
+        self.observer.members_recalled(ensemble, commit.round.recalled)
         if not self.commits:
             self.effort.prompt_tokens = self.contexts.get(commit.round.winner, 0)
         self.effort.output_tokens += commit.round.token_count

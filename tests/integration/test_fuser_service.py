@@ -741,14 +741,16 @@ class TestNumbers:
         async def value(name: str, **labels: str) -> float | None:
             return await mesh.metric(f"specfuse_{name}", **labels)
 
-        assert await value("request_duration_seconds_count", outcome="ok") == 1
+        async def of_all(name: str, **labels: str) -> float | None:
+            return await value(name, ensemble="all", **labels)
+
+        assert await of_all("request_duration_seconds_count", outcome="ok") == 1
         assert await value("requests_in_flight") == 0
-        assert await value("rounds_per_request_sum") == finished.rounds
-        assert await value("time_to_first_segment_seconds_count") == 1
-        assert await value("time_per_output_token_seconds_count") == 1
-        total = {"ensemble": "all", "phase": "total"}
-        assert await value("round_duration_seconds_count", **total) == finished.rounds
-        wins = [await value("segment_wins_total", model_name=one) or 0 for one in "abc"]
+        assert await of_all("rounds_per_request_sum") == finished.rounds
+        assert await of_all("time_to_first_segment_seconds_count") == 1
+        assert await of_all("time_per_output_token_seconds_count") == 1
+        assert await of_all("round_duration_seconds_count", phase="total") == finished.rounds
+        wins = [await of_all("segment_wins_total", model_name=one) or 0 for one in "abc"]
         assert sum(wins) == finished.rounds
         ok = {"rpc": "propose", "outcome": "ok"}
         made = [await value("member_calls_total", model_name=one, **ok) or 0 for one in "abc"]
@@ -761,7 +763,9 @@ class TestNumbers:
             for reason in ("exit", "consensus", "duplicate")
         ]
         assert sum(avoided) == finished.propose_calls.avoided + finished.score_calls.avoided
-        assert await value("active_members_count") == finished.rounds
+        assert await of_all("active_members_count") == finished.rounds
+        assert await of_all("ensemble_ready_members") == 3
+        assert await value("member_ready", model_name="a") == 1
 
     async def test_of_a_request_that_does_not_say_which_ensemble(self, nodes: Nodes) -> None:
         node = await nodes.start("a", Line(answer=PARIS))
@@ -771,7 +775,8 @@ class TestNumbers:
             assert isinstance(error, InvalidArgument)
             assert error.field == "ensemble"
             counted = "specfuse_request_duration_seconds_count"
-            assert await mesh.metric(counted, outcome="invalid_argument") == 1
+            refused = {"ensemble": "unknown", "outcome": "invalid_argument"}
+            assert await mesh.metric(counted, **refused) == 1
 
     async def test_of_refusals_and_departures(self) -> None:
         async with open_mesh({"a": PARIS, "b": PARIS}, quorum=1) as (mesh, nodes):
@@ -781,14 +786,16 @@ class TestNumbers:
             await mesh.refusal(pb.GenerateRequest())
             await mesh.refusal(asking(ensemble="x"))
 
-            async def ended(outcome: str) -> float | None:
-                return await mesh.metric("specfuse_request_duration_seconds_count", outcome=outcome)
+            async def ended(outcome: str, ensemble: str = "all") -> float | None:
+                labels = {"ensemble": ensemble, "outcome": outcome}
+                return await mesh.metric("specfuse_request_duration_seconds_count", **labels)
 
             assert await ended("degraded") == 1
-            assert await ended("invalid_argument") == 2
-            assert await ended("not_found") == 1
+            assert await ended("invalid_argument") == 1
+            assert await ended("invalid_argument", "unknown") == 1, "had no prompt"
+            assert await ended("not_found", "unknown") == 1
             assert await ended("ok") == 0
-            gone = {"model_name": "b", "reason": "failed"}
+            gone = {"ensemble": "all", "model_name": "b", "reason": "failed"}
             lost = await mesh.metric("specfuse_member_exits_total", **gone)
             failed = {"model_name": "b", "rpc": "propose", "outcome": "failed"}
             assert await mesh.metric("specfuse_member_calls_total", **failed) == lost
@@ -807,7 +814,8 @@ class TestNumbers:
             await mesh.becomes_idle()
 
             async def ended(outcome: str) -> float | None:
-                return await mesh.metric("specfuse_request_duration_seconds_count", outcome=outcome)
+                labels = {"ensemble": "all", "outcome": outcome}
+                return await mesh.metric("specfuse_request_duration_seconds_count", **labels)
 
             assert await ended("deadline_exceeded") == 1
             assert await ended("cancelled") == 1
@@ -819,5 +827,5 @@ class TestNumbers:
             for outcome, count in (("rejected", 1), ("failed", 0)):
                 call = {"model_name": "a", "rpc": "propose", "outcome": outcome}
                 assert await mesh.metric("specfuse_member_calls_total", **call) == count
-                left = {"model_name": "a", "reason": outcome}
+                left = {"ensemble": "all", "model_name": "a", "reason": outcome}
                 assert await mesh.metric("specfuse_member_exits_total", **left) == count

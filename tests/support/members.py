@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -111,6 +111,9 @@ class ScriptedMember:
         for told in self.told:
             told()
 
+    def join(self, session_id: str) -> ScriptedMember:
+        return self
+
     async def propose(
         self,
         context: Context,
@@ -154,10 +157,12 @@ class RecordingObserver:
     won: list[MemberName] = field(default_factory=list)
     discarded: Counter[MemberName] = field(default_factory=Counter)
     left: list[Departure] = field(default_factory=list)
+    recalled: Counter[MemberName] = field(default_factory=Counter)
     active: list[int] = field(default_factory=list)
     sessions: Counter[MemberName] = field(default_factory=Counter)
     changes: list[str] = field(default_factory=list)
     held: Counter[str] = field(default_factory=Counter)
+    queries: Counter[str] = field(default_factory=Counter)
 
     def call_ended(self, member: MemberName, rpc: Rpc, outcome: Outcome, seconds: float) -> None:
         assert seconds >= 0
@@ -170,14 +175,21 @@ class RecordingObserver:
         assert seconds >= 0
         self.phases.append((ensemble, phase))
 
-    def straggler_waited(self, seconds: float) -> None:
+    def straggler_waited(self, ensemble: str, seconds: float) -> None:
         self.straggled.append(seconds)
 
-    def segment_won(self, member: MemberName) -> None:
+    def segment_won(self, ensemble: str, member: MemberName) -> None:
         self.won.append(member)
 
-    def tokens_discarded(self, member: MemberName, tokens: int) -> None:
+    def tokens_discarded(self, ensemble: str, member: MemberName, tokens: int) -> None:
         self.discarded[member] += tokens
+
+    def query_began(self, ensemble: str) -> None:
+        self.queries[ensemble] += 1
+
+    def query_ended(self, ensemble: str) -> None:
+        assert self.queries[ensemble] > 0
+        self.queries[ensemble] -= 1
 
     def hold_began(self, ensemble: str) -> None:
         self.held[ensemble] += 1
@@ -195,8 +207,11 @@ class RecordingObserver:
         self.sessions[member] -= 1
         self.changes.append(f"-{member}")
 
-    def member_left(self, departure: Departure) -> None:
+    def member_left(self, ensemble: str, departure: Departure) -> None:
         self.left.append(departure)
+
+    def members_recalled(self, ensemble: str, members: Collection[MemberName]) -> None:
+        self.recalled.update(members)
 
     def active_members(self, ensemble: str, members: int) -> None:
         self.active.append(members)

@@ -8,11 +8,11 @@ as it runs: restarting it brings no member back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 
-from fuser_service.service import FuserService
+from fuser_service.service import EnsembleStatus, FuserService
 from specfuse.rpc.server import RpcServer
 
 _EVERY_SECONDS: Final = 0.2
@@ -20,9 +20,11 @@ _EVERY_SECONDS: Final = 0.2
 
 
 @asynccontextmanager
-async def reporting(service: FuserService, server: RpcServer) -> AsyncIterator[None]:
-    """Reports until the context is left."""
-    task = asyncio.create_task(_report(service, server))
+async def reporting(
+    service: FuserService, server: RpcServer, told: Callable[[Collection[EnsembleStatus]], None]
+) -> AsyncIterator[None]:
+    """Reports until the context is left. `told` hears of all ensembles again and again."""
+    task = asyncio.create_task(_report(service, server, told))
     try:
         yield
     finally:
@@ -30,12 +32,16 @@ async def reporting(service: FuserService, server: RpcServer) -> AsyncIterator[N
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _report(service: FuserService, server: RpcServer) -> None:
+async def _report(
+    service: FuserService, server: RpcServer, told: Callable[[Collection[EnsembleStatus]], None]
+) -> None:
     said: dict[str, bool] = {}
     while True:
+        ensembles = service.ensembles()
+        told(ensembles)
         # One that the settings have no more is still asked about, and cannot be used.
         now = dict.fromkeys(said, False)
-        now |= {ensemble.name: ensemble.ready for ensemble in service.ensembles()}
+        now |= {ensemble.name: ensemble.ready for ensemble in ensembles}
         for name, ready in now.items():
             if said.get(name) is not ready:
                 said[name] = ready

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from fuser_service.core.types import Departure, DepartureReason
 from fuser_service.metrics import FuserMetrics
+from fuser_service.service import EnsembleStatus
 from fuser_service.tenancy.account import Account
 
 METRICS = {
@@ -17,24 +18,33 @@ METRICS = {
     "specfuse_member_calls": ("counter", {"model_name", "rpc", "outcome"}),
     "specfuse_member_calls_avoided": ("counter", {"model_name", "reason"}),
     "specfuse_member_second_calls": ("counter", {"model_name", "reason"}),
-    "specfuse_rounds_per_request": ("histogram", set()),
-    "specfuse_segment_wins": ("counter", {"model_name"}),
-    "specfuse_member_exits": ("counter", {"model_name", "reason"}),
+    "specfuse_member_revisions": ("gauge", {"model_name"}),
+    "specfuse_member_revisions_lost": ("counter", {"model_name"}),
+    "specfuse_rounds_per_request": ("histogram", {"ensemble"}),
+    "specfuse_segment_wins": ("counter", {"ensemble", "model_name"}),
+    "specfuse_member_exits": ("counter", {"ensemble", "model_name", "reason"}),
+    "specfuse_member_recalls": ("counter", {"ensemble", "model_name"}),
+    "specfuse_member_ready": ("gauge", {"model_name"}),
+    "specfuse_member_may_sleep": ("gauge", {"model_name"}),
+    "specfuse_ensemble_ready": ("gauge", {"ensemble"}),
+    "specfuse_ensemble_ready_members": ("gauge", {"ensemble"}),
+    "specfuse_ensemble_quorum": ("gauge", {"ensemble"}),
     "specfuse_member_sessions": ("gauge", {"model_name"}),
-    "specfuse_active_members": ("histogram", set()),
-    "specfuse_straggler_wait_seconds": ("histogram", set()),
-    "specfuse_time_to_first_segment_seconds": ("histogram", set()),
-    "specfuse_time_per_output_token_seconds": ("histogram", set()),
-    "specfuse_request_duration_seconds": ("histogram", {"outcome"}),
+    "specfuse_active_members": ("histogram", {"ensemble"}),
+    "specfuse_straggler_wait_seconds": ("histogram", {"ensemble"}),
+    "specfuse_time_to_first_segment_seconds": ("histogram", {"ensemble"}),
+    "specfuse_time_per_output_token_seconds": ("histogram", {"ensemble"}),
+    "specfuse_request_duration_seconds": ("histogram", {"ensemble", "outcome"}),
     "specfuse_requests_in_flight": ("gauge", set()),
     "specfuse_output_tokens": ("counter", {"ensemble", "team"}),
-    "specfuse_discarded_tokens": ("counter", {"model_name"}),
+    "specfuse_discarded_tokens": ("counter", {"ensemble", "model_name"}),
     "specfuse_prompt_tokens": ("counter", {"ensemble", "team"}),
     "specfuse_team_requests": ("counter", {"ensemble", "team", "outcome"}),
     "specfuse_team_calls": ("counter", {"ensemble", "team"}),
     "specfuse_team_calls_avoided": ("counter", {"ensemble", "team"}),
     "specfuse_anonymous_allowed": ("gauge", set()),
     "specfuse_requests_waiting": ("gauge", set()),
+    "specfuse_ensemble_sessions": ("gauge", {"ensemble"}),
     "specfuse_requests_waking": ("gauge", {"ensemble"}),
     "specfuse_keys": ("gauge", set()),
     "specfuse_limit_store_failures": ("counter", set()),
@@ -51,6 +61,11 @@ REFUSED = Account(
 )
 
 
+ALL = EnsembleStatus("all", ("a", "b"), ready_members=("b",), quorum=2, max_tokens_limit=9)
+EXIT = {"ensemble": "all", "model_name": "a"}
+TEAM = {"ensemble": "all", "team": "search"}
+
+
 @pytest.fixture
 def registry() -> CollectorRegistry:
     return CollectorRegistry()
@@ -58,12 +73,15 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def metrics(registry: CollectorRegistry) -> FuserMetrics:
-    return FuserMetrics(registry, members=["a", "b"], ensembles=["all"], teams=["search"])
+    return FuserMetrics(
+        registry, members=["a", "b"], ensembles={"all": ["a", "b"]}, teams=["search"]
+    )
 
 
 def test_names_kinds_and_labels(registry: CollectorRegistry, metrics: FuserMetrics) -> None:
     metrics.call_ended("a", "propose", "ok", 0.1)
     metrics.book(REFUSED)
+    metrics.standing([ALL])
     metrics.http_responded("/v1/models", 200)
     found = {
         family.name: (
@@ -100,14 +118,20 @@ def test_counters_exist_before_anything_happened(
     registry: CollectorRegistry, metrics: FuserMetrics
 ) -> None:
     for name, labels in (
-        ("specfuse_segment_wins_total", {"model_name": "b"}),
+        ("specfuse_segment_wins_total", {"ensemble": "all", "model_name": "b"}),
         ("specfuse_member_sessions", {"model_name": "b"}),
         ("specfuse_requests_waking", {"ensemble": "all"}),
-        ("specfuse_member_exits_total", {"model_name": "a", "reason": "straggler"}),
+        ("specfuse_ensemble_sessions", {"ensemble": "all"}),
+        ("specfuse_member_exits_total", EXIT | {"reason": "straggler"}),
+        ("specfuse_member_recalls_total", {"ensemble": "all", "model_name": "a"}),
+        ("specfuse_discarded_tokens_total", {"ensemble": "all", "model_name": "a"}),
+        ("specfuse_team_requests_total", TEAM | {"outcome": "rate_limited"}),
         ("specfuse_member_calls_avoided_total", {"model_name": "a", "reason": "duplicate"}),
         ("specfuse_member_second_calls_total", {"model_name": "b", "reason": "hedged"}),
+        ("specfuse_member_revisions", {"model_name": "b"}),
+        ("specfuse_member_revisions_lost_total", {"model_name": "b"}),
         ("specfuse_output_tokens_total", {"ensemble": "all", "team": "anonymous"}),
-        ("specfuse_request_duration_seconds_count", {"outcome": "unavailable"}),
+        ("specfuse_request_duration_seconds_count", {"ensemble": "all", "outcome": "unavailable"}),
         ("specfuse_round_duration_seconds_count", {"ensemble": "all", "phase": "score"}),
     ):
         assert registry.get_sample_value(name, labels) == 0
@@ -116,9 +140,12 @@ def test_counters_exist_before_anything_happened(
 def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: FuserMetrics) -> None:
     metrics.calls_avoided("a", "exit", 2)
     metrics.second_call("b", "moved")
-    metrics.tokens_discarded("b", 7)
-    metrics.member_left(Departure("b", DepartureReason.EXIT))
-    metrics.straggler_waited(0.3)
+    metrics.revision_lost("b")
+    metrics.watch_revisions("a", lambda: 2)
+    metrics.tokens_discarded("all", "b", 7)
+    metrics.member_left("all", Departure("b", DepartureReason.EXIT))
+    metrics.members_recalled("all", ("a", "b"))
+    metrics.straggler_waited("all", 0.3)
     metrics.request_started()
     metrics.session_began("a")
     metrics.session_began("a")
@@ -126,19 +153,27 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     metrics.hold_began("all")
     metrics.hold_began("all")
     metrics.hold_ended("all")
+    metrics.query_began("all")
+    metrics.query_began("all")
+    metrics.query_ended("all")
 
     value = registry.get_sample_value
     exit_ = {"model_name": "a", "reason": "exit"}
     assert value("specfuse_member_calls_avoided_total", exit_) == 2
     moved = {"model_name": "b", "reason": "moved"}
     assert value("specfuse_member_second_calls_total", moved) == 1
-    assert value("specfuse_discarded_tokens_total", {"model_name": "b"}) == 7
-    assert value("specfuse_member_exits_total", {"model_name": "b", "reason": "exit"}) == 1
-    assert value("specfuse_straggler_wait_seconds_sum") == 0.3
+    assert value("specfuse_member_revisions_lost_total", {"model_name": "b"}) == 1
+    assert value("specfuse_member_revisions", {"model_name": "a"}) == 2
+    part = {"ensemble": "all", "model_name": "b"}
+    assert value("specfuse_discarded_tokens_total", part) == 7
+    assert value("specfuse_member_exits_total", part | {"reason": "exit"}) == 1
+    assert value("specfuse_member_recalls_total", part) == 1
+    assert value("specfuse_straggler_wait_seconds_sum", {"ensemble": "all"}) == 0.3
     assert value("specfuse_member_sessions", {"model_name": "a"}) == 1
     assert value("specfuse_requests_waking", {"ensemble": "all"}) == 1
+    assert value("specfuse_ensemble_sessions", {"ensemble": "all"}) == 1
     assert value("specfuse_requests_in_flight") == 1
-    metrics.request_ended("cancelled", 1.0)
+    metrics.request_ended("", "cancelled", 1.0)
     assert value("specfuse_requests_in_flight") == 0
 
 
@@ -169,3 +204,26 @@ def test_what_a_request_came_to_counts_for_its_team(
     nobody = {"ensemble": "unknown", "team": "unknown"}
     assert value("specfuse_team_requests_total", **nobody, outcome="unauthenticated") == 1
     assert value("specfuse_prompt_tokens_total", **nobody) is None
+
+
+def test_who_can_be_asked_is_told_as_it_changes(
+    registry: CollectorRegistry, metrics: FuserMetrics
+) -> None:
+    def ensemble(name: str) -> tuple[float | None, ...]:
+        gauges = ("ready", "ready_members", "quorum")
+        labels = {"ensemble": name}
+        return tuple(registry.get_sample_value(f"specfuse_ensemble_{g}", labels) for g in gauges)
+
+    def members(gauge: str) -> dict[str, float | None]:
+        name = f"specfuse_member_{gauge}"
+        return {m: registry.get_sample_value(name, {"model_name": m}) for m in "abc"}
+
+    waking = EnsembleStatus("waking", ("b", "c"), (), quorum=1, max_tokens_limit=9, wakes=True)
+    metrics.standing([ALL, waking])
+    assert (ensemble("all"), ensemble("waking")) == ((0, 1, 2), (1, 0, 1))
+    assert members("ready") == {"a": 0, "b": 1, "c": 0}
+    assert members("may_sleep") == {"a": 0, "b": 0, "c": 1}, "of all waits for b, too"
+
+    metrics.standing([replace(ALL, ready_members=("a", "b"))])
+    assert (ensemble("all"), ensemble("waking")) == ((1, 2, 2), (None, None, None))
+    assert members("ready") == {"a": 1, "b": 1, "c": 0}

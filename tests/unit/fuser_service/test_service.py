@@ -96,22 +96,24 @@ class Told:
     tokens: list[tuple[str, str, int]] = field(default_factory=list)
     answers: list[tuple[int, float | None]] = field(default_factory=list)
     ended: list[tuple[str, float]] = field(default_factory=list)
+    ensembles: list[str] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)
 
     def request_started(self) -> None:
         self.began += 1
 
-    def first_segment(self, seconds: float) -> None:
+    def first_segment(self, ensemble: str, seconds: float) -> None:
         self.first_segments.append(seconds)
 
     def tokens_committed(self, ensemble: str, team: str, tokens: int) -> None:
         self.tokens.append((ensemble, team, tokens))
 
-    def answered(self, rounds: int, seconds_per_token: float | None) -> None:
+    def answered(self, ensemble: str, rounds: int, seconds_per_token: float | None) -> None:
         self.answers.append((rounds, seconds_per_token))
 
-    def request_ended(self, outcome: str, seconds: float) -> None:
+    def request_ended(self, ensemble: str, outcome: str, seconds: float) -> None:
         self.ended.append((outcome, seconds))
+        self.ensembles.append(ensemble)
 
 
 def a_member(*, awake: bool = True) -> ScriptedMember:
@@ -164,6 +166,7 @@ async def test_the_numbers_of_an_answer() -> None:
     assert told.tokens == [("one", "search", 4), ("one", "search", 6), ("one", "search", 0)]
     assert told.answers == [(3, pytest.approx(3.0 / 6))]
     assert told.ended == [("ok", 5.0)]
+    assert told.ensembles == ["one"]
     assert told.accounts == [
         Account(
             request_id="r-1",

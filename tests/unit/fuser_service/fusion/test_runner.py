@@ -225,6 +225,7 @@ async def test_a_round_that_members_came_back_for_is_one_round() -> None:
     assert text == " one two"
     assert finished.rounds == 2
     assert ensemble.observer.active == [2, 1]
+    assert ensemble.observer.recalled == {"b": 1}
     assert ensemble.observer.phases.count(("all", "score")) == 2
     assert ensemble.observer.avoided == {}
     # Round 1: 2 + 2. Round 2: a proposes, is asked how sure it is, b proposes, both score.

@@ -1,0 +1,1 @@
+"""The dashboards: what is on them, and how Grafana is told."""
