@@ -91,6 +91,12 @@ async def test_closing_ends_the_question() -> None:
         await waiting
 
 
+def test_each_lineage_has_a_mark_of_its_own() -> None:
+    lineages = [OLD, NEW, UNTOLD, Lineage("a", "bc", ""), Lineage("ab", "c", ""), Lineage("é")]
+    assert len({one.mark for one in lineages}) == len(lineages)
+    assert all(one.mark.isascii() for one in lineages), "headers are"
+
+
 def test_lineages_are_named_for_people() -> None:
     assert str(Lineage("r1", "0123456789abcdef0123", "torch")) == (
         "r1 on torch with tokenizer 0123456789abcdef"
