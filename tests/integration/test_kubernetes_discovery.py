@@ -355,6 +355,20 @@ async def test_a_server_that_wants_to_be_left_alone_is(server: ApiServer) -> Non
         assert len(server.asked) == 1
 
 
+async def test_a_slice_with_as_many_endpoints_as_there_may_be_is_read(
+    server: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await server.put(endpoint_slice("a"))
+    many = [endpoint(f"10.0.{n // 250}.{n % 250}", zone="europe-west4-a") for n in range(1000)]
+    async with following(server) as followed:
+        await server.until_asked(1, watches=True)
+        await server.put(endpoint_slice("a", *many))
+        await followed.until(lambda now: len(now) == 1000)
+        await server.put(endpoint_slice("a", *many[1:]))
+        await followed.until(lambda now: len(now) == 999)
+    assert not warnings(caplog)
+
+
 async def test_a_renewed_token_is_used(server: ApiServer, caplog: pytest.LogCaptureFixture) -> None:
     await server.put(endpoint_slice("a", endpoint("10.0.0.1")))
     async with following(server) as followed:
