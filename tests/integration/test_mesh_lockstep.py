@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from fuser_service.mesh import replica
+from fuser_service.mesh.discovery.port import Endpoint
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.mesh.participant import GrpcParticipant
 from model_service.backends.scripted.settings import Line
@@ -67,6 +68,21 @@ async def test_a_query_moves_to_a_replica_of_its_revision_only(nodes: Nodes) -> 
             await go_on(query)
         assert second.backend.sessions[-5:] == ["s"] * 5
         assert calls_of(*others) == before
+
+
+async def test_in_a_rollout_a_query_goes_on_at_what_is_about_to_end_as_well(nodes: Nodes) -> None:
+    first, second = [await nodes.start("a", ANSWER, revision=OLD) for _ in range(2)]
+    new = await nodes.start("a", ANSWER, revision=NEW)
+    discovery = ChangingDiscovery(first, second)
+    async with member_of(discovery=discovery) as member:
+        query = await begun_at(member, first)
+        ending = [Endpoint(node.address, terminating=True) for node in (first, second)]
+        discovery.say(*ending, Endpoint(new.address))
+        await known(member, 2)
+        await first.kill()
+        assert (await go_on(query)).text == "so it"
+        assert second.backend.sessions[-1] == "s"
+        assert calls_of(new) == [0]
 
 
 async def test_with_other_revisions_left_the_query_is_done_with_the_member_and_the_next_is_not(
