@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import grpc
@@ -14,6 +14,8 @@ from fuser_service.mesh import replica
 from fuser_service.mesh.discovery.port import Endpoint
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.mesh.participant import GrpcParticipant
+from fuser_service.mesh.pool import Hold
+from fuser_service.mesh.replica import Replica
 from model_service.backends.scripted.settings import Line
 from model_service.doors.grpc.servicer import ModelServicer
 from specfuse.errors import DeadlineExceeded, RevisionLost, Unavailable
@@ -139,17 +141,28 @@ def is_of(member: GrpcMember, *revisions: str) -> bool:
     return {lineage.revision for lineage in member._pool.lineages} == set(revisions)
 
 
-async def test_a_call_that_is_late_is_made_at_another_of_its_revision_only(nodes: Nodes) -> None:
+async def test_a_call_that_is_late_is_made_at_another_of_its_revision_only(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = await nodes.start("a", ANSWER, revision=OLD)
     others = [await nodes.start("a", ANSWER, revision=NEW) for _ in range(3)]
     async with member_of(slow, *others) as member:
         await known(member, 2)
         query = await begun_at(member, slow)
         before = calls_of(*others)
+        looked_for = asyncio.Event()
+        pick = member._pool.pick
+
+        def looking(hold: Hold, without: Collection[str]) -> Replica | None:
+            if without:
+                asyncio.get_running_loop().call_soon(looked_for.set)
+            return pick(hold, without)
+
+        monkeypatch.setattr(member._pool, "pick", looking)
         slow.backend.hold_from = 0
         late = asyncio.create_task(go_on(query))
         await slow.comes_to_wait()
-        await asyncio.sleep(0.3)  # far beyond the member's usual pace
+        await looked_for.wait()
         assert calls_of(*others) == before
         slow.backend.opened.set()
         assert (await late).text == "so it"
