@@ -13,4 +13,4 @@ if [ "$service" = model ]; then
 else
   rm -r "$packages/specfuse/demo/models" # models that only a model service runs
 fi
-"$environment/bin/python" -m compileall -q -s "$tree" --invalidation-mode unchecked-hash "$packages"
+"$environment/bin/python" -m compileall -q -f -s "$tree" --invalidation-mode unchecked-hash "$packages"

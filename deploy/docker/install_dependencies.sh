@@ -44,5 +44,5 @@ rm -rf "$packages"/torch/include "$packages"/torch/share "$packages"/torch/test 
 find "$packages" -path '*/torch/bin/*' ! -name torch_shm_manager -delete
 find "$packages" -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -r {} +
 find "$packages" -name '*.a' -delete
-# One file of torch is for a later Python.
-"$environment/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -x py312_intrinsics "$packages"
+# All of it: what a start of Python has just compiled goes by times. One file of torch is for a later Python.
+"$environment/bin/python" -m compileall -q -f -j 0 --invalidation-mode unchecked-hash -x py312_intrinsics "$packages"
