@@ -8,7 +8,7 @@ PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clients test-servers robustness lint format proto buf bench experts servers helm chart monitoring pictures clean
+.PHONY: help install demo test test-clients test-servers robustness lint format proto buf bench experts servers helm chart monitoring pictures images clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,7 @@ lint: $(READY) buf ## Format check, lint, types, and the rules of who may import
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint deploy/docker/Containerfile
 
 buf: ## Lint the contract (needs npm).
 	@if command -v npm >/dev/null; then $(BUF) lint; else echo "buf lint left out: it needs npm"; fi
@@ -81,6 +82,9 @@ monitoring: $(READY) ## Write what is made to watch a mesh: the reference of met
 
 pictures: $(READY) ## Take the pictures of the page again (needs chromium).
 	PYTHONPATH=. $(BIN)/python docs/pictures/take.py
+
+images: ## Build the container images with buildah or docker (docs/images.md).
+	deploy/docker/build.sh
 
 clean: ## Remove .venv and caches.
 	rm -rf $(VENV) .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
