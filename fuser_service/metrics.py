@@ -151,7 +151,7 @@ class FuserMetrics:
         self._exits.labels(ensemble, departure.member, departure.reason.value).inc()
 
     def members_recalled(self, ensemble: str, members: Collection[MemberName]) -> None:
-        """Members that had left a query came back for a round that was committed."""
+        """Members that the exit policy had sent away came back for a committed round."""
         for member in members:
             self._recalls.labels(ensemble, member).inc()
 
@@ -297,7 +297,7 @@ class FuserMetrics:
         )
         self._recalls = Counter(
             "specfuse_member_recalls",
-            "Members that had left a query and came back for a round that was committed.",
+            "Members that had left as losers and came back for a round that was committed.",
             ("ensemble", "model_name"),
             registry=registry,
         )
