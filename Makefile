@@ -8,7 +8,7 @@ PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clients test-servers robustness lint format proto buf bench experts servers helm chart monitoring pictures images clean
+.PHONY: help install demo test test-clients test-servers robustness lint format proto buf bench experts servers helm chart monitoring boards pictures images clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,7 +40,7 @@ test-clients: $(READY) $(CLIENTS) ## Run what others wrote for OpenAI's API agai
 	@touch $@
 
 robustness: $(READY) ## Break a mesh in every way there is, and write what was measured to build/.
-	ROBUSTNESS_REPORT=build $(BIN)/python -m pytest -m "robustness or not robustness" tests/robustness
+	ROBUSTNESS_REPORT=build $(BIN)/python -m pytest -m "robustness or not robustness" tests/robustness tests/monitoring
 
 lint: $(READY) buf ## Format check, lint, types, and the rules of who may import whom.
 	$(BIN)/ruff format --check .
@@ -79,6 +79,9 @@ chart: $(READY) ## Write what follows from the chart's values.yaml: schema, READ
 
 monitoring: $(READY) ## Write what is made to watch a mesh: the reference of metrics, alerts, dashboards.
 	$(BIN)/python -m deploy.monitoring
+
+boards: $(READY) ## Draw the dashboards from a short game day (needs prometheus).
+	PYTHONPATH=. $(BIN)/python docs/pictures/boards.py
 
 pictures: $(READY) ## Take the pictures of the page again (needs chromium).
 	PYTHONPATH=. $(BIN)/python docs/pictures/take.py

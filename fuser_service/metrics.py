@@ -50,6 +50,8 @@ class FuserMetrics:
     ) -> None:
         """Registers the metrics of these members, ensembles (of which members) and teams."""
         self._teams = frozenset({*teams, ANONYMOUS})
+        self._told: dict[str, EnsembleStatus] = {}
+        self._told_members: set[MemberName] = set()
         self._define_round_metrics(registry)
         self._define_member_metrics(registry)
         self._define_standing_metrics(registry)
@@ -138,7 +140,7 @@ class FuserMetrics:
         self._exits.labels(ensemble, departure.member, departure.reason.value).inc()
 
     def members_recalled(self, ensemble: str, members: Collection[MemberName]) -> None:
-        """Members that had left a query came back for a round that was committed."""
+        """Members that the exit policy had sent away came back for a committed round."""
         for member in members:
             self._recalls.labels(ensemble, member).inc()
 
@@ -308,7 +310,7 @@ class FuserMetrics:
         )
         self._recalls = Counter(
             "specfuse_member_recalls",
-            "Members that had left a query and came back for a round that was committed.",
+            "Members that had left as losers and came back for a round that was committed.",
             ("ensemble", "model_name"),
             registry=registry,
         )
@@ -326,8 +328,6 @@ class FuserMetrics:
         )
 
     def _define_standing_metrics(self, registry: CollectorRegistry) -> None:
-        self._told: dict[str, EnsembleStatus] = {}
-        self._told_members: set[MemberName] = set()
         self._ready = Gauge(
             "specfuse_ensemble_ready",
             "1 if the ensemble can be asked: a quorum of its members can be reached, or is woken.",

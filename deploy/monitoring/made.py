@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from deploy.monitoring import reference
+from deploy.monitoring import page, reference
 from deploy.monitoring.alerts import chart, plain, values
 from deploy.monitoring.boards import ensemble, grafana, members, rounds, teams
 
@@ -19,7 +19,8 @@ BOARDS: Final = (ensemble.BOARD, rounds.BOARD, members.BOARD, teams.BOARD)
 DASHBOARDS: Final = values.CHART / "dashboards"
 
 _TEMPLATE: Final = values.CHART / "templates" / "monitoring" / "prometheusrule.yaml"
-_PAGE: Final = REPOSITORY / "docs" / "metrics.md"
+_METRICS: Final = REPOSITORY / "docs" / "metrics.md"
+_MONITORING: Final = REPOSITORY / "docs" / "monitoring.md"
 
 
 def files() -> Iterator[tuple[Path, str]]:
@@ -28,7 +29,8 @@ def files() -> Iterator[tuple[Path, str]]:
     Raises:
         ValueError: a page has no marker where its made part begins.
     """
-    yield _PAGE, reference.completed(_PAGE.read_text())
+    yield _METRICS, reference.completed(_METRICS.read_text())
+    yield _MONITORING, page.completed(_MONITORING.read_text(), BOARDS)
     yield RULES, plain.text(values.read())
     yield _TEMPLATE, chart.template()
     for board in BOARDS:

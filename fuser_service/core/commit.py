@@ -42,12 +42,13 @@ class Commit:
     """A round as it is reported to the caller, and what it cost.
 
     `avoided` are the calls it did not need; `discarded` are the tokens, by member, of the proposals
-    that lost.
+    that lost; `recalled` are the members that the exit policy had sent away and that came back.
     """
 
     round: CommittedRound
     avoided: tuple[AvoidedCalls, ...]
     discarded: Mapping[MemberName, int]
+    recalled: tuple[MemberName, ...]
 
 
 def committed(
@@ -85,7 +86,8 @@ def committed(
         for member, losing in state.round.proposals.items()
         if member not in winning.proposers
     }
-    return after, Commit(published, _avoided(state, verdict), discarded), reason
+    recalled = tuple(m for m in state.round.recalled if m not in state.round.returned)
+    return after, Commit(published, _avoided(state, verdict), discarded, recalled), reason
 
 
 def finish_reason(state: QueryState, *, finished: bool = False) -> FinishReason | None:

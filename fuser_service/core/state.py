@@ -26,7 +26,8 @@ class RoundState:
 
     `proposals` and `scores` hold, in the ensemble's order, the members that proposed in time;
     `asked_to_score` those that were, in any phase, and `absent` those that were late or busy.
-    `departures_before` is how many departures the query had when the round began.
+    `departures_before` is how many departures the query had when the round began. `recalled` are
+    all that came back for it, `returned` those of them that had been lost.
     """
 
     number: int
@@ -36,6 +37,7 @@ class RoundState:
     asked_to_score: frozenset[MemberName] = frozenset()
     absent: frozenset[MemberName] = frozenset()
     recalled: tuple[MemberName, ...] = ()
+    returned: tuple[MemberName, ...] = ()
 
     @property
     def candidates(self) -> tuple[DistinctCandidate, ...]:
@@ -163,7 +165,7 @@ class QueryState:
             active=active,
             quality={member: self.quality.get(member, mean) for member in active},
             returns={m: number for m, number in self.returns.items() if m not in due},
-            round=replace(self.round, recalled=self.in_order(due)),
+            round=replace(self.round, recalled=self.in_order(due), returned=self.in_order(due)),
         )
 
     def recalling(self) -> QueryState:

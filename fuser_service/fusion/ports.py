@@ -111,7 +111,7 @@ class FusionObserver(Protocol):
         """A member left a query."""
 
     def members_recalled(self, ensemble: str, members: Collection[MemberName]) -> None:
-        """Members that had left a query came back for a round that was committed."""
+        """Members that the exit policy had sent away came back for a committed round."""
 
     def active_members(self, ensemble: str, members: int) -> None:
         """A round began with this many members."""

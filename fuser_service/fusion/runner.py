@@ -243,7 +243,7 @@ class _Run:
             self.observer.tokens_discarded(ensemble, member, tokens)
             self.discarded += tokens
         self.observer.segment_won(ensemble, commit.round.winner)
-        self.observer.members_recalled(ensemble, commit.round.recalled)
+        self.observer.members_recalled(ensemble, commit.recalled)
         if not self.commits:
             self.effort.prompt_tokens = self.contexts.get(commit.round.winner, 0)
         self.effort.output_tokens += commit.round.token_count

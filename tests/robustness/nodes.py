@@ -48,7 +48,7 @@ class Node:
         self.clock = clock
         self._service = service
         self._directory = directory
-        self._address, self._metrics_address = _free_address(), _free_address()
+        self._address, self._metrics_address = free_address(), free_address()
         self._settings = dict(settings)
         self._starts = 0
         self._process: ServiceProcess | None = None
@@ -63,6 +63,11 @@ class Node:
     def direct_address(self) -> str:
         """Where it listens itself."""
         return self._address
+
+    @property
+    def metrics_address(self) -> str:
+        """Where it exports its metrics."""
+        return self._metrics_address
 
     @property
     def pid(self) -> int:
@@ -138,7 +143,7 @@ class Node:
         return self._process
 
 
-def _free_address() -> str:
+def free_address() -> str:
     """An address on this machine at which nobody listens."""
     ports = random.sample(_LOW_PORTS, len(_LOW_PORTS))
     port = next(port for port in ports if _is_free(port))

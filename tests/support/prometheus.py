@@ -48,6 +48,22 @@ class Prometheus:
         except TimeoutError:
             raise AssertionError(f"{query} is {found}, and not {list(values)}") from None
 
+    async def over(
+        self, query: str, since: float, until: float, step: float
+    ) -> list[tuple[Series, list[tuple[float, float]]]]:
+        """The series that a query came to, with the times and values of each."""
+        span = {"start": f"{since:.3f}", "end": f"{until:.3f}", "step": f"{step:g}"}
+        answer = await self._get("/api/v1/query_range", query=query, **span)
+        return [
+            (one["metric"], [(float(at), float(value)) for at, value in one["values"]])
+            for one in answer["data"]["result"]
+        ]
+
+    async def firing(self) -> list[dict[str, Any]]:
+        """The alerts that fire now, with labels and annotations."""
+        answer = await self._get("/api/v1/alerts")
+        return [one for one in answer["data"]["alerts"] if one["state"] == "firing"]
+
     async def is_ready(self) -> None:
         """Returns once it answers."""
         async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -78,16 +94,19 @@ class Prometheus:
 
 @asynccontextmanager
 async def scraping(
-    folder: Path, targets: Sequence[tuple[str, Series]]
+    folder: Path, targets: Sequence[tuple[str, Series]], more: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Prometheus]:
-    """A server, from when it answers. Each target is an address, and the labels it is given."""
+    """A server, from when it answers. Each target is an address, and the labels it is given.
+
+    `more` are further sections of its settings, or others than it has by itself.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     statics = [{"targets": [at], "labels": dict(labels)} for at, labels in targets]
     jobs = [{"job_name": "specfuse", "static_configs": statics}]
     file = folder / "prometheus.yml"
     scrapes = {"scrape_interval": _SCRAPE_INTERVAL, "scrape_timeout": _SCRAPE_INTERVAL}
-    file.write_text(yaml.safe_dump({"global": scrapes, "scrape_configs": jobs}))
+    file.write_text(yaml.safe_dump({"global": scrapes, "scrape_configs": jobs, **(more or {})}))
     command = [
         str(PROGRAM),
         f"--config.file={file}",

@@ -23,6 +23,7 @@ from deploy.monitoring.boards.board import (
 
 _REQUESTS: Final = "specfuse_request_duration_seconds"
 _ANSWERED: Final = 'outcome=~"ok|degraded"'
+_FAILED: Final = 'outcome!~"ok|degraded|rate_limited"'
 _BURN: Final = (
     "max by (ensemble) (specfuse:request_errors:ratio_rate{window}{{" + OF_ENSEMBLE + "}})"
     " / (1 - $objective)"
@@ -87,12 +88,13 @@ _WELL: Final = Row(
         ),
         Panel(
             "Requests that failed",
-            "Requests without a complete answer, by why, and those for no ensemble that there is.",
+            "Requests without a complete answer, by why, and those for no ensemble that there is."
+            " Those of teams at their limit are on the board Teams.",
             (
                 Query(
                     rate(
                         f"{_REQUESTS}_count",
-                        f'{HERE}, ensemble=~"$ensemble|unknown", outcome!~"ok|degraded"',
+                        f'{HERE}, ensemble=~"$ensemble|unknown", {_FAILED}',
                         "outcome",
                     ),
                     "{{outcome}}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from grafana_foundation_sdk.builders import (
@@ -68,18 +68,28 @@ def _dashboard(board: Board) -> dashboard.Dashboard:
 
 
 def _laid_out(board: Board) -> Iterator[tuple[Row | Panel, models.GridPos]]:
-    """Rows and panels with their places: from left to right, and on as soon as a line is full."""
+    """Rows and panels with their places. All panels of a line are as high as the highest."""
     top = 0
     for row in board.rows:
         yield row, models.GridPos(1, _WIDTH, 0, top)
         top += 1
-        left = height = 0
-        for panel in row.panels:
-            if left + panel.width > _WIDTH:
-                top, left, height = top + height, 0, 0
-            yield panel, models.GridPos(_HEIGHTS[panel.kind], panel.width, left, top)
-            left, height = left + panel.width, max(height, _HEIGHTS[panel.kind])
-        top += height
+        for line in _in_lines(row.panels):
+            height = max(_HEIGHTS[panel.kind] for panel in line)
+            left = 0
+            for panel in line:
+                yield panel, models.GridPos(height, panel.width, left, top)
+                left += panel.width
+            top += height
+
+
+def _in_lines(panels: Iterable[Panel]) -> list[list[Panel]]:
+    """The panels from left to right, and on to the next line as soon as one is full."""
+    lines: list[list[Panel]] = [[]]
+    for panel in panels:
+        if sum(one.width for one in lines[-1]) + panel.width > _WIDTH:
+            lines.append([])
+        lines[-1].append(panel)
+    return lines
 
 
 def _to_other_boards() -> dashboard.DashboardLink:

@@ -262,6 +262,7 @@ _MEMORY: Final = Row(
                 ),
             ),
             unit="percentunit",
+            needs="members that run a model, which scripted ones do not",
             runbooks=("KVCacheFull",),
         ),
         Panel(

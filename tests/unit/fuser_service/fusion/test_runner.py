@@ -441,6 +441,7 @@ async def test_a_member_that_could_not_be_reached_takes_part_again() -> None:
     assert text == " one y three"
     assert finished.degraded
     assert [asked.rpc for asked in b.asked].count("propose") == 3
+    assert not ensemble.observer.recalled, "it had been lost, and not sent away"
 
 
 async def test_a_step_has_the_time_of_a_whole_round() -> None:
