@@ -204,30 +204,6 @@ class FuserMetrics:
         """A request over HTTP was answered. `route` is one of the door's paths, or empty."""
         self._http_responses.labels(route, str(status)).inc()
 
-    def _stand_ensembles(self, ensembles: Collection[EnsembleStatus]) -> None:
-        for gone in self._told.keys() - {one.name for one in ensembles}:
-            for gauge in (self._ready, self._ready_members, self._quorum):
-                gauge.remove(gone)
-            del self._told[gone]
-        for one in ensembles:
-            if self._told.get(one.name) != one:
-                self._told[one.name] = one
-                self._ready.labels(one.name).set(one.ready)
-                self._ready_members.labels(one.name).set(len(one.ready_members))
-                self._quorum.labels(one.name).set(one.quorum)
-
-    def _stand_members(self, ensembles: Collection[EnsembleStatus]) -> None:
-        members = {member for one in ensembles for member in one.members}
-        for gone in self._told_members - members:
-            self._member_ready.remove(gone)
-            self._may_sleep.remove(gone)
-        self._told_members = members
-        waited_for = {member for one in ensembles if not one.wakes for member in one.members}
-        reached = {member for one in ensembles for member in one.ready_members}
-        for member in members:
-            self._member_ready.labels(member).set(member in reached)
-            self._may_sleep.labels(member).set(member not in waited_for)
-
     def _define_round_metrics(self, registry: CollectorRegistry) -> None:
         self._round_seconds = Histogram(
             "specfuse_round_duration_seconds",
@@ -460,6 +436,30 @@ class FuserMetrics:
             "Lines of the accounts that could not be written.",
             registry=registry,
         )
+
+    def _stand_ensembles(self, ensembles: Collection[EnsembleStatus]) -> None:
+        for gone in self._told.keys() - {one.name for one in ensembles}:
+            for gauge in (self._ready, self._ready_members, self._quorum):
+                gauge.remove(gone)
+            del self._told[gone]
+        for one in ensembles:
+            if self._told.get(one.name) != one:
+                self._told[one.name] = one
+                self._ready.labels(one.name).set(one.ready)
+                self._ready_members.labels(one.name).set(len(one.ready_members))
+                self._quorum.labels(one.name).set(one.quorum)
+
+    def _stand_members(self, ensembles: Collection[EnsembleStatus]) -> None:
+        members = {member for one in ensembles for member in one.members}
+        for gone in self._told_members - members:
+            self._member_ready.remove(gone)
+            self._may_sleep.remove(gone)
+        self._told_members = members
+        waited_for = {member for one in ensembles if not one.wakes for member in one.members}
+        reached = {member for one in ensembles for member in one.ready_members}
+        for member in members:
+            self._member_ready.labels(member).set(member in reached)
+            self._may_sleep.labels(member).set(member not in waited_for)
 
     def _start_at_zero(self, members: tuple[MemberName, ...]) -> None:
         for member in members:
