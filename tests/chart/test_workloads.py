@@ -165,6 +165,13 @@ def test_roles_allow_looking_at_endpoint_slices_and_nothing_else(scenario: str) 
             }
 
 
+def test_a_fuser_that_is_not_to_wait_for_its_end_has_no_hook() -> None:
+    """Of a sleep of no seconds Kubernetes knows from 1.33 on."""
+    release = render(BASE, {"fuser": {"preStopSeconds": 0}})
+    (pod,) = [one for one in release.pods() if one.component == "fuser"]
+    assert "lifecycle" not in pod.main
+
+
 @pytest.mark.parametrize(
     ("quantity", "number"), [("1", 1), (2, 2), ("500m", 0.5), ("2Gi", 2**31), ("0.5", 0.5)]
 )
