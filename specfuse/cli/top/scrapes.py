@@ -58,7 +58,7 @@ def read(text: str, at: float) -> Scrape:
                 if isfinite(sample.value):
                     labels = frozenset((name, _plain(one)) for name, one in sample.labels.items())
                     series.setdefault(sample.name, {})[labels] = float(sample.value)
-    except (ValueError, IndexError, OverflowError) as error:
+    except (ValueError, LookupError, OverflowError) as error:
         raise NotMetrics("what it says is not in Prometheus' text format") from error
     return Scrape(at, series)
 

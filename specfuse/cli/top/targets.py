@@ -73,7 +73,7 @@ def _address(given: str, option: str) -> str:
         _, port = host_and_port(address)
     except Misconfigured:
         port = 0
-    if not port:
+    if not port or "/" in address:
         problem = f"{given!r} is not the host:port of a metrics endpoint, like {DEFAULT_FUSER}"
         raise InvalidArgument(option, problem)
     return address
