@@ -40,7 +40,6 @@ class EnsembleRow:
     per_token: float | None
     rounds: float | None
     active: float | None
-    waking: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +90,15 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """All there is to see. `seconds` is the interval, None before there is one."""
+    """All there is to see. `seconds` is the interval, None before there is one.
+
+    `in_flight`, `waiting` (for a place) and `waking` (waiting for members to wake) are requests.
+    """
 
     seconds: float | None
     in_flight: float
     waiting: float
+    waking: float
     ensembles: tuple[EnsembleRow, ...]
     members: tuple[MemberRow, ...]
     models: tuple[ModelRow, ...]
@@ -111,6 +114,7 @@ def board_of(histories: Sequence[History]) -> Board:
         seconds=sum(part.seconds for part in parts) / len(parts) if parts else None,
         in_flight=sum(fusers.gauges("specfuse_requests_in_flight")),
         waiting=sum(fusers.gauges("specfuse_requests_waiting")),
+        waking=sum(fusers.gauges("specfuse_requests_waking")),
         ensembles=_ensembles(fusers),
         members=tuple(
             _member(fusers, name)
@@ -159,7 +163,6 @@ def _ensemble(fusers: Whole, name: str | None) -> EnsembleRow:
         per_token=fusers.distribution("specfuse_time_per_output_token_seconds", **of).mean,
         rounds=fusers.distribution("specfuse_rounds_per_request", **of).mean,
         active=fusers.distribution("specfuse_active_members", **of).mean,
-        waking=sum(fusers.gauges("specfuse_requests_waking", **of)),
     )
 
 

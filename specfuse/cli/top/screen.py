@@ -14,8 +14,8 @@ from specfuse.cli.trace import Palette
 
 _NOTHING: Final = "–"
 _ENSEMBLE: Final = (
-    "ensemble", "answers", "degraded", "failed", "refused", "first p50", "first p99", "per token",
-    "rounds", "active", "waking",
+    "ensemble", "answers", "degraded", "failed", "refused", "first", "p99", "per token", "rounds",
+    "active",
 )  # fmt: skip
 _MEMBER: Final = (
     "member", "state", "wins", "propose", "p50", "score", "p50", "avoided", "exits", "lost",
@@ -51,7 +51,8 @@ def _summary(board: Board) -> Text:
         return Text("measuring" if not board.troubles else "no numbers", "dim")
     line = Text(f"over {board.seconds:.1f} s; rates are a second", "dim")
     if board.ensembles:
-        line.append(f" · {board.in_flight:g} in flight · {board.waiting:g} waiting")
+        now = f"{board.in_flight:g} in flight · {board.waiting:g} waiting · {board.waking:g} waking"
+        line.append(f" · {now}")
     return line
 
 
@@ -69,7 +70,6 @@ def _ensembles(rows: Sequence[EnsembleRow]) -> Table:
             _duration(row.per_token),
             _mean(row.rounds),
             _mean(row.active),
-            _rate(row.waking),
         )
     return table
 
@@ -113,8 +113,9 @@ def _models(rows: Sequence[ModelRow]) -> Table:
 
 
 def _table(titles: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column(titles[0], no_wrap=True)
+    """An empty table that fits 80 columns: where it does not, names are cut, and no numbers."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column(titles[0], overflow="ellipsis", min_width=len(titles[0]))
     for title in titles[1:]:
         table.add_column(title, justify="right", no_wrap=True)
     return table

@@ -59,10 +59,8 @@ def answer(fuser: PlayedFuser, of: str = "all", outcome: RequestOutcome = "ok") 
 
 def test_an_ensemble_that_nobody_asks():
     board = Watched(PlayedFuser()).board()
-    assert ensemble(board, "all") == EnsembleRow(
-        "all", 0, 0, 0, 0, None, None, None, None, None, waking=0
-    )
-    assert (board.seconds, board.in_flight, board.waiting) == (SECONDS, 0, 0)
+    assert ensemble(board, "all") == EnsembleRow("all", 0, 0, 0, 0, None, None, None, None, None)
+    assert (board.seconds, board.in_flight, board.waiting, board.waking) == (SECONDS, 0, 0, 0)
 
 
 def test_answers():
@@ -77,13 +75,13 @@ def test_answers():
     board = watched.board()
     row = ensemble(board, "all")
     assert (row.answers, row.degraded, row.failed, row.refused) == (1.5, 0.5, 0, 0)
-    assert (row.rounds, row.active, row.waking) == (3, 2, 1)
+    assert (row.rounds, row.active) == (3, 2)
     assert row.per_token == pytest.approx(0.02)
     assert row.first_p50 == pytest.approx(0.03)  # the middle of its bucket
     assert 0.03 < row.first_p99 <= 0.04
     assert ensemble(board, "few").answers == 0
     assert ensemble(board, None).answers == 1.5
-    assert (board.in_flight, board.waiting) == (1, 4)
+    assert (board.in_flight, board.waiting, board.waking) == (1, 4, 1)
 
 
 @pytest.mark.parametrize("outcome", get_args(RequestOutcome))
@@ -205,4 +203,4 @@ def test_what_is_down_is_named_and_the_rest_is_there():
 
 def test_at_first_there_is_nothing_to_tell():
     board = board_of([History(FUSER)])
-    assert board == Board(None, 0, 0, (), (), (), ())
+    assert board == Board(None, 0, 0, 0, (), (), (), ())
