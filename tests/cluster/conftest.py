@@ -1,0 +1,35 @@
+"""What the tests on a cluster share: one cluster for all of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.cluster import manifests
+from tests.cluster.binaries import reason_against
+from tests.cluster.cluster import Cluster, running_cluster
+
+_numbers = itertools.count(1)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    """A cluster with a node in each of two zones."""
+    if reason := reason_against():
+        pytest.skip(reason)
+    async with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        await cluster.add_node("node-a", zone="a")
+        await cluster.add_node("node-b", zone="b")
+        yield cluster
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def namespace(cluster: Cluster) -> AsyncIterator[str]:
+    """A namespace of the test's own."""
+    name = f"test-{next(_numbers)}"
+    await cluster.create_namespace(manifests.namespace(name))
+    yield name
+    await cluster.api.delete("namespaces", name)

@@ -1,0 +1,47 @@
+"""What there is to see of objects, read off their status. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.cluster.api import Object, Objects
+
+
+def phase_of(pod: Object | None) -> str:
+    """The phase of a pod; empty if there is no pod."""
+    return str((pod or {}).get("status", {}).get("phase", ""))
+
+
+def condition_of(one: Object | None, kind: str) -> str:
+    """`True`, `False` or `Unknown`; empty if there is no such condition, or no object."""
+    conditions = (one or {}).get("status", {}).get("conditions", ())
+    return next((str(own["status"]) for own in conditions if own["type"] == kind), "")
+
+
+def is_true(one: Object | None, kind: str) -> bool:
+    """Whether there is the object, and it has this condition."""
+    return condition_of(one, kind) == "True"
+
+
+def container_of(pod: Object | None, name: str = "main") -> dict[str, Any]:
+    """The status of a pod's container; empty if there is none yet."""
+    status = (pod or {}).get("status", {})
+    all_ = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+    return next((one for one in all_ if one["name"] == name), {})
+
+
+def endpoints_of(slices: Objects) -> Iterator[Object]:
+    """All endpoints in these slices."""
+    for one in slices.values():
+        yield from one.get("endpoints") or ()
+
+
+def ready_addresses_of(slices: Objects) -> list[str]:
+    """The addresses of all endpoints that are ready, sorted."""
+    return sorted(
+        address
+        for one in endpoints_of(slices)
+        if one.get("conditions", {}).get("ready", True)
+        for address in one["addresses"]
+    )
