@@ -18,7 +18,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubelet.configuration import Configuration
 from tests.cluster.kubelet.status import FAILED, SUCCEEDED
 from tests.cluster.network import Network
-from tests.cluster.observing import is_true, phase_of
+from tests.cluster.observing import phase_of, takes_pods
 from tests.cluster.services import ServiceProxy
 from tests.support.repository import REPOSITORY
 
@@ -108,7 +108,7 @@ class Cluster:
             capacity=dict(capacity or {}),
         )
         self.nodes[name] = await NodeProcess.start(configuration)
-        await self.api.until("nodes", lambda nodes: is_true(nodes.get(name), "Ready"))
+        await self.api.until("nodes", lambda nodes: takes_pods(nodes.get(name)))
         return self.nodes[name]
 
     async def remove_node(self, name: str) -> None:

@@ -24,6 +24,13 @@ def is_true(one: Object | None, kind: str) -> bool:
     return condition_of(one, kind) == "True"
 
 
+def takes_pods(node: Object | None) -> bool:
+    """Whether a node is ready, and the scheduler has heard of it."""
+    taints = (node or {}).get("spec", {}).get("taints", ())
+    troubled = any(one["key"].startswith("node.kubernetes.io/") for one in taints)
+    return is_true(node, "Ready") and not troubled
+
+
 def container_of(pod: Object | None, name: str = "main") -> dict[str, Any]:
     """The status of a pod's container; empty if there is none yet."""
     status = (pod or {}).get("status", {})

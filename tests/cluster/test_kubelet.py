@@ -309,7 +309,9 @@ async def test_a_pod_that_is_not_ready_is_no_endpoint_and_one_that_is_not_alive_
 async def test_services_are_reached_by_name_and_by_address(
     cluster: Cluster, namespace: str
 ) -> None:
-    template = pod("serving", python(SERVING, readinessProbe={"tcpSocket": {"port": 8000}}))
+    template = pod(
+        "serving", python(SERVING, readinessProbe={"tcpSocket": {"port": 8000}, "periodSeconds": 1})
+    )
     await cluster.api.apply(manifests.deployment("serving", 2, template), namespace)
     await cluster.api.apply(manifests.service("serving", [8000]), namespace)
     headless = manifests.service("serving-all", [8000], headless=True)

@@ -65,6 +65,7 @@ def _make_root(launch: dict) -> None:
     (root / "dev" / "fd").symlink_to("/proc/self/fd")
     (root / "etc").mkdir(exist_ok=True)
     (root / "etc" / "hosts").symlink_to(launch["hosts"])
+    (root / "etc" / "host.conf").write_text("multi on\n")  # a name may have several addresses
     # A mount may have its place in another one, which then must be writable until it has.
     for mount in launch["mounts"]:
         _bind(mount["source"], root / mount["target"][1:])

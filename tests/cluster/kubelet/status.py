@@ -56,10 +56,13 @@ def now() -> str:
 
 
 def phase_of(first: Sequence[Record], main: Sequence[Record]) -> str:
-    """The phase of a pod whose containers, those that come first and the others, fared so."""
+    """The phase of a pod whose containers, those that come first and the others, fared so.
+
+    It is not over before its sidecars are.
+    """
     if any(one.over and not one.sidecar and one.exit_code != 0 for one in first):
         return FAILED
-    if all(one.over for one in main):
+    if all(one.over for one in (*first, *main)):
         return SUCCEEDED if all(one.exit_code == 0 for one in main) else FAILED
     begun = all(one.done_well for one in first) or any(one.id for one in main)
     return RUNNING if begun and any(one.id for one in main) else PENDING
