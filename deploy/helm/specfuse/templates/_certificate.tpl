@@ -1,0 +1,19 @@
+{{/* The specification of a Certificate of cert-manager: (dict "tls" VALUES "secret" NAME "names" LIST "usages" LIST). */}}
+{{- define "specfuse.certificate" -}}
+secretName: {{ .secret }}
+issuerRef:
+  name: {{ .tls.issuerRef.name }}
+  kind: {{ .tls.issuerRef.kind }}
+  group: {{ .tls.issuerRef.group }}
+duration: {{ .tls.duration }}
+renewBefore: {{ .tls.renewBefore }}
+privateKey:
+  algorithm: ECDSA
+  size: 256
+  # Every certificate has a key of its own.
+  rotationPolicy: Always
+usages:
+  {{- toYaml .usages | nindent 2 }}
+dnsNames:
+  {{- toYaml .names | nindent 2 }}
+{{- end }}

@@ -1,0 +1,323 @@
+{{/* What follows from a model's values. All take (dict "root" $ "name" NAME "model" VALUES), where the values are complete: */}}
+
+{{/* Puts a model's values, and the defaults of those that it leaves out, into the dictionary that has its name. */}}
+{{- define "specfuse.model.complete" -}}
+{{- $said := get .root.Values.models .name | default dict -}}
+{{- $_ := set . "model" (mergeOverwrite (deepCopy .root.Values.modelDefaults) (deepCopy $said)) -}}
+{{- end }}
+
+{{- define "specfuse.model.fullname" -}}
+{{ include "specfuse.fullname" .root }}-model-{{ .name }}
+{{- end }}
+
+{{/* The name of a model's Service within the cluster, which is the name in its certificate. */}}
+{{- define "specfuse.model.host" -}}
+{{ include "specfuse.model.fullname" . }}.{{ .root.Release.Namespace }}.svc
+{{- end }}
+
+{{- define "specfuse.model.labels" -}}
+{{ include "specfuse.labels" (dict "root" .root "component" "model" "member" .name) }}
+{{- end }}
+
+{{- define "specfuse.model.selector" -}}
+{{ include "specfuse.selectorOf" (dict "root" .root "component" "model" "member" .name) }}
+{{- end }}
+
+{{/* "true" if the backend asks a server. */}}
+{{- define "specfuse.model.remote" -}}
+{{- if has .model.backend (list "vllm" "tgi" "sglang" "llama_cpp") }}true{{ end -}}
+{{- end }}
+
+{{/* "true" if the server is a sidecar. */}}
+{{- define "specfuse.model.sidecar" -}}
+{{- if and (include "specfuse.model.remote" .) .model.server.image }}true{{ end -}}
+{{- end }}
+
+{{/* "true" if pods have accelerators. */}}
+{{- define "specfuse.model.gpus" -}}
+{{- if or .model.gpu.count .model.gpu.claim.deviceClass .model.gpu.claim.existingTemplate }}true{{ end -}}
+{{- end }}
+
+{{/* The most pods there may be. */}}
+{{- define "specfuse.model.mostReplicas" -}}
+{{- if or .model.autoscaling.keda.enabled .model.autoscaling.hpa.enabled }}{{ .model.autoscaling.maxReplicas }}{{ else }}{{ .model.replicas }}{{ end -}}
+{{- end }}
+
+{{/* "true" if the number of pods is an autoscaler's. */}}
+{{- define "specfuse.model.autoscaled" -}}
+{{- if or .model.autoscaling.keda.enabled .model.autoscaling.hpa.enabled }}true{{ end -}}
+{{- end }}
+
+{{/* "true" if a pod has to end before the next one begins: it has what the next one needs, and there is no second one. */}}
+{{- define "specfuse.model.inPlace" -}}
+{{- if include "specfuse.model.gpus" . -}}
+true
+{{- else if include "specfuse.model.ownCache" . -}}
+{{- if not (has "ReadWriteMany" .model.weights.cache.accessModes) }}true{{ end -}}
+{{- end -}}
+{{- end }}
+
+{{/* "true" if the chart makes a claim for the cache. */}}
+{{- define "specfuse.model.ownCache" -}}
+{{- $cache := .model.weights.cache -}}
+{{- if and .model.weights.hub (ne .model.backend "scripted") (not $cache.existingClaim) (not $cache.perPod) }}true{{ end -}}
+{{- end }}
+
+{{/* What the model is to whoever loads it: an id on the hub, or a directory. */}}
+{{- define "specfuse.model.location" -}}
+{{- $weights := .model.weights -}}
+{{- if $weights.hub -}}
+{{ $weights.hub }}
+{{- else if or $weights.claim $weights.image -}}
+/models{{ with $weights.path }}/{{ trimPrefix "/" . }}{{ end }}
+{{- else -}}
+{{ $weights.path }}
+{{- end -}}
+{{- end }}
+
+{{/* "true" if the hub is asked for the model. */}}
+{{- define "specfuse.model.asksHub" -}}
+{{- if and .model.weights.hub (not .model.weights.offline) (ne .model.backend "scripted") }}true{{ end -}}
+{{- end }}
+
+{{/* CPUs in whole numbers, as threads are counted; nothing if resources say none. */}}
+{{- define "specfuse.model.threads" -}}
+{{- $limits := .model.resources.limits | default dict -}}
+{{- $requests := .model.resources.requests | default dict -}}
+{{- $cpu := toString ($limits.cpu | default $requests.cpu | default "") -}}
+{{- if hasSuffix "m" $cpu -}}
+{{ max 1 (div (add (trimSuffix "m" $cpu | int) 999) 1000) }}
+{{- else if $cpu -}}
+{{ max 1 (ceil (float64 $cpu) | int) }}
+{{- end -}}
+{{- end }}
+
+{{/* The settings file of the model service. */}}
+{{- define "specfuse.model.settings" -}}
+{{- $model := .model -}}
+{{- $section := deepCopy (get $model $model.backend | default dict) -}}
+{{- $files := dict "local_files_only" (not (include "specfuse.model.asksHub" .)) -}}
+{{- with $model.weights.revision }}{{ $files = set $files "revision" . }}{{ end -}}
+{{- if eq $model.backend "torch" -}}
+{{- $found := set $files "model" (include "specfuse.model.location" .) -}}
+{{- with include "specfuse.model.threads" . }}{{ $found = set $found "threads" (int .) }}{{ end -}}
+{{- $section = mergeOverwrite $found $section -}}
+{{- else if include "specfuse.model.remote" . -}}
+{{- $found := dict "start_seconds" $model.startupSeconds -}}
+{{- if include "specfuse.model.sidecar" . }}{{ $found = set $found "url" (printf "http://127.0.0.1:%v" $model.server.port) }}{{ end -}}
+{{- if $section.tokenizer -}}
+{{- /* A tokenizer that is given is of another repository than the weights, so neither is its revision theirs. */ -}}
+{{- else -}}
+{{- $found = set (mergeOverwrite $found $files) "tokenizer" (include "specfuse.model.location" .) -}}
+{{- end -}}
+{{- $section = mergeOverwrite $found $section -}}
+{{- end -}}
+name: {{ .name }}
+listen: {{ printf "%s:50051" .root.Values.listenHost | quote }}
+metrics_listen: {{ printf "%s:9091" .root.Values.listenHost | quote }}
+{{- if .root.Values.tls.mesh.enabled }}
+tls:
+  certificate: /etc/specfuse/tls/tls.crt
+  key: /etc/specfuse/tls/tls.key
+  client_ca: /etc/specfuse/tls/ca.crt
+{{- end }}
+backend: {{ $model.backend }}
+{{ $model.backend }}:
+  {{- toYaml $section | nindent 2 }}
+{{- with $model.limits }}
+limits:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+linger_seconds: {{ $model.lingerSeconds }}
+drain_seconds: {{ $model.drainSeconds }}
+{{- end }}
+
+{{- define "specfuse.model.grace" -}}
+{{ $model := .model -}}
+{{- if kindIs "invalid" $model.terminationGracePeriodSeconds -}}
+{{ add (ceil (addf $model.lingerSeconds $model.drainSeconds) | int) 15 }}
+{{- else -}}
+{{ $model.terminationGracePeriodSeconds }}
+{{- end -}}
+{{- end }}
+
+{{/* The Secret with the model's certificate. */}}
+{{- define "specfuse.model.tlsSecret" -}}
+{{- $mesh := .root.Values.tls.mesh -}}
+{{- if $mesh.issuerRef.name -}}
+{{ include "specfuse.model.fullname" . }}-tls
+{{- else -}}
+{{ get $mesh.existingSecrets.models .name }}
+{{- end -}}
+{{- end }}
+
+{{/* The claim that the cache is kept in; nothing if every pod has its own. */}}
+{{- define "specfuse.model.cacheClaim" -}}
+{{- $cache := .model.weights.cache -}}
+{{- if $cache.existingClaim -}}
+{{ $cache.existingClaim }}
+{{- else if not $cache.perPod -}}
+{{ include "specfuse.model.fullname" . }}-cache
+{{- end -}}
+{{- end }}
+
+{{/* The specification of a claim for the cache. */}}
+{{- define "specfuse.model.cacheSpec" -}}
+{{- $cache := .model.weights.cache -}}
+accessModes:
+  {{- toYaml $cache.accessModes | nindent 2 }}
+{{- with $cache.storageClass }}
+storageClassName: {{ . }}
+{{- end }}
+resources:
+  requests:
+    storage: {{ $cache.size }}
+{{- end }}
+
+{{/* Resources of the container that runs the model: (dict ... "resources" VALUES). Extended resources are requested by their limit. */}}
+{{- define "specfuse.model.acceleratedResources" -}}
+{{- $resources := deepCopy (.resources | default dict) -}}
+{{- $gpu := .model.gpu -}}
+{{- if $gpu.count -}}
+{{- $resources = set $resources "limits" (set ($resources.limits | default dict) $gpu.resource $gpu.count) -}}
+{{- else if include "specfuse.model.gpus" . -}}
+{{- $resources = set $resources "claims" (list (dict "name" "accelerators")) -}}
+{{- end -}}
+{{- with $resources -}}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end -}}
+{{- end }}
+
+{{/* The environment of whoever loads the model: paths, and no secrets. Programs of torch ask for their user's name, which an image need
+     not know. */}}
+{{- define "specfuse.model.environment" -}}
+- {name: HOME, value: /tmp}
+- {name: USER, value: specfuse}
+{{- if .model.weights.hub }}
+- {name: HF_HOME, value: /cache}
+{{- end }}
+{{- if include "specfuse.model.asksHub" . }}
+{{- if .model.weights.token.existingSecret }}
+- {name: HF_TOKEN_PATH, value: /etc/hub/token}
+{{- end }}
+{{- with .model.weights.endpoint }}
+- {name: HF_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- else }}
+- {name: HF_HUB_OFFLINE, value: "1"}
+{{- end }}
+{{- end }}
+
+{{/* Where whoever loads the model has its files. */}}
+{{- define "specfuse.model.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+{{- if include "specfuse.model.sharedMemory" . }}
+- {name: shared-memory, mountPath: /dev/shm}
+{{- end }}
+{{- if or .model.weights.claim .model.weights.image }}
+- {name: weights, mountPath: /models, readOnly: true}
+{{- end }}
+{{- if .model.weights.hub }}
+- {name: cache, mountPath: /cache}
+{{- end }}
+{{- if and (include "specfuse.model.asksHub" .) .model.weights.token.existingSecret }}
+- {name: hub-token, mountPath: /etc/hub, readOnly: true}
+{{- end }}
+{{- with .model.volumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "specfuse.model.sharedMemory" -}}
+{{- if kindIs "invalid" .model.sharedMemory -}}
+{{- if include "specfuse.model.gpus" . }}1Gi{{ end -}}
+{{- else -}}
+{{ .model.sharedMemory }}
+{{- end -}}
+{{- end }}
+
+{{- define "specfuse.model.volumes" -}}
+{{- $weights := .model.weights -}}
+- name: settings
+  projected:
+    defaultMode: 0440
+    sources:
+      - configMap:
+          name: {{ include "specfuse.model.fullname" . }}
+          items:
+            - {key: model.yaml, path: model.yaml}
+      {{- if .root.Values.tls.mesh.enabled }}
+      - secret:
+          name: {{ include "specfuse.model.tlsSecret" . }}
+          items:
+            - {key: tls.crt, path: tls/tls.crt}
+            - {key: tls.key, path: tls/tls.key}
+            - {key: ca.crt, path: tls/ca.crt}
+      {{- end }}
+- name: tmp
+  emptyDir:
+    sizeLimit: {{ .model.tmp }}
+{{- with include "specfuse.model.sharedMemory" . }}
+- name: shared-memory
+  emptyDir:
+    medium: Memory
+    sizeLimit: {{ . }}
+{{- end }}
+{{- if $weights.claim }}
+- name: weights
+  persistentVolumeClaim:
+    claimName: {{ $weights.claim }}
+    readOnly: true
+{{- else if $weights.image }}
+- name: weights
+  image:
+    reference: {{ $weights.image }}
+    pullPolicy: {{ .root.Values.image.pullPolicy }}
+{{- else if $weights.hub }}
+- name: cache
+  {{- with include "specfuse.model.cacheClaim" . }}
+  persistentVolumeClaim:
+    claimName: {{ . }}
+  {{- else }}
+  ephemeral:
+    volumeClaimTemplate:
+      metadata:
+        labels:
+          {{- include "specfuse.model.selector" . | nindent 10 }}
+      spec:
+        {{- include "specfuse.model.cacheSpec" . | nindent 8 }}
+  {{- end }}
+{{- if and (include "specfuse.model.asksHub" .) $weights.token.existingSecret }}
+- name: hub-token
+  secret:
+    secretName: {{ $weights.token.existingSecret }}
+    defaultMode: 0440
+    items:
+      - {key: {{ $weights.token.key }}, path: token}
+{{- end }}
+{{- end }}
+{{- with .model.volumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The claims of a pod for devices. */}}
+{{- define "specfuse.model.resourceClaims" -}}
+{{- $claim := .model.gpu.claim -}}
+{{- if or $claim.deviceClass $claim.existingTemplate -}}
+resourceClaims:
+  - name: accelerators
+    resourceClaimTemplateName: {{ $claim.existingTemplate | default (include "specfuse.model.fullname" .) }}
+{{- end -}}
+{{- end }}
+
+{{/* How often to look until the time for the start is over. A port that is open says little of a model over TLS, but its service opens it
+     when the model is loaded, and fusers ask for its health themselves; the probes of Kubernetes speak no TLS. */}}
+{{- define "specfuse.model.probe" -}}
+{{- if .root.Values.tls.mesh.enabled -}}
+tcpSocket: {port: grpc}
+{{- else -}}
+grpc: {port: 50051}
+{{- end -}}
+{{- end }}
