@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from fuser_service.mesh.budget import Budget
-from fuser_service.mesh.discovery.port import Endpoint
+from fuser_service.mesh.discovery.port import Address
 from fuser_service.mesh.pace import Pace
 from fuser_service.mesh.pool import Pool
 from fuser_service.mesh.replica import Replica
@@ -51,7 +51,7 @@ class Attempts(Generic[Response]):
     pace: Pace
     budget: Budget
     second_call: Callable[[SecondCall], None]
-    tried: set[Endpoint] = field(default_factory=set)
+    tried: set[Address] = field(default_factory=set)
     racing: dict[asyncio.Task[Response], Replica] = field(default_factory=dict)
 
     async def run(self, deadline: Deadline) -> Response:
@@ -65,7 +65,7 @@ class Attempts(Generic[Response]):
         self.budget.called()
         replica = self._next()
         failure: SpecFuseError = Unavailable(
-            f"no replica can be reached of the {len(self.pool.endpoints)} that it has"
+            f"no replica can be reached of the {len(self.pool.addresses)} that it has"
         )
         for _ in range(ATTEMPTS):
             if replica is None:
@@ -83,7 +83,7 @@ class Attempts(Generic[Response]):
         """A replica that was not tried yet, from now on tried."""
         replica = self.pool.pick(self.session_id, self.tried)
         if replica is not None:
-            self.tried.add(replica.endpoint)
+            self.tried.add(replica.address)
         return replica
 
     def _after(self, failure: SpecFuseError, replica: Replica) -> Replica | None:
@@ -160,7 +160,7 @@ class Attempts(Generic[Response]):
     def _won(self, winner: Replica) -> None:
         self.pool.pin(self.session_id, winner)
         for loser in self.racing.values():
-            if loser.endpoint != winner.endpoint:
+            if loser.address != winner.address:
                 loser.outpaced_by_sibling()
 
     async def _stop(self) -> None:

@@ -14,7 +14,7 @@ from fuser_service.core.types import Candidate, Context, MemberName, Proposal, S
 from fuser_service.mesh import wire
 from fuser_service.mesh.attempts import Attempts, SecondCall
 from fuser_service.mesh.budget import Budget
-from fuser_service.mesh.discovery.port import Discovery, Endpoint
+from fuser_service.mesh.discovery.port import Address, Discovery
 from fuser_service.mesh.pace import Pace
 from fuser_service.mesh.pool import Pool
 from fuser_service.mesh.replica import Replica
@@ -55,7 +55,7 @@ class GrpcMember:
         self,
         name: MemberName,
         discovery: Discovery,
-        connect: Callable[[Endpoint], grpc.aio.Channel],
+        connect: Callable[[Address], grpc.aio.Channel],
         observer: MeshObserver,
     ) -> None:
         self._name = name
@@ -94,7 +94,7 @@ class GrpcMember:
         elif not known.is_set():
             _logger.warning("%s: its replicas are not known yet", self._name)
 
-    def reconnect(self, connect: Callable[[Endpoint], grpc.aio.Channel]) -> None:
+    def reconnect(self, connect: Callable[[Address], grpc.aio.Channel]) -> None:
         """Goes over to channels that `connect` opens. No call is dropped."""
         self._pool.reconnect(connect)
 

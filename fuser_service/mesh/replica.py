@@ -16,7 +16,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from fuser_service.mesh.breaker import Breaker
-from fuser_service.mesh.discovery.port import Endpoint
+from fuser_service.mesh.discovery.port import Address, Endpoint
 from specfuse.deadline import Deadline
 from specfuse.errors import Cancelled, DeadlineExceeded, SpecFuseError, Unavailable
 from specfuse.rpc.errors import from_rpc_error, without_address
@@ -55,6 +55,7 @@ class Replica:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.endpoint = endpoint
+        """Replaced when more becomes known of it; its address stays."""
         self.stub = ModelServiceStub(channel)
         self.in_flight = 0
         self._channel = channel
@@ -65,6 +66,11 @@ class Replica:
         self._watching = asyncio.create_task(self._watch())
         self._moving: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def address(self) -> Address:
+        """Where it is."""
+        return self.endpoint.address
 
     @property
     def allowed(self) -> bool:
@@ -95,7 +101,7 @@ class Replica:
         """A call that it has in flight was answered by a sibling that was asked later."""
         self._breaker.late()
         if self._breaker.outpaced:
-            _logger.warning("%s is left alone for a while: it is slower than others", self.endpoint)
+            _logger.warning("%s is left alone for a while: it is slower than others", self.address)
 
     async def call(
         self,
@@ -113,7 +119,7 @@ class Replica:
         try:
             response = await method(request, timeout=deadline.timeout)
         except grpc.aio.AioRpcError as rpc_error:
-            error = from_rpc_error(rpc_error, peer=self.endpoint)
+            error = from_rpc_error(rpc_error, peer=self.address)
             self._learn_from(error)
             raise without_address(error) from rpc_error
         except asyncio.CancelledError as cancelled:
@@ -159,13 +165,13 @@ class Replica:
         closing = asyncio.create_task(left.close(_CLOSE_GRACE_SECONDS))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
-        _logger.info("%s is reached over a new connection", self.endpoint)
+        _logger.info("%s is reached over a new connection", self.address)
 
     def _learn_from(self, error: SpecFuseError) -> None:
         if isinstance(error, Unavailable):
             self._breaker.failed()
             if not self._breaker.allows:
-                _logger.warning("%s is left alone for a while: %s", self.endpoint, error.message)
+                _logger.warning("%s is left alone for a while: %s", self.address, error.message)
         elif isinstance(error, Cancelled | DeadlineExceeded):
             self._breaker.abandoned()
         else:
@@ -178,7 +184,7 @@ class Replica:
                 self._back_at = self._clock()
             health = Health.SERVING if serving else Health.DOWN
             if health is not self._health:
-                _logger.info("%s is %s", self.endpoint, health.value)
+                _logger.info("%s is %s", self.address, health.value)
             self._health = health
 
 

@@ -11,6 +11,10 @@
         endpoints: [llama-0:50051, llama-1:50051]
       qwen:
         endpoints: [qwen-0:50051]
+      phi:
+        dns: {name: phi.models.svc.cluster.local, port: 50051}
+      gemma:
+        kubernetes: {selector: specfuse.io/member=gemma}
     ensembles:
       assistant:
         members: [llama, qwen]
@@ -291,11 +295,12 @@ def _member_contradictions(name: str, member: Member) -> Iterator[Problem]:
         yield Problem(
             ("members", name, "tls"), "certificate and key go together; give both or neither"
         )
-    if member.tls and member.dns and not member.tls.server_name:
+    found_by = "dns" if member.dns else "kubernetes" if member.kubernetes else None
+    if found_by and member.tls and not member.tls.server_name:
         yield Problem(
             ("members", name, "tls"),
-            "server_name is required with dns, as endpoints are addresses; give the name in the "
-            "replicas' certificates",
+            f"server_name is required with {found_by}, as endpoints are addresses; give the name "
+            "in the replicas' certificates",
         )
 
 

@@ -56,9 +56,9 @@ async def main():
     import json
     settings = Settings.parse(json.dumps(document), source="fuser.yaml")
     watched = settings.members["llama"].open().watch()
-    print(await anext(watched))
+    print([one.address for one in await anext(watched)])
     path.write_text("llama-0:50051\\nllama-1:50051\\n")
-    print(await anext(watched))
+    print([one.address for one in await anext(watched)])
 
 asyncio.run(main())
 """
@@ -117,7 +117,7 @@ def test_a_discovery_is_a_folder_and_an_entry(copy: ScratchCopy) -> None:
     assert add_folder(copy, text) == {"fuser_service/mesh/discovery/file"}
     add_entry(copy, text, "fuser_service/mesh/discovery/registry.py")
     used = copy.python(USE_DISCOVERY)
-    first, second = "('llama-0:50051',)", "('llama-0:50051', 'llama-1:50051')"
+    first, second = "['llama-0:50051']", "['llama-0:50051', 'llama-1:50051']"
     assert used.stdout == f"{first}\n{second}\n", used.stderr
     refused = copy.python(BOTH_SAID)
     assert "file: contradicts endpoints; drop one" in refused.stderr

@@ -98,6 +98,16 @@ PLANTED = {
         "from fuser_service.mesh.discovery.endpoints import discovery",
         "discoveries",
     ),
+    "a library that is always loaded": (
+        "fuser_service/mesh/discovery/registry.py",
+        "from fuser_service.mesh.discovery.kubernetes import discovery",
+        "optional",
+    ),
+    "a loose file in a discovery": (
+        "fuser_service/mesh/discovery/kubernetes/helpers.py",
+        "",
+        "kubernetes",
+    ),
     "a door in another": (
         "fuser_service/doors/other/servicer.py",
         "from fuser_service.doors.grpc import wire",

@@ -16,7 +16,7 @@ from fuser_service.core.types import Candidate, Context, Proposal, Sampling
 from fuser_service.mesh.balancing import ranked
 from fuser_service.mesh.budget import MOST_SAVED, SHARE
 from fuser_service.mesh.discovery.endpoints.discovery import ListedEndpoints
-from fuser_service.mesh.discovery.port import Discovery
+from fuser_service.mesh.discovery.port import Discovery, Endpoint
 from fuser_service.mesh.member import GrpcMember
 from model_service.backends.scripted.settings import Line
 from specfuse.deadline import Deadline
@@ -33,13 +33,16 @@ class ChangingDiscovery:
     """Endpoints that a test changes."""
 
     def __init__(self, *nodes: Node) -> None:
-        self._updates: asyncio.Queue[tuple[str, ...]] = asyncio.Queue()
+        self._updates: asyncio.Queue[tuple[Endpoint, ...]] = asyncio.Queue()
         self.change(*nodes)
 
     def change(self, *nodes: Node) -> None:
-        self._updates.put_nowait(tuple(node.address for node in nodes))
+        self.say(*(Endpoint(node.address) for node in nodes))
 
-    async def watch(self) -> AsyncIterator[tuple[str, ...]]:
+    def say(self, *endpoints: Endpoint) -> None:
+        self._updates.put_nowait(endpoints)
+
+    async def watch(self) -> AsyncIterator[tuple[Endpoint, ...]]:
         while True:
             yield await self._updates.get()
 
@@ -221,7 +224,7 @@ async def test_a_member_whose_replicas_are_not_known_yet_does_not_hold_up_the_st
 class BreakingDiscovery(ChangingDiscovery):
     """Breaks once it has told of its endpoints, as often as a test wants."""
 
-    async def watch(self) -> AsyncIterator[tuple[str, ...]]:
+    async def watch(self) -> AsyncIterator[tuple[Endpoint, ...]]:
         yield await self._updates.get()
         raise ValueError("a line that is no endpoint")
 
@@ -235,7 +238,7 @@ async def test_a_discovery_that_breaks_is_watched_anew(
     async with member_of(discovery=discovery) as member:
         assert (await ask(member)).text == "so it"
         discovery.change(second)
-        await until(lambda: member._pool.endpoints == (second.address,))
+        await until(lambda: member._pool.addresses == (second.address,))
     assert "a: finding its replicas failed" in caplog.text
 
 
@@ -257,6 +260,70 @@ async def test_a_draining_replica_gets_no_new_calls(nodes: Nodes) -> None:
         pinned.backend.opened.set()
         assert (await in_flight).text == "so it"
         await draining
+
+
+def said_to_end(leaving: Node, *staying: Node) -> list[Endpoint]:
+    return [
+        Endpoint(leaving.address, terminating=True),
+        *(Endpoint(node.address) for node in staying),
+    ]
+
+
+async def test_a_replica_that_is_ending_keeps_its_sessions_and_gets_no_new_ones(
+    nodes: Nodes,
+) -> None:
+    leaving, staying = [await nodes.start("a", ANSWER) for _ in range(2)]
+    discovery = ChangingDiscovery(leaving, staying)
+    async with member_of(discovery=discovery) as member:
+        begun = [f"old {number}" for number in range(12)]
+        for session in begun:
+            await ask(member, session)
+        kept = list(leaving.backend.sessions)
+        assert kept
+        discovery.say(*said_to_end(leaving, staying))
+        await until(lambda: member._pool._replicas[leaving.address].endpoint.terminating)
+
+        for session in (*begun, *(f"new {number}" for number in range(12))):
+            await ask(member, session)
+        assert leaving.backend.sessions == kept * 2
+
+        draining = asyncio.create_task(leaving.server.drain(PATIENCE_SECONDS))
+        await until(lambda: not member._pool._replicas[leaving.address].hopeful)
+        for session in kept:
+            assert (await ask(member, session)).text == "so it"
+        assert leaving.backend.sessions == kept * 2, "they moved when it no longer served"
+        await draining
+
+
+async def test_a_member_of_which_all_is_ending_is_not_ready_for_new_sessions(
+    nodes: Nodes,
+) -> None:
+    node = await nodes.start("a", ANSWER)
+    discovery = ChangingDiscovery(node)
+    async with member_of(discovery=discovery) as member:
+        await until(lambda: member.ready)
+        await ask(member, "old")
+        discovery.say(*said_to_end(node))
+        await until(lambda: not member.ready)
+        assert (await ask(member, "old")).text == "so it"
+        with pytest.raises(Unavailable, match="no replica can be reached of the 1"):
+            await ask(member, "new")
+
+
+async def test_sessions_begin_in_the_fusers_own_zone_and_beyond_when_it_is_away(
+    nodes: Nodes,
+) -> None:
+    near, far = [await nodes.start("a", ANSWER) for _ in range(2)]
+    discovery = ChangingDiscovery()
+    async with member_of(discovery=discovery) as member:
+        discovery.say(Endpoint(near.address, "west", near=True), Endpoint(far.address, "east"))
+        await until(lambda: len(member._pool.addresses) == 2)
+        await answered(member, 12)
+        assert calls_of(near, far) == [12, 0]
+        await near.kill()
+        await until(lambda: not member._pool._replicas[near.address].hopeful)
+        await answered(member, 12)
+        assert calls_of(near, far) == [12, 12]
 
 
 async def test_replicas_come_and_go_while_it_runs(nodes: Nodes) -> None:
@@ -355,9 +422,9 @@ async def test_a_call_that_is_late_is_made_at_another_replica_too(nodes: Nodes) 
 
 def ranked_first(node: Node, other: Node) -> str:
     """A session that an idle mesh sends to this node rather than the other."""
-    addresses = (node.address, other.address)
+    endpoints = (Endpoint(node.address), Endpoint(other.address))
     sessions = map(str, itertools.count())
-    return next(one for one in sessions if ranked(one, addresses)[0] == node.address)
+    return next(one for one in sessions if ranked(one, endpoints)[0] == node.address)
 
 
 async def test_a_replica_that_hangs_is_left_alone_and_tried_again(nodes: Nodes) -> None:

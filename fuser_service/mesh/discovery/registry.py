@@ -15,6 +15,7 @@ from typing import Any
 
 from fuser_service.mesh.discovery.dns.settings import DnsSection
 from fuser_service.mesh.discovery.endpoints.settings import Endpoints
+from fuser_service.mesh.discovery.kubernetes.settings import KubernetesSection
 from fuser_service.mesh.discovery.port import Discovery
 from specfuse.config.settings_file import Problem
 from specfuse.config.types import Section
@@ -28,6 +29,8 @@ class Discoveries(Section):
     """`host:port` of each replica. They must serve the same model."""
     dns: DnsSection | None = None
     """A name that has the address of each replica, and is resolved again and again."""
+    kubernetes: KubernetesSection | None = None
+    """EndpointSlices that have the replicas, of which the API server tells as they change."""
 
     def contradictions(self) -> Iterator[Problem]:
         """What is wrong with the chosen way, or that none or several are given."""

@@ -42,7 +42,7 @@ class NamedEndpoints:
             await asyncio.sleep(self._section.every_seconds)
 
     async def _found(self) -> tuple[Endpoint, ...]:
-        """The endpoints now, sorted; none if that cannot be found out."""
+        """The endpoints now, by address; none if that cannot be found out."""
         try:
             addresses = await self._resolve()
         except OSError as error:
@@ -52,7 +52,8 @@ class NamedEndpoints:
             self._tell("has no addresses")
             return ()
         self._in_trouble = False
-        return tuple(sorted({_endpoint(one, self._section.port) for one in addresses}))
+        found = sorted({_joined(one, self._section.port) for one in addresses})
+        return tuple(map(Endpoint, found))
 
     def _tell(self, trouble: str) -> None:
         """Logs the trouble once, until it is over."""
@@ -72,5 +73,5 @@ async def _addresses(name: str) -> tuple[str, ...]:
     return tuple(str(address[0]) for *_, address in found)
 
 
-def _endpoint(address: str, port: int) -> Endpoint:
+def _joined(address: str, port: int) -> str:
     return f"[{address}]:{port}" if _V6 in address else f"{address}:{port}"
