@@ -13,6 +13,7 @@ from fuser_service.doors.grpc.health import reporting
 from fuser_service.doors.grpc.servicer import rpc_service
 from fuser_service.doors.openai.api import Around, application
 from fuser_service.doors.openai.exchange import malformed
+from fuser_service.fusion.readiness import Readiness
 from fuser_service.fusion.runner import Fusion
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.metrics import FuserMetrics
@@ -38,6 +39,7 @@ from specfuse.serving import running
 from specfuse.serving.certificate import Certificates
 from specfuse.serving.descriptors import raise_descriptor_limit
 from specfuse.serving.doors import Door, grpc_door
+from specfuse.serving.ending import Ending
 from specfuse.serving.files import FollowedFiles, following
 from specfuse.serving.running import GRPC, HTTP, RunningService, open_metrics
 
@@ -82,7 +84,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
         service = FuserService(
             Fusion(members, metrics),
             ensembles=settings.ensembles,
-            members=members,
+            readiness=Readiness(members, metrics, settings.limits.requests_in_flight),
             limits=settings.limits,
             tenants=_open_tenants(tenancy, settings.limits, metrics, files, stack),
             reports=Reports(metrics, _open_book(tenancy.accounting, metrics, stack)),
@@ -108,7 +110,8 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             files.read_all()
             rereading.run()
 
-        running = await RunningService.start(doors, endpoint, settings.drain_seconds, reread, stack)
+        ending = Ending(settings.drain_seconds)
+        running = await RunningService.start(doors, endpoint, ending, reread, stack)
         _logger.info("fusing %s; metrics on %s", ", ".join(settings.ensembles), endpoint.address)
         return running
 

@@ -54,6 +54,7 @@ class FuserMetrics:
     def expect(self, ensembles: Iterable[str]) -> None:
         """Has the numbers of these ensembles begin at 0, where they have not begun yet."""
         for ensemble in ensembles:
+            self._waking.labels(ensemble)
             for team in self._teams:
                 self._output_tokens.labels(ensemble, team)
                 self._prompt_tokens.labels(ensemble, team)
@@ -90,6 +91,22 @@ class FuserMetrics:
     def tokens_discarded(self, member: MemberName, tokens: int) -> None:
         """A member drafted tokens that were not committed."""
         self._discarded_tokens.labels(member).inc(tokens)
+
+    def hold_began(self, ensemble: str) -> None:
+        """A query waits for members of the ensemble to wake."""
+        self._waking.labels(ensemble).inc()
+
+    def hold_ended(self, ensemble: str) -> None:
+        """A query waits for members of the ensemble no longer."""
+        self._waking.labels(ensemble).dec()
+
+    def session_began(self, member: MemberName) -> None:
+        """A query counts on a member from now on."""
+        self._sessions.labels(member).inc()
+
+    def session_ended(self, member: MemberName) -> None:
+        """A query counts on a member no longer."""
+        self._sessions.labels(member).dec()
 
     def member_left(self, departure: Departure) -> None:
         """A member left a query."""
@@ -220,6 +237,12 @@ class FuserMetrics:
             ("model_name", "reason"),
             registry=registry,
         )
+        self._sessions = Gauge(
+            "specfuse_member_sessions",
+            "Queries that count on the member: held, or under way unless it left them early.",
+            ("model_name",),
+            registry=registry,
+        )
         self._discarded_tokens = Counter(
             "specfuse_discarded_tokens",
             "Tokens that were drafted and not committed.",
@@ -249,6 +272,12 @@ class FuserMetrics:
         )
         self._in_flight = Gauge(
             "specfuse_requests_in_flight", "Requests being answered now.", registry=registry
+        )
+        self._waking = Gauge(
+            "specfuse_requests_waking",
+            "Requests that wait for members to wake, as fewer than the quorum have replicas.",
+            ("ensemble",),
+            registry=registry,
         )
         self._http_responses = Counter(
             "specfuse_http_responses",
@@ -323,6 +352,7 @@ class FuserMetrics:
 
     def _start_member_at_zero(self, member: MemberName) -> None:
         self._wins.labels(member)
+        self._sessions.labels(member)
         self._discarded_tokens.labels(member)
         for rpc, outcome in product(get_args(Rpc), get_args(Outcome)):
             self._calls.labels(member, rpc, outcome)

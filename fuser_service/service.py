@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from fuser_service.core.types import MemberName
 from fuser_service.fusion.events import Event
-from fuser_service.fusion.ports import Member
 from fuser_service.fusion.query import Query
+from fuser_service.fusion.readiness import Readiness
 from fuser_service.fusion.runner import Fusion
 from fuser_service.reports import Reports
 from fuser_service.settings.settings import Ensemble, Limits
@@ -36,18 +36,20 @@ class EnsembleStatus:
     ready_members: tuple[MemberName, ...]
     quorum: int
     max_tokens_limit: int
+    wakes: bool = False
+    """Whether requests wait for members that are not awake, and so wake them."""
 
     @property
     def ready(self) -> bool:
-        """Whether enough members can be reached to answer."""
-        return len(self.ready_members) >= self.quorum
+        """Whether it can be asked: enough members can be reached to answer, or are waited for."""
+        return self.wakes or len(self.ready_members) >= self.quorum
 
 
 class FuserService:
     """Answers requests with the ensembles it is given.
 
-    `members` are all members of all ensembles, by name: those that `fusion` asks. `tenants` says
-    who may ask, and `reports` is told of each request.
+    `readiness` knows all members of all ensembles: those that `fusion` asks. `tenants` says who may
+    ask, and `reports` is told of each request.
     """
 
     def __init__(
@@ -55,14 +57,14 @@ class FuserService:
         fusion: Fusion,
         *,
         ensembles: Mapping[str, Ensemble],
-        members: Mapping[MemberName, Member],
+        readiness: Readiness,
         limits: Limits,
         tenants: Tenants,
         reports: Reports,
     ) -> None:
         self._fusion = fusion
         self._ensembles = dict(ensembles)
-        self._members = dict(members)
+        self._readiness = readiness
         self._limits = limits
         self._tenants = tenants
         self._reports = reports
@@ -101,19 +103,22 @@ class FuserService:
             NotFound: there is no such ensemble.
             Forbidden: the caller may not ask it.
             RateLimited: the caller's team has had what it may have.
-            Overloaded: as many requests as are allowed are in flight.
+            Overloaded: as many requests as are allowed are in flight, or wait for members to wake.
+            Unavailable: too few members woke in time; says when to ask again.
             QuorumLost, DeadlineExceeded: see `Fusion.run`.
         """
         with self._reports.record(caller, request.request_id, deadline) as record:
             record.ensemble = self._asked(request, caller)
             self._check_permission(record.ensemble, caller)
-            async with self._tenants.admitted(caller, deadline, record.output_tokens):
-                query = self._resolve(request, record.ensemble)
+            async with self._tenants.admitted(caller, record.output_tokens):
                 deadline = self.deadline_of(request, caller, deadline)
-                async with aclosing(self._fusion.run(query, deadline, record.effort)) as events:
-                    async for event in events:
-                        record.saw(event)
-                        yield event
+                await self._members_awake(request, record.ensemble, deadline)
+                async with self._tenants.place(caller, deadline):
+                    query = self._resolve(request, record.ensemble)
+                    async with aclosing(self._fusion.run(query, deadline, record.effort)) as events:
+                        async for event in events:
+                            record.saw(event)
+                            yield event
 
     def deadline_of(self, request: GenerateRequest, caller: Caller, deadline: Deadline) -> Deadline:
         """By when the answer ends: the caller's deadline, or the ensemble's limit from now on.
@@ -143,11 +148,25 @@ class FuserService:
             message = f"ensemble: {caller.team.name} may not ask {name}, but: {self._names(caller)}"
             raise Forbidden(message, field="ensemble")
 
+    async def _members_awake(self, request: GenerateRequest, name: str, deadline: Deadline) -> None:
+        """Returns once enough members are awake, if the ensemble waits for that.
+
+        The request has no place meanwhile, which others can use that can be answered. It is looked
+        at before: nobody waits to be told that a field is wrong.
+        """
+        ensemble = self._still(name)
+        if ensemble.wake_seconds and self._readiness.awake(ensemble.members) < ensemble.quorum:
+            await self._readiness.quorum(self._resolve(request, name), deadline)
+
     def _resolve(self, request: GenerateRequest, name: str) -> Query:
+        return resolve(request, name, self._still(name), self._limits)
+
+    def _still(self, name: str) -> Ensemble:
+        """The ensemble, unless it was dropped while a request for it waited."""
         ensemble = self._ensembles.get(name)
-        if ensemble is None:  # it was dropped while the request waited for its place
+        if ensemble is None:
             raise NotFound(f"ensemble: there is no {name!r} any more", field="ensemble")
-        return resolve(request, name, ensemble, self._limits)
+        return ensemble
 
     def _only_ensemble(self, caller: Caller) -> str:
         names = self._asked_by(caller)
@@ -168,7 +187,8 @@ class FuserService:
         return EnsembleStatus(
             name=name,
             members=ensemble.members,
-            ready_members=tuple(one for one in ensemble.members if self._members[one].ready),
+            ready_members=self._readiness.ready(ensemble.members),
             quorum=ensemble.quorum,
             max_tokens_limit=ensemble.max_tokens_limit,
+            wakes=ensemble.wake_seconds > 0,
         )

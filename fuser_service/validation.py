@@ -104,6 +104,8 @@ def resolve(request: GenerateRequest, name: str, ensemble: Ensemble, limits: Lim
         timings=Timings(
             straggler_grace_seconds=ensemble.straggler_grace_seconds,
             round_timeout_seconds=ensemble.round_timeout_seconds,
+            wake_seconds=ensemble.wake_seconds,
+            wake_grace_seconds=ensemble.wake_grace_seconds,
         ),
     )
 

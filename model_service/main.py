@@ -19,6 +19,7 @@ from specfuse.serving import running
 from specfuse.serving.certificate import Certificates
 from specfuse.serving.descriptors import raise_descriptor_limit
 from specfuse.serving.doors import grpc_door
+from specfuse.serving.ending import Ending, Lingering
 from specfuse.serving.files import following
 from specfuse.serving.running import GRPC, RunningService, open_metrics
 
@@ -28,7 +29,7 @@ _logger = logging.getLogger(__name__)
 async def serve(
     settings: Settings, announce: Callable[[RunningService], None] | None = None
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. `announce` is called once it serves.
+    """Serves until SIGTERM or SIGINT, then lingers and drains. `announce` is called once it serves.
 
     Raises:
         Misconfigured: the settings cannot be served: no such model, a port in use, ...
@@ -57,9 +58,9 @@ async def start(settings: Settings) -> RunningService:
         service = ModelService(backend, settings.limits, metrics)
         door = grpc_door(rpc_service(service), settings.listen, tls)
         await stack.enter_async_context(reporting(readiness, door))
-        return await RunningService.start(
-            {GRPC: door}, endpoint, settings.drain_seconds, files.read_all, stack
-        )
+        seconds = settings.linger_seconds
+        ending = Ending(settings.drain_seconds, Lingering(door, seconds) if seconds else None)
+        return await RunningService.start({GRPC: door}, endpoint, ending, files.read_all, stack)
 
 
 def _end_at_once() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,11 +17,19 @@ _STAGES: Final = ("admission", "batch")
 _KINDS: Final[tuple[ForwardKind, ...]] = ("prefill", "draft", "score")
 _LABEL: Final = "model_name"
 
+_LATELY_SECONDS: Final = 60.0
+"""A session for which no call came for so long is not counted any more: rounds are shorter."""
+
 
 class ModelMetrics:
     """Observes the service and its backend. Safe to call from any thread."""
 
-    def __init__(self, model_name: str, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        model_name: str,
+        registry: CollectorRegistry,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Registers the metrics, every label value known in advance among them at 0."""
         waits = Histogram(
             "specfuse_model_queue_duration_seconds",
@@ -83,6 +95,15 @@ class ModelMetrics:
             for state in ("running", "waiting")
         }
         self._sessions = gauge("specfuse_model_sessions", "Contexts in the key-value cache.")
+        self._asked = _Lately(clock)
+        gauge(
+            "specfuse_model_live_sessions",
+            f"Sessions for which a call came in the last {_LATELY_SECONDS:g} seconds.",
+        ).set_function(self._asked.count)
+
+    def asked(self, session_id: str) -> None:
+        """A call came that belongs to this session."""
+        self._asked.seen(session_id)
 
     def admitted(self, seconds: float) -> None:
         """A call got its place."""
@@ -124,3 +145,29 @@ class ModelMetrics:
         """The key-value cache changed its size."""
         self._cache_usage.set(used_bytes / budget_bytes)
         self._sessions.set(sessions)
+
+
+class _Lately:
+    """Which sessions calls came for lately. Safe to use from any thread."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: OrderedDict[str, float] = OrderedDict()
+
+    def seen(self, session_id: str) -> None:
+        with self._lock:
+            self._seen[session_id] = self._clock()
+            self._seen.move_to_end(session_id)
+            self._forget()
+
+    def count(self) -> int:
+        with self._lock:
+            self._forget()
+            return len(self._seen)
+
+    def _forget(self) -> None:
+        """Drops those that were seen too long ago: they are in the order of their last call."""
+        since = self._clock() - _LATELY_SECONDS
+        while self._seen and next(iter(self._seen.values())) <= since:
+            self._seen.popitem(last=False)

@@ -108,6 +108,9 @@ class BackendHost:
 class ServiceObserver(Protocol):
     """Told by the service what it does. Called on the event loop; must be fast, must not raise."""
 
+    def asked(self, session_id: str) -> None:
+        """A call came that belongs to this session."""
+
     def admitted(self, seconds: float) -> None:
         """A call waited this long for its place among the running ones."""
 

@@ -49,6 +49,7 @@ class ModelService:
             Unavailable: the backend cannot be reached.
         """
         check_proposal(request, self._limits)
+        self._observer.asked(request.context.session_id)
         async with self._admitted(deadline) as until:
             return await self._backend.propose(request, until)
 
@@ -59,6 +60,7 @@ class ModelService:
             InvalidArgument, Overloaded, DeadlineExceeded, ModelFailure, Unavailable: as `propose`.
         """
         check_scoring(request, self._limits)
+        self._observer.asked(request.context.session_id)
         async with self._admitted(deadline) as until:
             return await self._backend.score(request, until)
 

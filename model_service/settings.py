@@ -61,6 +61,9 @@ class Settings(Backends):
     """What runs the model. The section of this name is required."""
     limits: Limits = Limits()
     """What one process takes on."""
+    linger_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 0.0
+    """How long it serves on as before when it is told to end, at most: until no call came for 2 s.
+    For where callers know that it ends and send no new session, as Kubernetes tells a fuser."""
     drain_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 30.0
     """How long calls in flight may take to finish at shutdown."""
 

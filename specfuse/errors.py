@@ -77,6 +77,12 @@ class SpecFuseError(Exception):
         self.message = message
         self.metadata = metadata
 
+    @property
+    def retry_after_seconds(self) -> int:
+        """When asking again may succeed, in seconds from now; 0 if that is not known."""
+        said = self.metadata.get("retry_after_seconds", "")
+        return int(said) if said.isascii() and said.isdigit() else 0
+
 
 class InvalidArgument(SpecFuseError):
     """A field of the request is wrong. Names the field, what it was and what it may be."""
@@ -134,12 +140,6 @@ class RateLimited(SpecFuseError):
 
     code = Code.RATE_LIMITED
     reason = "RATE_LIMITED"
-
-    @property
-    def retry_after_seconds(self) -> int:
-        """When asking again may succeed, in seconds from now; 0 if that is not known."""
-        said = self.metadata.get("retry_after_seconds", "")
-        return int(said) if said.isascii() and said.isdigit() else 0
 
 
 class Overloaded(SpecFuseError):

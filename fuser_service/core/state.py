@@ -85,6 +85,11 @@ class QueryState:
         )
 
     @property
+    def counted_on(self) -> tuple[MemberName, ...]:
+        """The members that are asked in this round, or will be in a later one, come what may."""
+        return self.in_order((*self.active, *self.returns))
+
+    @property
     def lost(self) -> tuple[Departure, ...]:
         """The members ever lost to failure, refusal or lateness, in the order of their loss.
 

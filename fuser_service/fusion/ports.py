@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from fuser_service.core.commit import AvoidedBecause
@@ -36,6 +36,13 @@ class Member(Protocol):
     @property
     def ready(self) -> bool:
         """Whether some replica is thought to be able to answer."""
+
+    @property
+    def awake(self) -> bool:
+        """Whether some replica says that it serves, however calls to it fared."""
+
+    def when_changed(self, told: Callable[[], None]) -> None:
+        """Has `told` be called, from now on, whenever `awake` may have changed."""
 
     async def propose(
         self,
@@ -74,6 +81,18 @@ class FusionObserver(Protocol):
 
     def tokens_discarded(self, member: MemberName, tokens: int) -> None:
         """A member drafted tokens that were not committed."""
+
+    def hold_began(self, ensemble: str) -> None:
+        """A query waits for members of the ensemble to wake."""
+
+    def hold_ended(self, ensemble: str) -> None:
+        """A query waits for members of the ensemble no longer. Every hold that began ends."""
+
+    def session_began(self, member: MemberName) -> None:
+        """A query counts on a member from now on."""
+
+    def session_ended(self, member: MemberName) -> None:
+        """A query counts on a member no longer. Every session that began ends."""
 
     def member_left(self, departure: Departure) -> None:
         """A member left a query."""

@@ -16,10 +16,15 @@ class Timings:
     Once a quorum has answered in a step, the others have `straggler_grace_seconds` more; while
     members stand by, everyone has that much more than answers took so far. No step takes longer
     than `round_timeout_seconds`, nor beyond the request's deadline.
+
+    Before all that, members have `wake_seconds` to wake. Once a quorum is awake, the others have
+    `wake_grace_seconds` of these.
     """
 
     straggler_grace_seconds: float = 5.0
     round_timeout_seconds: float = 60.0
+    wake_seconds: float = 0.0
+    wake_grace_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
 from fuser_service.fusion.gather import Gathering, Patience
 from fuser_service.fusion.ports import FusionObserver, Member, Outcome, Phase, Rpc
+from fuser_service.fusion.presence import Presence
 from fuser_service.fusion.query import Query
 from specfuse.deadline import Deadline
 from specfuse.errors import (
@@ -100,16 +101,19 @@ class _Run:
         """The query's events. No call is in flight while one is handed over."""
         query = self.query
         began = self.clock()
-        yield Started(query.ensemble, query.rules.members, query.session_id)
         transition = rounds.start(query.rules, query.committed_segments, query.committed_tokens)
-        while not isinstance(step := transition.step, Finish):
-            if isinstance(step, LoseQuorum) or self.deadline.passed:
-                raise self._giving_up(transition.state)
-            clock = self._round_clock(transition.state)
-            transition = await self._perform(transition.state, step, clock)
-            if transition.commit:
-                yield self._committed(transition.commit, clock)
-        yield self._finished(transition.state, step, self.clock() - began)
+        with Presence(self.observer) as presence:
+            presence.of(transition.state.counted_on)
+            yield Started(query.ensemble, query.rules.members, query.session_id)
+            while not isinstance(step := transition.step, Finish):
+                if isinstance(step, LoseQuorum) or self.deadline.passed:
+                    raise self._giving_up(transition.state)
+                clock = self._round_clock(transition.state)
+                transition = await self._perform(transition.state, step, clock)
+                presence.of(transition.state.counted_on)
+                if transition.commit:
+                    yield self._committed(transition.commit, clock)
+            yield self._finished(transition.state, step, self.clock() - began)
 
     async def _perform(
         self, state: QueryState, step: Propose | Verify, clock: _RoundClock

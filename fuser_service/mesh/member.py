@@ -77,6 +77,15 @@ class GrpcMember:
         """Whether some replica is thought to be able to answer."""
         return self._pool.ready
 
+    @property
+    def awake(self) -> bool:
+        """Whether some replica says that it serves, however calls to it fared."""
+        return self._pool.awake
+
+    def when_changed(self, told: Callable[[], None]) -> None:
+        """Has `told` be called, from now on, whenever `awake` may have changed."""
+        self._pool.when_changed(told)
+
     async def start(self) -> None:
         """Follows the replicas from now on; returns once they are known, or soon without them.
 

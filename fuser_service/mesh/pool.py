@@ -20,6 +20,7 @@ class Pool:
         self._replicas: dict[Address, Replica] = {}
         self._pins = Pins()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._told: list[Callable[[], None]] = []
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -31,6 +32,15 @@ class Pool:
         """Whether a replica that is there to stay says that it serves, and is not known to fail."""
         return any(replica.ready for replica in _staying(self._replicas.values()))
 
+    @property
+    def awake(self) -> bool:
+        """Whether some replica says that it serves."""
+        return any(replica.serving for replica in self._replicas.values())
+
+    def when_changed(self, told: Callable[[], None]) -> None:
+        """Has `told` be called, from now on, whenever `awake` may have changed."""
+        self._told.append(told)
+
     def update(self, endpoints: Collection[Endpoint]) -> None:
         """Connects to the endpoints that are new, and lets go of those that are gone."""
         for endpoint in endpoints:
@@ -38,11 +48,12 @@ class Pool:
                 self._replicas[endpoint.address].endpoint = endpoint
             else:
                 channel = self._connect(endpoint.address)
-                self._replicas[endpoint.address] = Replica(endpoint, channel)
+                self._replicas[endpoint.address] = Replica(endpoint, channel, changed=self._changed)
         for address in self._replicas.keys() - {endpoint.address for endpoint in endpoints}:
             task = asyncio.create_task(self._replicas.pop(address).close())
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
+        self._changed()
 
     def reconnect(self, connect: Callable[[Address], grpc.aio.Channel]) -> None:
         """Opens all channels anew, and new ones from now on, by `connect`. No call is dropped."""
@@ -85,6 +96,10 @@ class Pool:
             for one in candidates
         }
         return self._replicas[choose(ranked(session_id, endpoints), loads)]
+
+    def _changed(self) -> None:
+        for told in self._told:
+            told()
 
 
 def _staying(replicas: Collection[Replica]) -> list[Replica]:

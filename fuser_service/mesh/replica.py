@@ -53,7 +53,9 @@ class Replica:
         endpoint: Endpoint,
         channel: grpc.aio.Channel,
         clock: Callable[[], float] = time.monotonic,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`changed` is called when it may serve otherwise than before."""
         self.endpoint = endpoint
         """Replaced when more becomes known of it; its address stays."""
         self.stub = ModelServiceStub(channel)
@@ -62,6 +64,7 @@ class Replica:
         self._breaker = Breaker()
         self._health = Health.UNHEARD
         self._clock = clock
+        self._changed = changed
         self._back_at = -math.inf
         self._watching = asyncio.create_task(self._watch())
         self._moving: asyncio.Task[None] | None = None
@@ -83,9 +86,14 @@ class Replica:
         return self.allowed and self._health is not Health.DOWN
 
     @property
+    def serving(self) -> bool:
+        """Whether it says that it serves."""
+        return self._health is Health.SERVING
+
+    @property
     def ready(self) -> bool:
         """Whether it says that it serves, and its breaker does not know better."""
-        return self.allowed and self._health is Health.SERVING
+        return self.allowed and self.serving
 
     @property
     def outpaced(self) -> bool:
@@ -185,7 +193,8 @@ class Replica:
             health = Health.SERVING if serving else Health.DOWN
             if health is not self._health:
                 _logger.info("%s is %s", self.address, health.value)
-            self._health = health
+                self._health = health
+                self._changed()
 
 
 def _asked_to_stop() -> bool:

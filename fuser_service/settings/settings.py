@@ -174,6 +174,15 @@ class Ensemble(Section):
     """Most time for one phase of a round, proposing or scoring."""
     request_timeout_seconds: Seconds = 600.0
     """Most time for an answer. The caller's own deadline counts if it is earlier."""
+    wake_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 0.0
+    """How long a request waits while fewer members than the quorum have replicas that serve; then
+    it gets UNAVAILABLE, and when to ask again. For members that are scaled to nothing, which such
+    requests wake. 0 does not wait."""
+    wake_grace_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = (
+        _TIMINGS.wake_grace_seconds
+    )
+    """How much of that the other members have once a quorum is awake, so that the first to wake do
+    not answer alone."""
 
     @model_validator(mode="before")
     @classmethod
@@ -252,6 +261,7 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
             *_membership(ensemble, settings.members),
             *_defaults_above_limits(ensemble),
             *_exit_contradictions(ensemble.exit),
+            *_waking_contradictions(ensemble),
         ):
             yield Problem(("ensembles", name, *problem.key), problem.text)
 
@@ -344,6 +354,16 @@ def _exit_contradictions(exit_: Exit) -> Iterator[Problem]:
         yield Problem(
             ("exit", "recall"), "contradicts policy none, under which nobody leaves; drop it"
         )
+
+
+def _waking_contradictions(ensemble: Ensemble) -> Iterator[Problem]:
+    waking, answering = ensemble.wake_seconds, ensemble.request_timeout_seconds
+    if waking >= answering:
+        problem = f"{waking:g} leaves no time of request_timeout_seconds, {answering:g}, to answer"
+        yield Problem(("wake_seconds",), f"{problem}; lower it or raise the timeout")
+    if not waking and "wake_grace_seconds" in ensemble.model_fields_set:
+        problem = "has no effect while wake_seconds is 0; raise that, or drop it"
+        yield Problem(("wake_grace_seconds",), problem)
 
 
 def _repeated(values: tuple[str, ...]) -> list[int]:

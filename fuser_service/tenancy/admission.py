@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Final
 
 from fuser_service.tenancy.caller import Team
@@ -28,26 +28,31 @@ class Admission:
         self._in_flight: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def admitted(
-        self, team: Team, deadline: Deadline, tokens: Callable[[], int]
-    ) -> AsyncIterator[None]:
+    async def admitted(self, team: Team, tokens: Callable[[], int]) -> AsyncIterator[None]:
         """The request is under way while the context lasts. At its end, `tokens` says what it took.
 
         Raises:
             RateLimited: the team has had what it may have; says when it may ask again.
-            Overloaded, DeadlineExceeded: there is no place; see `Places`.
         """
         with self._one_of_its_own(team):
             await self._within_its_minute(team)
-            async with self._places.place(team.priority, deadline):
-                try:
-                    yield
-                finally:
-                    self._counters.count_tokens(team, tokens())
+            try:
+                yield
+            finally:
+                if taken := tokens():
+                    self._counters.count_tokens(team, taken)
+
+    def place(self, team: Team, deadline: Deadline) -> AbstractAsyncContextManager[None]:
+        """A place among those that are answered, for as long as the context lasts.
+
+        Raises:
+            Overloaded, DeadlineExceeded: there is none; see `Places`.
+        """
+        return self._places.place(team.priority, deadline)
 
     @contextmanager
     def _one_of_its_own(self, team: Team) -> Iterator[None]:
-        """Counts those that wait, too: no team may fill the line."""
+        """Counts those that wait, whatever for: no team may fill the line."""
         limit = team.requests_in_flight
         if limit is not None and self._in_flight[team.name] >= share_of(limit, self._replicas):
             raise _limited("requests_in_flight", limit, _SOON_SECONDS)

@@ -51,7 +51,11 @@ class Tenants:
         return self._directory.caller(credentials, self._now())
 
     def admitted(
-        self, caller: Caller, deadline: Deadline, tokens: Callable[[], int]
+        self, caller: Caller, tokens: Callable[[], int]
     ) -> AbstractAsyncContextManager[None]:
         """As `Admission.admitted`, for the caller's team."""
-        return self._admission.admitted(caller.team, deadline, tokens)
+        return self._admission.admitted(caller.team, tokens)
+
+    def place(self, caller: Caller, deadline: Deadline) -> AbstractAsyncContextManager[None]:
+        """As `Admission.place`, for the caller's team."""
+        return self._admission.place(caller.team, deadline)

@@ -137,8 +137,9 @@ class MeshFile(Section):
 
     @property
     def drain_seconds(self) -> float:
-        """The most that any of the services needs to drain."""
-        return max(self.fuser.drain_seconds, *(m.drain_seconds for m in self.models.values()))
+        """The most that any of the services needs to linger and drain."""
+        models = (m.linger_seconds + m.drain_seconds for m in self.models.values())
+        return max(self.fuser.drain_seconds, *models)
 
     def addresses(self, elsewhere: Listening = AS_THE_FILE_SAYS) -> dict[str, str]:
         """Where the services are to listen, by the setting, or the option, that says so."""

@@ -93,7 +93,7 @@ class Attempts:
             end = self._transcript.end_at_last_segment(self._query.request.stop)
             if end is not None:
                 return end
-            self.pause = retries.pause(self._draw())
+            self.pause = max(retries.pause(self._draw()), failure.retry_after_seconds)
             if self.pause >= self._deadline.remaining:
                 raise failure from error
         finally:

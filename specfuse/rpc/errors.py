@@ -29,7 +29,6 @@ from specfuse.errors import (
     NotFound,
     Overloaded,
     QuorumLost,
-    RateLimited,
     SpecFuseError,
     Unauthenticated,
     Unavailable,
@@ -114,7 +113,7 @@ def status_of(error: SpecFuseError, **metadata: str) -> status_pb2.Status:
     presentable = {key: _presentable(value, MAX_METADATA_BYTES) for key, value in joined}
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=presentable)
     status.details.add().Pack(info)
-    if isinstance(error, RateLimited) and error.retry_after_seconds:
+    if error.retry_after_seconds:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.seconds = error.retry_after_seconds
         status.details.add().Pack(retry)

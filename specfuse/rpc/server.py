@@ -142,6 +142,10 @@ class RpcServer:
         status = health_pb2.HealthCheckResponse
         await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 
+    async def quiet(self, seconds: float) -> None:
+        """Returns once no call was being served for so many seconds on end."""
+        await self._in_flight.none_for(seconds)
+
     async def drain(self, grace_seconds: float) -> None:
         """Ends gracefully: NOT_SERVING first, then no new calls, then what is in flight finishes.
 
@@ -226,10 +230,21 @@ class _InFlight(grpc.aio.ServerInterceptor):
         self.count = 0
         self._none = asyncio.Event()
         self._none.set()
+        self._some = asyncio.Event()
 
     async def none_left(self) -> None:
         """Returns when no call is being served."""
         await self._none.wait()
+
+    async def none_for(self, seconds: float) -> None:
+        """Returns when no call has been served for so many seconds on end."""
+        while True:
+            await self._none.wait()
+            self._some.clear()
+            try:
+                await asyncio.wait_for(self._some.wait(), seconds)
+            except TimeoutError:
+                return
 
     async def intercept_service(
         self,
@@ -247,6 +262,7 @@ class _InFlight(grpc.aio.ServerInterceptor):
     async def _counted(self, context: Context) -> AsyncIterator[None]:
         self.count += 1
         self._none.clear()
+        self._some.set()
         # The handler's return is too early to count down: its response is still to be sent.
         ended: Any = self._ended  # the stubs' callback type is a class that nothing implements
         context.add_done_callback(ended)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from prometheus_client import CollectorRegistry
 
 from specfuse.observability.metrics_endpoint import MetricsEndpoint
 from specfuse.serving.doors import Door
+from specfuse.serving.ending import Ending
 from specfuse.serving.signals import ignore_hangups, on_hangup, run_until_signalled
 
 GRPC = "grpc"
@@ -27,7 +28,7 @@ class RunningService:
 
     doors: Mapping[str, Door]
     metrics: MetricsEndpoint
-    drain_seconds: float
+    ending: Ending
     reread: Callable[[], None]
     """Reads again, from the files it was started with, what can change while it serves."""
     _rest: AsyncExitStack
@@ -37,7 +38,7 @@ class RunningService:
         cls,
         doors: Mapping[str, Door],
         metrics: MetricsEndpoint,
-        drain_seconds: float,
+        ending: Ending,
         reread: Callable[[], None],
         rest: AsyncExitStack,
     ) -> Self:
@@ -53,7 +54,7 @@ class RunningService:
                 await door.start()
                 opened.push_async_callback(door.drain, 0.0)
             opened.pop_all()
-        return cls(doors, metrics, drain_seconds, reread, rest.pop_all())
+        return cls(doors, metrics, ending, reread, rest.pop_all())
 
     @property
     def address(self) -> str:
@@ -70,9 +71,15 @@ class RunningService:
         """`host:port` of `/metrics`, as bound."""
         return self.metrics.address
 
+    @property
+    def stages(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        """What it does at its end, one after the other."""
+        lingering = self.ending.lingering
+        return (self.drain,) if lingering is None else (lingering.over, self.drain)
+
     async def drain(self) -> None:
         """Ends gracefully: health says so, calls in flight finish, then everything is closed."""
-        await self._end(self.drain_seconds)
+        await self._end(self.ending.drain_seconds)
 
     async def stop(self) -> None:
         """Ends at once, cancelling what is in flight. Idempotent."""
@@ -91,16 +98,16 @@ async def serve(
     starting: Awaitable[RunningService],
     announce: Callable[[RunningService], None] | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. `announce` is called once it serves.
+    """Serves until SIGTERM or SIGINT, then lingers if it is to, and drains.
 
-    On SIGHUP, its files are read again.
+    `announce` is called once it serves. On SIGHUP, its files are read again.
     """
     ignore_hangups()
     running = await starting
     with on_hangup(running.reread):
         if announce is not None:
             announce(running)
-        await run_until_signalled(running.drain)
+        await run_until_signalled(*running.stages)
 
 
 async def open_metrics(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-"""What ends a service: the first drains it, the second stops it at once."""
+"""What ends a service: the first has it end in good order, each further one ends what it does."""
 
 _logger = logging.getLogger(__name__)
 
@@ -32,32 +32,34 @@ def on_hangup(reread: Callable[[], None]) -> Iterator[None]:
         ignore_hangups()
 
 
-async def run_until_signalled(drain: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Waits for SIGTERM or SIGINT, then drains; a second signal cancels the drain.
+async def run_until_signalled(*stages: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Waits for SIGTERM or SIGINT, then goes through the stages of the end, one after the other.
 
-    `drain` must stop at once when cancelled, as `RpcServer.drain` does. Runs in the main thread.
-    Cancelling the wait itself drains nothing.
+    A further signal cancels the stage that runs, and the next one begins. Each must stop at once
+    when cancelled, as `RpcServer.drain` does. Runs in the main thread. Cancelling the wait itself
+    ends nothing.
     """
     loop = asyncio.get_running_loop()
     received: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in SIGNALS:
         loop.add_signal_handler(number, received.put_nowait, number)
     try:
-        _logger.info("%s: draining; once more stops at once", (await received.get()).name)
-        await _unless_signalled(received, asyncio.create_task(drain()))
+        _logger.info("%s: ending; once more hurries", (await received.get()).name)
+        for stage in stages:
+            await _unless_signalled(received, asyncio.create_task(stage()))
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
 
 
 async def _unless_signalled(
-    received: asyncio.Queue[signal.Signals], draining: asyncio.Task[None]
+    received: asyncio.Queue[signal.Signals], stage: asyncio.Task[None]
 ) -> None:
     again = asyncio.create_task(received.get())
-    again.add_done_callback(lambda _: draining.cancel())
+    again.add_done_callback(lambda _: stage.cancel())
     try:
-        await asyncio.wait({draining})
+        await asyncio.wait({stage})
     finally:
         again.cancel()
-    if not draining.cancelled():
-        draining.result()
+    if not stage.cancelled():
+        stage.result()

@@ -9,20 +9,35 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 
+import grpc
 import openai
 import pytest
 import yaml
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from openai import OpenAI
 
 from specfuse.cli.app import main
 from specfuse.client import Client, Finished
 from specfuse.localmesh import ServiceAddresses
+from specfuse.v1 import model_service_pb2 as pb
+from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
 from tests.support.certificates import OPENSSL, Authority, Mounted
-from tests.support.command import COMMAND, PATIENCE_SECONDS, metrics_of, running, specfuse
-from tests.support.scripted_mesh import ANSWER, QUESTION, SLOWLY, scripted
+from tests.support.command import (
+    COMMAND,
+    PATIENCE_SECONDS,
+    Running,
+    metrics_of,
+    running,
+    specfuse,
+)
+from tests.support.scripted_mesh import ANSWER, NEVER, QUESTION, SLOWLY, scripted
 
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 FREE = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
 
 
@@ -91,6 +106,70 @@ def test_streams_over_http_finish_on_sigterm_and_a_second_one_ends_them_at_once(
             going_on = {"specfuse": caught.value.body["specfuse"]}
             rest = "".join(streamed(sdk, SLOWLY + QUESTION, extra_body=going_on))
             assert told + rest == ANSWER
+
+
+@pytest.fixture
+def lingering(tmp_path):
+    """Writes the file of a model that lingers, and drains, for so long."""
+
+    def write(linger_seconds: float, drain_seconds: float = 3600.0):
+        file = tmp_path / "lingering.yaml"
+        ending = {"linger_seconds": linger_seconds, "drain_seconds": drain_seconds}
+        file.write_text(yaml.safe_dump(FREE | {"name": "alpha"} | ending | scripted()))
+        return str(file)
+
+    return write
+
+
+def test_a_model_serves_on_as_before_while_it_lingers_and_a_second_signal_has_it_drain(lingering):
+    with (
+        running("model", "serve", lingering(3600.0)) as model,
+        grpc.insecure_channel(str(model.ready["address"])) as channel,
+    ):
+        stub, watch = ModelServiceStub(channel), health_watch(channel)
+        assert next(watch) == SERVING
+        held = stub.ProposeSegment.future(proposing(NEVER))
+        model.process.send_signal(signal.SIGTERM)
+        wait_for_line(model, "serving on for up to 3600 s")
+        assert stub.ProposeSegment(proposing(QUESTION)).segment.text
+        assert not held.done()
+
+        model.process.send_signal(signal.SIGTERM)
+        assert next(watch) == NOT_SERVING, "nobody heard so while it lingered"
+        wait_for_line(model, "1 calls in flight")
+        model.process.send_signal(signal.SIGTERM)
+        assert model.wait()[0] == 0
+        assert held.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_lingering_ends_when_nobody_calls_or_after_its_seconds(lingering, busy):
+    file = lingering(0.2, drain_seconds=0.1) if busy else lingering(3600.0)
+    with (
+        running("model", "serve", file) as model,
+        grpc.insecure_channel(str(model.ready["address"])) as channel,
+    ):
+        stub = ModelServiceStub(channel)
+        assert stub.ProposeSegment(proposing(QUESTION)).segment.text
+        held = stub.ProposeSegment.future(proposing(NEVER)) if busy else None
+        assert model.end()[0] == 0
+        assert held is None or held.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def proposing(prompt: str) -> pb.ProposeSegmentRequest:
+    return pb.ProposeSegmentRequest(context=pb.Context(raw_prompt=prompt), max_tokens=4)
+
+
+def health_watch(channel: grpc.Channel) -> Iterator[int]:
+    """What the process says of itself, from now on."""
+    for said in HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60):
+        yield said.status
+
+
+def wait_for_line(service: Running, text: str) -> None:
+    """Returns when the service has logged a line with the text."""
+    assert service.process.stderr is not None
+    assert any(text in line for line in iter(service.process.stderr.readline, ""))
 
 
 def sdk_of(fuser) -> OpenAI:

@@ -455,6 +455,17 @@ async def test_a_pause_longer_than_the_time_that_is_left_is_not_made(
     assert caught.value.resume == ResumePoint(("One",), 2, "One")
 
 
+async def test_who_is_told_when_to_ask_again_does_not_ask_before(
+    kind: type, brief_pauses: None
+) -> None:
+    fuser = ScriptedFuser(script(Unavailable("asleep", retry_after_seconds="3600")))
+    async with calling(kind, fuser) as (caller, _):
+        with pytest.raises(Unavailable, match="asleep") as caught:
+            await asyncio.wait_for(caller.generate(timeout=500), PATIENCE_SECONDS)
+    assert caught.value.retry_after_seconds == 3600
+    assert len(fuser.requests) == 1
+
+
 # --- the caller has had enough --------------------------------------------------------------------
 
 

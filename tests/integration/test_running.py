@@ -20,6 +20,7 @@ from specfuse.observability.metrics_endpoint import MetricsEndpoint
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.errors import from_rpc_error
 from specfuse.serving.doors import Door
+from specfuse.serving.ending import Ending
 from specfuse.serving.running import GRPC, RunningService, open_metrics
 from specfuse.serving.signals import on_hangup
 from specfuse.v1 import fuser_service_pb2 as pb
@@ -59,7 +60,7 @@ async def running(doors: dict[str, Door]) -> AsyncIterator[tuple[RunningService,
     async with AsyncExitStack() as rest:
         endpoint: MetricsEndpoint = await open_metrics("127.0.0.1:0", CollectorRegistry(), rest)
         rest.callback(closed.append, "backend")
-        service = await RunningService.start(doors, endpoint, 30.0, lambda: None, rest)
+        service = await RunningService.start(doors, endpoint, Ending(30.0), lambda: None, rest)
     try:
         yield service, closed
     finally:

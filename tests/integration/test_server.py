@@ -264,6 +264,27 @@ async def test_cancelled_drain_stops_at_once() -> None:
         await broken(answer)
 
 
+async def test_a_server_is_quiet_once_no_call_was_served_for_so_long() -> None:
+    fuser = Held()
+    async with open_door(fuser) as server, open_channel(server.address) as channel:
+        await server.quiet(0.01)
+        stub = FuserServiceStub(channel)
+        answer = stub.Generate(pb.GenerateRequest())
+        await fuser.reached.wait()
+        quiet = asyncio.create_task(server.quiet(0.01))
+        await asyncio.wait({quiet}, timeout=0.1)
+        assert not quiet.done(), "a call is being served"
+        fuser.release.set()
+        assert [one async for one in answer]
+        await quiet
+
+        quiet = asyncio.create_task(server.quiet(3600))
+        await health_of(channel)
+        await stub.ListEnsembles(pb.ListEnsemblesRequest())
+        assert not quiet.done(), "a call that has come begins it anew"
+        quiet.cancel()
+
+
 async def test_stopping_twice_or_unstarted_does_nothing() -> None:
     server = door(ScriptedFuser())
     await server.stop()
@@ -313,6 +334,30 @@ async def test_second_signal_cancels_the_drain() -> None:
     os.kill(os.getpid(), signal.SIGINT)
     await running
     assert unwound.is_set()
+
+
+async def test_every_further_signal_ends_the_stage_that_runs_and_begins_the_next() -> None:
+    reached: asyncio.Queue[str] = asyncio.Queue()
+
+    def stage(name: str, *, lasts: bool = True):
+        async def run() -> None:
+            reached.put_nowait(name)
+            if lasts:
+                await asyncio.Event().wait()
+
+        return run
+
+    stages = stage("one"), stage("two", lasts=False), stage("three")
+    running = asyncio.create_task(run_until_signalled(*stages))
+    await ready_for_signals()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await reached.get() == "one"
+    assert reached.empty()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert [await reached.get(), await reached.get()] == ["two", "three"]
+    assert not running.done()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
 
 
 async def test_failure_of_the_drain_is_raised() -> None:

@@ -94,11 +94,22 @@ class ScriptedMember:
     proposes: Callable[[Context], Proposal | SpecFuseError]
     judges: Callable[[Context, Candidate], Score | SpecFuseError] = field(default_factory=likes)
     ready: bool = True
+    awake: bool = True
+    told: list[Callable[[], None]] = field(default_factory=list)
     hold: dict[Rpc, asyncio.Event] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     running: int = 0
     cancelled: int = 0
     waiting: asyncio.Queue[Rpc] = field(default_factory=asyncio.Queue)
+
+    def when_changed(self, told: Callable[[], None]) -> None:
+        self.told.append(told)
+
+    def wakes(self, *, awake: bool = True) -> None:
+        """Its replicas are there, or gone, from now on."""
+        self.ready = self.awake = awake
+        for told in self.told:
+            told()
 
     async def propose(
         self,
@@ -144,6 +155,9 @@ class RecordingObserver:
     discarded: Counter[MemberName] = field(default_factory=Counter)
     left: list[Departure] = field(default_factory=list)
     active: list[int] = field(default_factory=list)
+    sessions: Counter[MemberName] = field(default_factory=Counter)
+    changes: list[str] = field(default_factory=list)
+    held: Counter[str] = field(default_factory=Counter)
 
     def call_ended(self, member: MemberName, rpc: Rpc, outcome: Outcome, seconds: float) -> None:
         assert seconds >= 0
@@ -164,6 +178,22 @@ class RecordingObserver:
 
     def tokens_discarded(self, member: MemberName, tokens: int) -> None:
         self.discarded[member] += tokens
+
+    def hold_began(self, ensemble: str) -> None:
+        self.held[ensemble] += 1
+
+    def hold_ended(self, ensemble: str) -> None:
+        assert self.held[ensemble] > 0
+        self.held[ensemble] -= 1
+
+    def session_began(self, member: MemberName) -> None:
+        self.sessions[member] += 1
+        self.changes.append(f"+{member}")
+
+    def session_ended(self, member: MemberName) -> None:
+        assert self.sessions[member] > 0
+        self.sessions[member] -= 1
+        self.changes.append(f"-{member}")
 
     def member_left(self, departure: Departure) -> None:
         self.left.append(departure)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, cast
 
 from openai import AsyncOpenAI
@@ -16,8 +15,8 @@ from fuser_service.doors.openai.api import Around, application
 from fuser_service.doors.openai.exchange import malformed
 from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
-from fuser_service.fusion.ports import Member
 from fuser_service.fusion.query import Query
+from fuser_service.fusion.readiness import Readiness
 from fuser_service.fusion.runner import Fusion
 from fuser_service.reports import Reports
 from fuser_service.service import FuserService
@@ -32,6 +31,7 @@ from specfuse.deadline import Deadline
 from specfuse.http.bounds import Bounds
 from specfuse.http.server import HttpServer
 from tests.support.fuser_mesh import FuserMesh, Node, open_mesh
+from tests.support.members import RecordingObserver, ScriptedMember, says
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Which?"}]
 """A conversation."""
@@ -139,10 +139,11 @@ async def open_played(
 ) -> AsyncIterator[PlayedDoor]:
     """A door over a fusion that says this."""
     fusion, told = PlayedFusion(list(events)), ToldOfRequests()
+    members = {name: ScriptedMember(name, says()) for name in "ab"}
     service = FuserService(
         cast("Fusion", fusion),
         ensembles={"all": Ensemble(members=("a", "b"), request_timeout_seconds=timeout_seconds)},
-        members={name: cast("Member", SimpleNamespace(ready=True)) for name in "ab"},
+        readiness=Readiness(members, RecordingObserver(), 64),
         limits=Limits(),
         tenants=Tenants(Admission(Places(Room(64))), directory or OPEN),
         reports=Reports(told, told.accounts.append),

@@ -1,6 +1,8 @@
-"""Which ensembles can answer, told by the standard health service under their names.
+"""Which ensembles can be asked, told by the standard health service under their names.
 
-The empty name is the process, which serves as long as it runs: restarting it brings no member back.
+One whose requests wait for members to wake can be asked at any time: were callers kept away from it
+while its members sleep, nobody would wake them. The empty name is the process, which serves as long
+as it runs: restarting it brings no member back.
 """
 
 from __future__ import annotations

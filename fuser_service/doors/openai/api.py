@@ -146,7 +146,7 @@ class _Api:
         return _json(responses.Health(status="ok"))
 
     async def readiness(self, request: HttpRequest) -> Response:
-        """Says whether any ensemble, or the one asked for, has its quorum."""
+        """Says whether any ensemble, or the one asked for, can be asked."""
         statuses = _chosen(self._service.ensembles(), request.query_params.get("ensemble"))
         ready = {status.name: status.ready for status in statuses}
         serves = any(ready.values())

@@ -144,11 +144,19 @@ def of_service(error: SpecFuseError, standing: Standing = NOT_ASKED) -> ErrorRes
         headers["www-authenticate"] = "Bearer"
     if presented.status in {429, 503}:
         headers["retry-after"] = error.metadata.get(RETRY_AFTER, _SOON)
-    if standing.resume is not None:
-        body["specfuse"] = {"resume": standing.resume}
+    if ours := _ours(error, standing):
+        body["specfuse"] = ours
     if standing.resume is not None or (standing.begun and error.code is Code.DEADLINE_EXCEEDED):
         headers["x-should-retry"] = "false"  # work was spent; to repeat it is for the caller to say
     return ErrorResponse(presented.status, body, headers)
+
+
+def _ours(error: SpecFuseError, standing: Standing) -> dict[str, Any]:
+    """What is under `specfuse`. When to ask again is there, too: events have no headers."""
+    ours: dict[str, Any] = {} if standing.resume is None else {"resume": standing.resume}
+    if error.retry_after_seconds:
+        ours[RETRY_AFTER] = error.retry_after_seconds
+    return ours
 
 
 def _presented(error: SpecFuseError, standing: Standing) -> tuple[Presented, str, str | None]:

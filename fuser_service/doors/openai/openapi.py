@@ -97,7 +97,8 @@ def _paths() -> dict[str, Any]:
         "/readyz": {
             "get": {
                 "operationId": "readiness",
-                "summary": "Whether any ensemble, or the one asked for, has its quorum.",
+                "summary": "Whether any ensemble, or the one asked for, has its quorum, or can be "
+                "woken.",
                 "parameters": [_parameter("ensemble", "query", "The one to ask for.")],
                 "responses": {
                     "200": _content("It has.", responses.Health),

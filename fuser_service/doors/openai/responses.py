@@ -209,7 +209,7 @@ class EnsembleFacts(Sendable):
     quorum: int
     """Fewest that must answer."""
     ready: bool
-    """Whether so many can be reached."""
+    """Whether it can be asked: so many can be reached, or requests wait until they are awake."""
     max_tokens_limit: int
     """Most tokens that a request may ask for."""
 
@@ -236,7 +236,7 @@ class Health(Sendable):
 
     status: Literal["ok", "ready", "not ready", "draining"]
     ensembles: dict[str, bool] | None = None
-    """By name, whether a quorum can be reached."""
+    """By name, whether it can be asked."""
 
 
 class Error(Sendable):
@@ -248,7 +248,8 @@ class Error(Sendable):
     """The field that is wrong."""
     code: str
     specfuse: dict[str, Any] | None = None
-    """Under `resume`, what a new request needs to go on with an answer that was interrupted."""
+    """Under `resume`, what a new request needs to go on with an answer that was interrupted; under
+    `retry_after_seconds`, when to ask again."""
 
 
 class ErrorBody(Sendable):

@@ -20,6 +20,7 @@ METRICS = {
     "specfuse_rounds_per_request": ("histogram", set()),
     "specfuse_segment_wins": ("counter", {"model_name"}),
     "specfuse_member_exits": ("counter", {"model_name", "reason"}),
+    "specfuse_member_sessions": ("gauge", {"model_name"}),
     "specfuse_active_members": ("histogram", set()),
     "specfuse_straggler_wait_seconds": ("histogram", set()),
     "specfuse_time_to_first_segment_seconds": ("histogram", set()),
@@ -34,6 +35,7 @@ METRICS = {
     "specfuse_team_calls_avoided": ("counter", {"ensemble", "team"}),
     "specfuse_anonymous_allowed": ("gauge", set()),
     "specfuse_requests_waiting": ("gauge", set()),
+    "specfuse_requests_waking": ("gauge", {"ensemble"}),
     "specfuse_keys": ("gauge", set()),
     "specfuse_limit_store_failures": ("counter", set()),
     "specfuse_accounting_lines_lost": ("counter", set()),
@@ -99,6 +101,8 @@ def test_counters_exist_before_anything_happened(
 ) -> None:
     for name, labels in (
         ("specfuse_segment_wins_total", {"model_name": "b"}),
+        ("specfuse_member_sessions", {"model_name": "b"}),
+        ("specfuse_requests_waking", {"ensemble": "all"}),
         ("specfuse_member_exits_total", {"model_name": "a", "reason": "straggler"}),
         ("specfuse_member_calls_avoided_total", {"model_name": "a", "reason": "duplicate"}),
         ("specfuse_member_second_calls_total", {"model_name": "b", "reason": "hedged"}),
@@ -116,6 +120,12 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     metrics.member_left(Departure("b", DepartureReason.EXIT))
     metrics.straggler_waited(0.3)
     metrics.request_started()
+    metrics.session_began("a")
+    metrics.session_began("a")
+    metrics.session_ended("a")
+    metrics.hold_began("all")
+    metrics.hold_began("all")
+    metrics.hold_ended("all")
 
     value = registry.get_sample_value
     exit_ = {"model_name": "a", "reason": "exit"}
@@ -125,6 +135,8 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     assert value("specfuse_discarded_tokens_total", {"model_name": "b"}) == 7
     assert value("specfuse_member_exits_total", {"model_name": "b", "reason": "exit"}) == 1
     assert value("specfuse_straggler_wait_seconds_sum") == 0.3
+    assert value("specfuse_member_sessions", {"model_name": "a"}) == 1
+    assert value("specfuse_requests_waking", {"ensemble": "all"}) == 1
     assert value("specfuse_requests_in_flight") == 1
     metrics.request_ended("cancelled", 1.0)
     assert value("specfuse_requests_in_flight") == 0

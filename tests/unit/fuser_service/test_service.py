@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,8 +13,8 @@ import pytest
 from fuser_service.core.types import CommittedRound, FinishReason
 from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
-from fuser_service.fusion.ports import Member
 from fuser_service.fusion.query import Query
+from fuser_service.fusion.readiness import Readiness
 from fuser_service.fusion.runner import Fusion
 from fuser_service.reports import Reports
 from fuser_service.service import FuserService
@@ -45,6 +44,7 @@ from specfuse.errors import (
     Unauthenticated,
     Unavailable,
 )
+from tests.support.members import RecordingObserver, ScriptedMember, says
 
 STARTED = Started("one", ("a",), "s")
 
@@ -114,6 +114,12 @@ class Told:
         self.ended.append((outcome, seconds))
 
 
+def a_member(*, awake: bool = True) -> ScriptedMember:
+    member = ScriptedMember("a", says())
+    member.wakes(awake=awake)
+    return member
+
+
 SEARCH = Caller(Team("search"), "sf-key")
 
 
@@ -123,6 +129,8 @@ def service_over(
     *,
     ensembles: Sequence[str] = ("one",),
     directory: Directory | None = None,
+    member: ScriptedMember | None = None,
+    wake_seconds: float = 0.0,
     **limits: Any,
 ) -> FuserService:
     allowed = Limits(**limits)
@@ -130,9 +138,10 @@ def service_over(
     return FuserService(
         cast("Fusion", fusion),
         ensembles={
-            name: Ensemble(members=("a",), request_timeout_seconds=30.0) for name in ensembles
+            name: Ensemble(members=("a",), request_timeout_seconds=30.0, wake_seconds=wake_seconds)
+            for name in ensembles
         },
-        members={"a": cast("Member", SimpleNamespace(ready=True))},
+        readiness=Readiness({"a": member or a_member()}, RecordingObserver(), 1),
         limits=allowed,
         tenants=Tenants(admission, directory or Directory(teams={})),
         reports=Reports(told, told.accounts.append, fusion.clock),
@@ -297,3 +306,67 @@ async def test_tokens_count_for_the_team_once_the_answer_ends_however_it_does() 
     with pytest.raises(RateLimited, match="output_tokens_per_minute: the team has had its 5"):
         await answer(service, team)
     assert [outcome for outcome, _ in told.ended] == ["cancelled", "cancelled", "rate_limited"]
+
+
+async def begun(service: FuserService, caller: Caller = SEARCH, **fields: Any) -> Any:
+    """A request under way that waits."""
+    asking = asyncio.create_task(answer(service, caller, **fields))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not asking.done()
+    return asking
+
+
+async def test_a_request_for_members_that_sleep_waits_without_a_place_and_is_answered() -> None:
+    told, member = Told(), a_member(awake=False)
+    fusion = Played([STARTED, finished(0)])
+    service = service_over(fusion, told, member=member, wake_seconds=20.0, requests_in_flight=1)
+    waiting = await begun(service)
+    async with service._tenants.place(SEARCH, Deadline.never()):
+        assert fusion.queries == []
+    member.wakes()
+    assert (await waiting)[0] == STARTED
+    assert [outcome for outcome, _ in told.ended] == ["ok"]
+
+
+async def test_one_that_waits_counts_for_its_team() -> None:
+    team = Caller(Team("t", requests_in_flight=1, requests_per_minute=1))
+    service = service_over(Played([]), Told(), member=a_member(awake=False), wake_seconds=20.0)
+    waiting = await begun(service, team)
+    with pytest.raises(RateLimited, match="requests_in_flight"):
+        await answer(service, team)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    with pytest.raises(RateLimited, match="requests_per_minute"):
+        await answer(service, team)
+
+
+async def test_nobody_waits_to_be_told_that_a_field_is_wrong() -> None:
+    service = service_over(Played([]), Told(), member=a_member(awake=False), wake_seconds=20.0)
+    with pytest.raises(InvalidArgument):
+        await answer(service, max_tokens=0)
+
+
+async def test_an_ensemble_that_does_not_wait_fails_as_its_members_do() -> None:
+    lost = Played([STARTED, QuorumLost("nobody")])
+    service = service_over(lost, Told(), member=a_member(awake=False))
+    with pytest.raises(QuorumLost):
+        await answer(service)
+    (status,) = service.ensembles()
+    assert (status.ready, status.ready_members) == (False, ())
+
+
+async def test_an_ensemble_that_waits_can_be_asked_whoever_sleeps() -> None:
+    service = service_over(Played([]), Told(), member=a_member(awake=False), wake_seconds=20.0)
+    (status,) = service.ensembles()
+    assert (status.ready, status.ready_members) == (True, ())
+
+
+async def test_an_ensemble_that_is_dropped_while_requests_wait_for_it_is_not_there() -> None:
+    member = a_member(awake=False)
+    service = service_over(Played([]), Told(), member=member, wake_seconds=20.0)
+    waiting = await begun(service)
+    service.take({})
+    member.wakes()
+    with pytest.raises(NotFound, match="there is no 'one' any more"):
+        await waiting

@@ -15,6 +15,7 @@ EXPORTED = {
     "specfuse_model_kv_cache_usage_ratio",
     "specfuse_model_kv_tokens",
     "specfuse_model_sessions",
+    "specfuse_model_live_sessions",
 }
 OF_A_SERVER = {
     "specfuse_model_server_request_duration_seconds",
@@ -65,3 +66,26 @@ def test_observations_are_counted() -> None:
     )
     assert value("server_retries_total", operation="generate") == 1
     assert b"specfuse_model_kv_tokens_total" in generate_latest(registry)
+
+
+def test_a_session_is_live_for_a_minute_after_its_last_call() -> None:
+    registry, now = CollectorRegistry(), [1000.0]
+    metrics = ModelMetrics("llama", registry, lambda: now[0])
+
+    def live() -> float | None:
+        return registry.get_sample_value("specfuse_model_live_sessions", {"model_name": "llama"})
+
+    assert live() == 0
+    metrics.asked("one")
+    now[0] += 50
+    metrics.asked("two")
+    metrics.asked("one")
+    metrics.asked("three")
+    assert live() == 3
+    now[0] += 59
+    metrics.asked("two")
+    assert live() == 3
+    now[0] += 1
+    assert live() == 1
+    now[0] += 59
+    assert live() == 0

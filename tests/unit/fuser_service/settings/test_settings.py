@@ -136,6 +136,15 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"exit": {"alpha": 1.1}}, "both.exit.alpha: 1.1: must be less than or equal to 1"),
         ({"fast_finish": 1}, "both.fast_finish: 1: must be a boolean: true or false"),
         ({"sampling": {"temperature": 2.5}}, "both.sampling.temperature: 2.5: must be less than"),
+        ({"wake_seconds": -1}, "both.wake_seconds: -1: must be greater than or equal to 0"),
+        (
+            {"wake_seconds": 600.0},
+            "both.wake_seconds: 600 leaves no time of request_timeout_seconds, 600, to answer",
+        ),
+        (
+            {"wake_grace_seconds": 5.0},
+            "both.wake_grace_seconds: has no effect while wake_seconds is 0; raise that",
+        ),
         ({"round_timeout_seconds": 0}, "both.round_timeout_seconds: 0: must be greater than 0"),
         ({"round_timeout_seconds": "9s"}, "both.round_timeout_seconds: '9s': must be a number"),
     ],

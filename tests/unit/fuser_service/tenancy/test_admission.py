@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -27,8 +28,15 @@ class Minutes:
 
     async def ask(self, team: Team, tokens: int = 0) -> None:
         """A request that takes no time, and so many tokens."""
-        async with self.admission.admitted(team, NEVER, lambda: tokens):
+        async with answered(self.admission, team, tokens):
             pass
+
+
+@asynccontextmanager
+async def answered(admission: Admission, team: Team, tokens: int = 0) -> AsyncIterator[None]:
+    """A request that is being answered, and takes so many tokens."""
+    async with admission.admitted(team, lambda: tokens), admission.place(team, NEVER):
+        yield
 
 
 async def test_requests_of_any_minute() -> None:
@@ -63,7 +71,7 @@ async def test_tokens_of_any_minute_and_who_is_refused_has_made_no_request() -> 
 async def test_tokens_count_if_the_work_fails_too() -> None:
     minutes, team = Minutes(), Team("t", output_tokens_per_minute=5)
     with pytest.raises(ZeroDivisionError):
-        async with minutes.admission.admitted(team, NEVER, lambda: 5):
+        async with answered(minutes.admission, team, tokens=5):
             raise ZeroDivisionError
     with pytest.raises(RateLimited):
         await minutes.ask(team)
@@ -73,7 +81,7 @@ async def test_answers_at_a_time_and_those_that_are_refused_take_nothing() -> No
     minutes, team = Minutes(places=2), Team("t", requests_in_flight=2)
     async with AsyncExitStack() as running:
         for _ in range(2):
-            await running.enter_async_context(minutes.admission.admitted(team, NEVER, int))
+            await running.enter_async_context(answered(minutes.admission, team))
         for _ in range(3):
             with pytest.raises(RateLimited, match="requests_in_flight"):
                 await minutes.ask(team)
@@ -86,12 +94,12 @@ async def test_answers_at_a_time_and_those_that_are_refused_take_nothing() -> No
 async def test_who_waits_for_a_place_counts_for_its_team() -> None:
     admission = Admission(Places(Room(places=1, waiting=5, waiting_seconds=60)))
     team = Team("t", requests_in_flight=1)
-    async with admission.admitted(Team("other"), NEVER, int):
-        waiting = asyncio.create_task(admission.admitted(team, NEVER, int).__aenter__())
+    async with answered(admission, Team("other")):
+        waiting = asyncio.create_task(answered(admission, team).__aenter__())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         with pytest.raises(RateLimited):
-            async with admission.admitted(team, NEVER, int):
+            async with answered(admission, team):
                 pass
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -110,6 +118,6 @@ async def test_replicas_divide_every_limit() -> None:
     await minutes.ask(Team("t", output_tokens_per_minute=10), tokens=5)
     with pytest.raises(RateLimited):
         await minutes.ask(Team("t", output_tokens_per_minute=10))
-    async with minutes.admission.admitted(Team("f", requests_in_flight=3), NEVER, int):
+    async with answered(minutes.admission, Team("f", requests_in_flight=3)):
         with pytest.raises(RateLimited):
             await minutes.ask(Team("f", requests_in_flight=3))

@@ -138,11 +138,13 @@ def test_every_server_has_a_port_of_its_own(tmp_path):
     assert len({server.argv[2] for server in servers.values()}) == 21
 
 
-def test_a_mesh_drains_as_long_as_its_slowest_service(tmp_path):
+def test_a_mesh_ends_as_long_as_its_slowest_service(tmp_path):
     file = mesh_of("alpha", "beta", drain_seconds=2)
     file["models"]["alpha"]["drain_seconds"] = 7
     file["models"]["beta"]["drain_seconds"] = 3
     assert MeshFile.read(write_mesh(tmp_path, file)).drain_seconds == 7
+    file["models"]["beta"]["linger_seconds"] = 5
+    assert MeshFile.read(write_mesh(tmp_path, file)).drain_seconds == 8
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from specfuse.errors import (
     RateLimited,
     SpecFuseError,
     Unauthenticated,
+    Unavailable,
     all_errors,
 )
 
@@ -104,6 +105,14 @@ def test_when_to_ask_again_is_what_the_error_says_or_soon() -> None:
     assert of_service(RateLimited("no", **{RETRY_AFTER: "30"})).headers["retry-after"] == "30"
     assert of_service(QuorumLost("no")).headers["retry-after"] == "1"
     assert "retry-after" not in of_service(NotFound("no")).headers
+
+
+def test_when_to_ask_again_is_in_the_body_too_as_events_have_no_headers() -> None:
+    asleep = Unavailable("1 of 3 members are awake", **{RETRY_AFTER: "5"})
+    response = of_service(asleep)
+    assert (response.status, response.headers["retry-after"]) == (503, "5")
+    assert response.error["specfuse"] == {"retry_after_seconds": 5}
+    assert "x-should-retry" not in response.headers, "nothing was spent"
 
 
 def test_who_is_not_known_is_told_how_to_say_it() -> None:
