@@ -8,7 +8,7 @@ PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clients test-servers robustness lint format proto buf bench experts servers pictures clean
+.PHONY: help install demo test test-clients test-servers robustness lint format proto buf bench experts servers helm chart pictures clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,12 @@ experts: $(READY) ## Train the shipped experts again, from nothing.
 
 servers: ## Fetch the real llama-server that some tests talk to, to .servers (needs Debian).
 	tests/servers/install_llama_server.sh .servers/llama
+
+helm: $(READY) ## Fetch a real helm and kubectl to .tools (for Linux on x86-64).
+	deploy/helm/install_helm.sh .tools/bin $(BIN)/python
+
+chart: $(READY) ## Write what follows from the chart's values.yaml: schema, README, golden output.
+	$(BIN)/python -m deploy.helm.generate
 
 pictures: $(READY) ## Take the pictures of the page again (needs chromium).
 	PYTHONPATH=. $(BIN)/python docs/pictures/take.py

@@ -1,0 +1,194 @@
+"""Every value does something, and the templates use no others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from deploy.helm.generate import made
+from deploy.helm.generate.values import Value, read
+from tests.chart.release import BASE, OF_THE_SCHEMA, SCENARIOS, needs_helm, outcome
+
+DIGEST: Final = f"sha256:{'2' * 64}"
+ANYBODY: Final = [{"podSelector": {}}]
+
+CHANGED: Final[Mapping[str, Any]] = {
+    "models": {"other": {"weights": {"path": "/other"}}},
+    "modelDefaults.weights.cache.accessModes": ["ReadWriteMany"],
+    "modelDefaults.torch": {"threads": 3},
+    "modelDefaults.vllm": {"connections": 3},
+    "modelDefaults.tgi": {"connections": 3},
+    "modelDefaults.sglang": {"connections": 3},
+    "modelDefaults.llama_cpp": {"connections": 3},
+    "modelDefaults.scripted": {"context_window": 3},
+    "modelDefaults.image.digest": DIGEST,
+    "modelDefaults.limits": {"prompt_bytes": 3},
+    "ensembles": {"other": {"members": ["llama"]}},
+    "externalMembers": {"other": {"endpoints": ["other:1"]}},
+    "gpuBudget": {"nvidia.com/gpu": 0},
+    "fuser.image.digest": DIGEST,
+    "fuser.limits": {"prompt_bytes": 3},
+    "fuser.tenancy": {"teams": {"other": {}}},
+    "networkPolicy.apiServer.ports": [1],
+    "networkPolicy.callers": ANYBODY,
+    "networkPolicy.dns": ANYBODY,
+    "networkPolicy.hub.ports": [1],
+    "networkPolicy.hub.blocks": ANYBODY,
+    "networkPolicy.monitoring": ANYBODY,
+}
+"""Another right value, where the default does not say one."""
+
+
+def leaves(values: tuple[Value, ...]) -> Iterator[Value]:
+    for value in values:
+        if value.children:
+            yield from leaves(value.children)
+        else:
+            yield value
+
+
+LEAVES: Final = {value.name: value for value in leaves(read(made.CHART / "values.yaml"))}
+
+
+def other(value: Value) -> Any:
+    """Another value than the default."""
+    if value.name in CHANGED:
+        return CHANGED[value.name]
+    if "enum" in value.fragment:
+        return next(one for one in value.fragment["enum"] if one != value.default)
+    return like(value.default, value.fragment)
+
+
+def like(default: Any, fragment: Mapping[str, Any]) -> Any:
+    """Another value of the type that a default has, or that is said where it has none."""
+    of_type = {
+        bool: lambda: not default,
+        int: lambda: default + 1,
+        float: lambda: default + 1,
+        str: lambda: f"{default}x",
+        dict: lambda: {"other": "value"},
+        list: lambda: [items_like(fragment)],
+        type(None): lambda: 99 if "integer" in fragment["type"] else "3Gi",
+    }
+    return of_type[type(default)]()
+
+
+def items_like(fragment: Mapping[str, Any]) -> Any:
+    is_text = fragment["items"].get("type") == "string"
+    return "other" if is_text else {"name": "other", "kind": "Other"}
+
+
+def layer(value: Value, files: tuple[Path, ...]) -> dict[str, Any]:
+    """The changed value. What is of models is said of each, as its own word is the last."""
+    change = nested(value.path, other(value))
+    if value.path[0] == "modelDefaults":
+        models = {name for file in files for name in yaml.safe_load(file.read_text())["models"]}
+        change["models"] = dict.fromkeys(sorted(models), change["modelDefaults"])
+    return change
+
+
+def nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return value
+
+
+def likeliest_first(value: Value) -> list[tuple[Path, ...]]:
+    """All scenarios; those that speak of a value, or of what is around it, come first."""
+
+    def mentions(files: tuple[Path, ...]) -> int:
+        text = "\n".join(file.read_text() for file in files)
+        return sum(1 for key in value.path if re.search(rf"\b{re.escape(key)}:", text))
+
+    return sorted(SCENARIOS.values(), key=mentions, reverse=True)
+
+
+@needs_helm
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_value_makes_a_difference(name: str) -> None:
+    """To what some scenario renders, or to whether the chart takes it."""
+    value = LEAVES[name]
+    for scenario in likeliest_first(value):
+        changed = outcome(*scenario, layer(value, scenario))
+        assert OF_THE_SCHEMA not in changed
+        if changed != outcome(*scenario):
+            return
+    pytest.fail(f"{name}: {other(value)!r} changes nothing of any scenario")
+
+
+@needs_helm
+def test_a_model_s_own_word_is_like_the_same_word_for_all() -> None:
+    own = {"schedulerName": "x", "weights": {"cache": {"size": "9Gi"}}, "torch": {"threads": 3}}
+    of_each = outcome(BASE, {"models": dict.fromkeys(("llama", "qwen"), own)})
+    assert of_each == outcome(BASE, {"modelDefaults": own})
+    assert of_each.count("threads: 3") == 2
+
+
+CHAIN: Final = r"(?:\$\w*|\.root)?(?:\.\w+)*"
+ALIAS: Final = re.compile(rf"(\$\w+) :?= ({CHAIN})\s*-?}}}}")
+USE: Final = re.compile(rf"(?<![\w$.]){CHAIN}")
+
+
+def used(template: str) -> Iterator[tuple[str, ...]]:
+    """The values that a template names by all of their keys, or by a variable's name for the first.
+
+    Of `with` and `range` it does not see what they lead to.
+    """
+    known = {".model": ("modelDefaults",), "$model": ("modelDefaults",)}
+    for variable, chain in ALIAS.findall(template):
+        if path := resolved(chain, known):
+            known[variable] = path
+    for chain in USE.findall(template):
+        if path := resolved(chain, known):
+            yield path
+
+
+def resolved(chain: str, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The keys that a chain of fields leads through; none if it is of something else."""
+    _, is_value, path = chain.partition(".Values.")
+    if is_value:
+        return tuple(path.split("."))
+    head, *fields = re.findall(r"\$\w*|\.\w+", chain) or [""]
+    if head not in known:
+        return ()
+    return (*known[head], *(one.removeprefix(".") for one in fields))
+
+
+def is_documented(path: tuple[str, ...], values: tuple[Value, ...]) -> bool:
+    """Whether the keys lead to a value, to what is around values, or into a value of any keys."""
+    found = next((one for one in values if path and one.path[-1] == path[0]), None)
+    if found is None:
+        return not path
+    return not found.children or is_documented(path[1:], found.children)
+
+
+def test_templates_use_documented_values_only() -> None:
+    values = read(made.CHART / "values.yaml")
+    paths = {
+        path
+        for file in sorted((made.CHART / "templates").rglob("*"))
+        if file.is_file()
+        for path in used(file.read_text())
+    }
+    assert len(paths) > len(LEAVES) / 2, "the search misses most"
+    assert sorted(".".join(path) for path in paths if not is_documented(path, values)) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "path"),
+    [
+        ("{{ .Values.fuser.replicas }}", "fuser.replicas"),
+        ("{{ $.Values.fuser.replicas | quote }}", "fuser.replicas"),
+        ("{{- with .root.Values.tls }}", "tls"),
+        ("{{ .model.gpu.count }}", "modelDefaults.gpu.count"),
+        ("{{- $gpu := .model.gpu -}}{{ if $gpu.claim.count }}", "modelDefaults.gpu.claim.count"),
+        ('{{ include "x" (dict "image" .model.image) }}', "modelDefaults.image"),
+    ],
+)
+def test_uses_of_values_are_found(template: str, path: str) -> None:
+    assert tuple(path.split(".")) in set(used(template))
