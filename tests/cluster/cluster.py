@@ -121,6 +121,10 @@ class Cluster:
                 metadata = pod["metadata"]
                 await self.api.delete("pods", metadata["name"], metadata["namespace"], grace=0)
 
+    def log_of(self, namespace: str, pod: str) -> str:
+        """What all containers of a pod of this name have written, on whichever node."""
+        return "".join(node.log_of(namespace, pod) for node in self.nodes.values())
+
     async def create_namespace(self, body: Object) -> None:
         """Creates a namespace; returns when pods can be created there."""
         name = body["metadata"]["name"]
@@ -139,7 +143,7 @@ class Cluster:
         pods = await self.api.until(
             "pods", lambda there: phase_of(there.get(key)) in _ENDED, namespace
         )
-        log = self.nodes[pods[key]["spec"]["nodeName"]].log_of(namespace, name)
+        log = self.log_of(namespace, name)
         assert phase_of(pods[key]) == SUCCEEDED, f"{pods[key]['status']}: {log}"
         return log
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -11,6 +13,7 @@ import pytest_asyncio
 from tests.cluster import manifests
 from tests.cluster.binaries import reason_against
 from tests.cluster.cluster import Cluster, running_cluster
+from tests.cluster.counted import Report
 
 _numbers = itertools.count(1)
 
@@ -33,3 +36,12 @@ async def namespace(cluster: Cluster) -> AsyncIterator[str]:
     await cluster.create_namespace(manifests.namespace(name))
     yield name
     await cluster.api.delete("namespaces", name)
+
+
+@pytest.fixture(scope="session")
+def report() -> Iterator[Report]:
+    """Takes what scenarios come to; it is written at the end if the environment says where."""
+    report = Report()
+    yield report
+    if directory := os.environ.get("CLUSTER_REPORT"):
+        report.write(Path(directory))

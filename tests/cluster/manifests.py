@@ -17,6 +17,13 @@ def namespace(name: str, **labels: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
+def restricted_namespace(name: str) -> Object:
+    """A namespace that takes no pods but those of Pod Security's profile `restricted`."""
+    one = namespace(name)
+    one["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "restricted"
+    return one
+
+
 def config_map(name: str, **data: str) -> Object:
     """A ConfigMap with these keys; `_` in them stands for a dot."""
     keys = {key.replace("_", "."): value for key, value in data.items()}

@@ -52,3 +52,11 @@ def ready_addresses_of(slices: Objects) -> list[str]:
         if one.get("conditions", {}).get("ready", True)
         for address in one["addresses"]
     )
+
+
+def is_complete(deployment: Object) -> bool:
+    """Whether a Deployment has just the pods that it should have, of its latest kind, and ready."""
+    wanted, status = deployment["spec"]["replicas"], deployment.get("status", {})
+    seen = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+    counts = ("replicas", "updatedReplicas", "availableReplicas")
+    return seen and all(status.get(count, 0) == wanted for count in counts)

@@ -365,7 +365,7 @@ async def test_a_pod_ends_by_its_hook_then_sigterm_then_sigkill(
     ended = container_of(pods[f"{namespace}/ending"])["state"]["terminated"]
     assert ended["exitCode"] == 128 + 9
     await cluster.api.until("pods", lambda there: not there, namespace)
-    log = cluster.nodes[one["spec"]["nodeName"]].log_of(namespace, "ending")
+    log = cluster.log_of(namespace, "ending")
     assert log.split() == ["began", "hook", "sigterm"]
 
 

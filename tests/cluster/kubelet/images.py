@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from specfuse.demo.experts import MODELS_DIRECTORY
 from tests.support.repository import REPOSITORY
 
 _USER: Final = 65532
@@ -40,6 +41,8 @@ class Image:
     entrypoint: tuple[str, ...] = ()
     user: int = _USER
     environment: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """What it has beside what all have: folders of this machine, by where they are in it."""
 
 
 _ENVIRONMENT: Final = {
@@ -52,9 +55,12 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
 }
 
+_EXPERTS: Final = {"/opt/specfuse/demo/models": MODELS_DIRECTORY}
+"""The shipped experts, where the image of the models has them."""
+
 _IMAGES: Final = {
     "specfuse-fuser": Image(("specfuse",), environment=_ENVIRONMENT),
-    "specfuse-model": Image(("specfuse",), environment=_ENVIRONMENT),
+    "specfuse-model": Image(("specfuse",), environment=_ENVIRONMENT, folders=_EXPERTS),
     "python": Image(("python",), environment=_ENVIRONMENT),
     "root-python": Image(("python",), user=0, environment=_ENVIRONMENT),
 }
@@ -67,11 +73,12 @@ def image_of(reference: str) -> Image | None:
     return _IMAGES.get(last.partition(":")[0])
 
 
-def folders() -> Iterator[str]:
-    """What of the machine is in every image, read-only, at its own place."""
-    yield from (one for one in _SYSTEM if Path(one).exists())
-    yield from (f"/etc/{one}" for one in _ETC if Path(f"/etc/{one}").exists())
+def folders_of(image: Image) -> dict[str, Path]:
+    """Folders and files of this machine that are in the image, by where they are in it."""
+    found = {one: Path(one) for one in _SYSTEM if Path(one).exists()}
+    found |= {f"/etc/{one}": Path("/etc", one) for one in _ETC if Path("/etc", one).exists()}
     places = {Path(one).resolve() for one in (sys.prefix, sys.base_prefix, REPOSITORY)}
     for place in sorted(places):
         if not place.is_relative_to("/usr") and not places & set(place.parents):
-            yield str(place)
+            found[str(place)] = place
+    return found | dict(image.folders)

@@ -53,9 +53,9 @@ def _enter(namespaces: list[str]) -> None:
 def _make_root(launch: dict) -> None:
     root = Path(launch["root"])
     _mount("tmpfs", root, "tmpfs", _MS_NODEV, "mode=755")
-    for path in launch["folders"]:
-        _bind(path, root / path[1:])
-        _forbid_writing(root / path[1:])
+    for target, source in launch["folders"].items():
+        _bind(source, root / target[1:])
+        _forbid_writing(root / target[1:])
     for name in _DEVICES:
         _bind(f"/dev/{name}", root / "dev" / name)
     _bind("/proc", root / "proc")

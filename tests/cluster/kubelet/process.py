@@ -19,7 +19,7 @@ from tests.cluster.api import Object
 from tests.cluster.kubelet import launch
 from tests.cluster.kubelet.environment import command_line_of, environment_of
 from tests.cluster.kubelet.identity import Identity, Refused
-from tests.cluster.kubelet.images import folders, image_of
+from tests.cluster.kubelet.images import folders_of, image_of
 from tests.cluster.kubelet.room import Room, made
 
 _NODE: Final = "/run/node"
@@ -51,7 +51,12 @@ class Process:
         given = {**room.given, **image.environment}
         environment = environment_of(spec, room.pod, room.volumes.sources, given)
         argv = command_line_of(spec, image, environment)
-        file = _write(spec, room, asdict(identity) | {"argv": argv, "environment": environment})
+        what = {
+            "argv": argv,
+            "environment": environment,
+            "folders": {target: str(source) for target, source in folders_of(image).items()},
+        }
+        file = _write(spec, room, asdict(identity) | what)
         log = room.logs / f"{spec['name']}.{run}.log"
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
@@ -103,19 +108,18 @@ class Process:
                 process.kill()
 
 
-def _write(spec: Object, room: Room, who: Mapping[str, Any]) -> Path:
+def _write(spec: Object, room: Room, what: Mapping[str, Any]) -> Path:
     """Writes what the launcher is told, see `launch.py`."""
     root = made(room.folder / "roots" / spec["name"])
     where = {
         "root": str(root),
         "namespaces": list(room.sandbox.namespaces),
-        "folders": list(folders()),
         "hosts": f"{_NODE}/hosts",
         "mounts": list(_mounts(spec, room)),
         "directory": spec.get("workingDir", "/"),
     }
     file = root.with_suffix(".json")
-    file.write_text(json.dumps({**who, **where}))
+    file.write_text(json.dumps({**what, **where}))
     return file
 
 
