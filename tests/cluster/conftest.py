@@ -14,6 +14,7 @@ from tests.cluster import manifests
 from tests.cluster.binaries import reason_against
 from tests.cluster.cluster import Cluster, running_cluster
 from tests.cluster.counted import Report
+from tests.cluster.mesh import Mesh, running_mesh, values
 
 _numbers = itertools.count(1)
 
@@ -36,6 +37,20 @@ async def namespace(cluster: Cluster) -> AsyncIterator[str]:
     await cluster.create_namespace(manifests.namespace(name))
     yield name
     await cluster.api.delete("namespaces", name)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def installed(cluster: Cluster) -> AsyncIterator[Mesh]:
+    """A mesh of scripted models, for all tests that leave it as it was."""
+    async with running_mesh(cluster, "mesh", values()) as mesh:
+        yield mesh
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def mesh(installed: Mesh) -> Mesh:
+    """That mesh, once all of it is there, and nothing else."""
+    await installed.is_whole()
+    return installed
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from specfuse.client import AsyncClient
 from tests.cluster import manifests
-from tests.cluster.api import Object
+from tests.cluster.api import Object, Objects
 from tests.cluster.cluster import Cluster
+from tests.cluster.observing import is_true
 from tests.cluster.release import Release
 from tests.robustness import questions
 
@@ -26,6 +27,9 @@ _MEMBER: Final = "specfuse.io/member"
 _COMPONENT: Final = "app.kubernetes.io/component"
 _ANSWER_SECONDS: Final = 30.0
 
+LONGEST_SECONDS: Final = 120.0
+"""How long a mesh may take to be as it should. Never reached unless something is wrong."""
+
 EVERYBODY: Final = "everybody"
 """The ensemble of all members that know something."""
 
@@ -34,6 +38,8 @@ SLOW: Final = "slow"
 
 SLOW_ANSWER: Final = " ".join(f"word-{number}" for number in range(30))
 _SLOW_SECONDS: Final = 0.4
+
+MEMBERS: Final = (*questions.MEMBERS, SLOW)
 
 LINGER_SECONDS: Final = 20
 """How long a pod that is to end serves on at most. It is more than any answer takes."""
@@ -110,16 +116,29 @@ class Mesh:
         return f"{self.namespace}-specfuse-" + (part if part == "fuser" else f"model-{part}")
 
     async def pods(self, part: str) -> list[Object]:
-        """The pods of the fuser, or of a member."""
-        label = f"{_COMPONENT}=fuser" if part == "fuser" else f"{_MEMBER}={part}"
-        pods = await self.cluster.api.list("pods", self.namespace, labelSelector=label)
-        return [pod for pod in pods.values() if "deletionTimestamp" not in pod["metadata"]]
+        """The pods of the fuser, or of a member, but those that are ending."""
+        pods = await self.cluster.api.list("pods", self.namespace)
+        return [pod for pod in of(pods, part) if "deletionTimestamp" not in pod["metadata"]]
 
     async def scale(self, part: str, replicas: int) -> None:
         """Says how many pods there should be."""
         body = {"spec": {"replicas": replicas}}
         name = f"{self.deployment(part)}/scale"
         await self.cluster.api.merge("deployments", name, body, self.namespace)
+
+    async def until_pods_are(self, **counts: int) -> None:
+        """Returns when there are so many pods of each part, all ready, and none that is ending."""
+
+        def happened(pods: Objects) -> bool:
+            all_ready = all(is_true(pod, "Ready") for pod in pods.values())
+            return all_ready and all(len(of(pods, part)) == n for part, n in counts.items())
+
+        await self.cluster.api.until("pods", happened, self.namespace, LONGEST_SECONDS)
+
+    async def is_whole(self) -> None:
+        """Returns when everything is there as it was installed."""
+        await self.release.until_available(LONGEST_SECONDS)
+        await self.until_pods_are(**dict.fromkeys((*MEMBERS, "fuser"), 2))
 
     async def addresses(self) -> list[str]:
         """Where callers ask: at the Service."""
@@ -146,10 +165,17 @@ async def running_mesh(
     await cluster.create_namespace(manifests.restricted_namespace(name))
     release = Release(cluster, name)
     await release.install(given)
-    await release.until_available(120)
+    await release.until_available(LONGEST_SECONDS)
     mesh = Mesh(release)
     mesh.reference.update(await mesh.answers())
     yield mesh
+
+
+def of(pods: Objects, part: str) -> list[Object]:
+    """The pods of the fuser, or of a member, among all."""
+    labels = {key: pod["metadata"].get("labels", {}) for key, pod in pods.items()}
+    parts = {key: {own.get(_MEMBER), own.get(_COMPONENT)} for key, own in labels.items()}
+    return [pod for key, pod in pods.items() if part in parts[key]]
 
 
 async def live_sessions(pod: Object) -> int:

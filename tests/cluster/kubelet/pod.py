@@ -23,6 +23,7 @@ from tests.cluster.kubelet.status import Record, status_of
 from tests.cluster.kubelet.volumes import Volumes
 
 _LONGEST_NAME = 63
+_LEAST_GRACE_SECONDS = 1
 _logger = logging.getLogger(__name__)
 
 
@@ -63,7 +64,9 @@ class PodWorker:
             self._ending.set()
 
     def vanished(self) -> None:
-        """The API has it no more."""
+        """The API has it no more. If nobody waited for its end, it has hardly any time for it."""
+        if not self._ending.is_set():
+            self._pod["metadata"]["deletionGracePeriodSeconds"] = _LEAST_GRACE_SECONDS
         self._reporting.is_gone = True
         self._ending.set()
         self._news.tell()

@@ -1,30 +1,25 @@
-"""A mesh of scripted models, installed once, through all that a cluster does to it."""
+"""Where sessions are, while models and fusers are scaled."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from specfuse.client import Answer, AsyncClient
-from tests.cluster.api import Object, Objects
-from tests.cluster.cluster import Cluster
+from tests.cluster.api import Object
 from tests.cluster.counted import Report
 from tests.cluster.judging import under_load
 from tests.cluster.mesh import (
     LINGER_SECONDS,
+    LONGEST_SECONDS,
     SLOW,
     SLOW_ANSWER,
     Mesh,
     live_sessions,
-    running_mesh,
-    values,
 )
-from tests.cluster.observing import is_true
 
 pytestmark = [
     pytest.mark.cluster,
@@ -34,22 +29,6 @@ pytestmark = [
 
 SESSIONS = 8
 ANSWER_SECONDS = 60.0
-NEVER_SECONDS = 120.0
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def installed(cluster: Cluster) -> AsyncIterator[Mesh]:
-    async with running_mesh(cluster, "mesh", values()) as mesh:
-        yield mesh
-        await mesh.release.uninstall()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def mesh(installed: Mesh) -> AsyncIterator[Mesh]:
-    """The mesh, with everything that belongs to it and nothing else."""
-    await installed.release.until_available(NEVER_SECONDS)
-    await until_pods_are(installed, {"alpha": 2, "beta": 2, "gamma": 2, SLOW: 2, "fuser": 2})
-    yield installed
 
 
 async def test_sessions_stay_where_they_began_and_are_finished_there(
@@ -72,7 +51,7 @@ async def test_sessions_stay_where_they_began_and_are_finished_there(
     assert list(now.values()) == [sessions + 2 for sessions in began.values()]
 
     since = time.monotonic()
-    await until_pods_are(mesh, {SLOW: 1})
+    await mesh.until_pods_are(slow=1)
     assert time.monotonic() - since < LINGER_SECONDS  # nobody was left to wait for
     report.numbers["scaled down: sessions finished where they were"] = finished
     await mesh.scale(SLOW, 2)
@@ -99,8 +78,8 @@ async def test_models_and_fusers_are_scaled_up_and_down_under_load(
     async with under_load("scaled up and down", await mesh.addresses(), report, mesh.reference):
         for part, replicas in (("alpha", 3), ("fuser", 3), ("alpha", 1), ("fuser", 1)):
             await mesh.scale(part, replicas)
-            await mesh.release.until_available(NEVER_SECONDS)
-            await until_pods_are(mesh, {part: replicas})
+            await mesh.release.until_available(LONGEST_SECONDS)
+            await mesh.until_pods_are(**{part: replicas})
     assert report.rows[-1].degraded == 0
     await mesh.scale("alpha", 2)
     await mesh.scale("fuser", 2)
@@ -146,23 +125,3 @@ async def scale_down(mesh: Mesh, part: str, pod: str) -> None:
         lambda there: "deletionTimestamp" in there[f"{namespace}/{pod}"]["metadata"],
         namespace,
     )
-
-
-async def until_pods_are(mesh: Mesh, counts: dict[str, int]) -> None:
-    """Returns when there are so many pods of each part, all ready, and none that is ending."""
-
-    def happened(pods: Objects) -> bool:
-        all_ready = all(is_true(pod, "Ready") for pod in pods.values())
-        return all_ready and all(len(of(pods, part)) == count for part, count in counts.items())
-
-    await mesh.cluster.api.until("pods", happened, mesh.namespace, NEVER_SECONDS)
-
-
-def of(pods: Objects, part: str) -> list[Object]:
-    """The pods of the fuser, or of a member."""
-    labels = ((pod, pod["metadata"]["labels"]) for pod in pods.values())
-    return [
-        pod
-        for pod, own in labels
-        if part in (own.get("specfuse.io/member"), own["app.kubernetes.io/component"])
-    ]
