@@ -239,4 +239,8 @@ class ControlPlane:
             "bind-address": self._network.gateway,
             "kube-api-qps": 200,
             "kube-api-burst": 400,
+            # When the API server was away, somebody leads again that much sooner.
+            "leader-elect-lease-duration": "6s",
+            "leader-elect-renew-deadline": "4s",
+            "leader-elect-retry-period": "1s",
         }

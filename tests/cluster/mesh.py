@@ -44,7 +44,7 @@ MEMBERS: Final = (*questions.MEMBERS, SLOW)
 LINGER_SECONDS: Final = 20
 """How long a pod that is to end serves on at most. It is more than any answer takes."""
 
-_SMALL: Final = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
+SMALL: Final = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
 
 
 def values(edition: str = "") -> dict[str, Any]:
@@ -56,7 +56,7 @@ def values(edition: str = "") -> dict[str, Any]:
         "modelDefaults": {
             "backend": "scripted",
             "replicas": 2,
-            "resources": _SMALL,
+            "resources": SMALL,
             "startupSeconds": 120,
             "lingerSeconds": LINGER_SECONDS,
             "drainSeconds": 5,
@@ -71,7 +71,7 @@ def values(edition: str = "") -> dict[str, Any]:
         },
         "fuser": {
             "replicas": 2,
-            "resources": _SMALL,
+            "resources": SMALL,
             "preStopSeconds": 3,
             "drainSeconds": 15,
             "tenancy": {"anonymous": "allow"},

@@ -61,6 +61,9 @@ _EXPERTS: Final = {"/opt/specfuse/demo/models": MODELS_DIRECTORY}
 _IMAGES: Final = {
     "specfuse-fuser": Image(("specfuse",), environment=_ENVIRONMENT),
     "specfuse-model": Image(("specfuse",), environment=_ENVIRONMENT, folders=_EXPERTS),
+    "without-model": Image(
+        ("python", "-m", "tests.cluster.kubelet.without_model"), environment=_ENVIRONMENT
+    ),
     "python": Image(("python",), environment=_ENVIRONMENT),
     "root-python": Image(("python",), user=0, environment=_ENVIRONMENT),
 }
