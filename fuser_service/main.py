@@ -207,7 +207,8 @@ async def _started_members(
     for name, member in settings.items():
         reconnect = partial(_reconnect, name, members)
         connect = partial(open_channel, tls=_followed_tls(member.tls, files, reconnect))
-        members[name] = GrpcMember(name, member.open(), connect, metrics)
+        members[name] = opened = GrpcMember(name, member.open(), connect, metrics)
+        metrics.watch_revisions(name, opened.revisions)
     stack.push_async_callback(_stop, members.values())
     try:
         async with asyncio.TaskGroup() as starting:

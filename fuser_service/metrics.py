@@ -54,6 +54,7 @@ class FuserMetrics:
     def expect(self, ensembles: Iterable[str]) -> None:
         """Has the numbers of these ensembles begin at 0, where they have not begun yet."""
         for ensemble in ensembles:
+            self._queries.labels(ensemble)
             self._waking.labels(ensemble)
             for team in self._teams:
                 self._output_tokens.labels(ensemble, team)
@@ -75,6 +76,14 @@ class FuserMetrics:
     def second_call(self, member: MemberName, why: SecondCall) -> None:
         """A call to a member was made again."""
         self._second_calls.labels(member, why).inc()
+
+    def revision_lost(self, member: MemberName) -> None:
+        """A query lost the member, as only replicas of other revisions were left."""
+        self._revisions_lost.labels(member).inc()
+
+    def watch_revisions(self, member: MemberName, revisions: Callable[[], int]) -> None:
+        """Has `revisions` say of how many revisions the member's replicas are that serve."""
+        self._revisions.labels(member).set_function(revisions)
 
     def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
         """A phase of a round, or the whole round, ended."""
@@ -99,6 +108,14 @@ class FuserMetrics:
     def hold_ended(self, ensemble: str) -> None:
         """A query waits for members of the ensemble no longer."""
         self._waking.labels(ensemble).dec()
+
+    def query_began(self, ensemble: str) -> None:
+        """There is a query more for the ensemble: it runs, or is held."""
+        self._queries.labels(ensemble).inc()
+
+    def query_ended(self, ensemble: str) -> None:
+        """There is a query less for the ensemble."""
+        self._queries.labels(ensemble).dec()
 
     def session_began(self, member: MemberName) -> None:
         """A query counts on a member from now on."""
@@ -225,6 +242,18 @@ class FuserMetrics:
             ("model_name", "reason"),
             registry=registry,
         )
+        self._revisions = Gauge(
+            "specfuse_member_revisions",
+            "Revisions, with tokenizer and backend, of the member's replicas that serve now.",
+            ("model_name",),
+            registry=registry,
+        )
+        self._revisions_lost = Counter(
+            "specfuse_member_revisions_lost",
+            "Queries that lost the member, as only replicas of other revisions were left.",
+            ("model_name",),
+            registry=registry,
+        )
         self._wins = Counter(
             "specfuse_segment_wins",
             "Committed segments, by the member that proposed them.",
@@ -272,6 +301,12 @@ class FuserMetrics:
         )
         self._in_flight = Gauge(
             "specfuse_requests_in_flight", "Requests being answered now.", registry=registry
+        )
+        self._queries = Gauge(
+            "specfuse_ensemble_sessions",
+            "Queries for the ensemble: held, or under way.",
+            ("ensemble",),
+            registry=registry,
         )
         self._waking = Gauge(
             "specfuse_requests_waking",
@@ -353,6 +388,8 @@ class FuserMetrics:
     def _start_member_at_zero(self, member: MemberName) -> None:
         self._wins.labels(member)
         self._sessions.labels(member)
+        self._revisions.labels(member)
+        self._revisions_lost.labels(member)
         self._discarded_tokens.labels(member)
         for rpc, outcome in product(get_args(Rpc), get_args(Outcome)):
             self._calls.labels(member, rpc, outcome)

@@ -12,6 +12,7 @@
     ├── Cancelled             the caller went away
     ├── Unavailable           what should answer cannot be reached
     │   ├── ShuttingDown      the service is draining
+    │   ├── RevisionLost      only replicas of other revisions than the query's are left
     │   └── QuorumLost        too few members are left; carries what was committed
     ├── Misconfigured         a settings file is wrong; nothing was started
     └── Internal              a broken invariant
@@ -174,6 +175,15 @@ class ShuttingDown(Unavailable):
     """The service is draining and takes no new calls."""
 
     reason = "SHUTTING_DOWN"
+
+
+class RevisionLost(Unavailable):
+    """Replicas of a member are left, but none of the revision that a query began with.
+
+    The query is done with the member; a new one takes whatever there is.
+    """
+
+    reason = "REVISION_LOST"
 
 
 class QuorumLost(Unavailable):

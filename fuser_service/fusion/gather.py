@@ -22,6 +22,7 @@ from specfuse.errors import (
     InvalidArgument,
     Overloaded,
     RateLimited,
+    RevisionLost,
     SpecFuseError,
     Unavailable,
 )
@@ -115,8 +116,10 @@ def _meaning(error: SpecFuseError) -> tuple[Failed | Refused | Busy | Late, Outc
             return Busy(), "overloaded"
         case InvalidArgument():
             return Refused(detail, outgrown=isinstance(error, ContextTooLong)), "rejected"
+        case Unavailable() if not isinstance(error, RevisionLost):
+            return Failed(detail, may_pass=True), "failed"
         case _:
-            return Failed(detail, may_pass=isinstance(error, Unavailable)), "failed"
+            return Failed(detail), "failed"
 
 
 def _being_cancelled() -> bool:

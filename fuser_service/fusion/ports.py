@@ -24,10 +24,7 @@ Phase = Literal["propose", "score", "total"]
 
 
 class Member(Protocol):
-    """One model of an ensemble, wherever and in however many replicas it runs.
-
-    Both calls raise only `specfuse.errors.SpecFuseError`s (and let cancellation through).
-    """
+    """One model of an ensemble, wherever and in however many replicas it runs."""
 
     @property
     def name(self) -> MemberName:
@@ -43,6 +40,16 @@ class Member(Protocol):
 
     def when_changed(self, told: Callable[[], None]) -> None:
         """Has `told` be called, from now on, whenever `awake` may have changed."""
+
+    def join(self, session_id: str) -> Participant:
+        """Takes part in a query, whose name for caches is `session_id`."""
+
+
+class Participant(Protocol):
+    """A member in one query, for as long as there is the query: all its answers are of one kind.
+
+    Both calls raise only `specfuse.errors.SpecFuseError`s (and let cancellation through).
+    """
 
     async def propose(
         self,
@@ -87,6 +94,12 @@ class FusionObserver(Protocol):
 
     def hold_ended(self, ensemble: str) -> None:
         """A query waits for members of the ensemble no longer. Every hold that began ends."""
+
+    def query_began(self, ensemble: str) -> None:
+        """There is a query more for the ensemble: it runs, or is held."""
+
+    def query_ended(self, ensemble: str) -> None:
+        """There is a query less for the ensemble. Every query that began ends."""
 
     def session_began(self, member: MemberName) -> None:
         """A query counts on a member from now on."""

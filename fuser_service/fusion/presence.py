@@ -1,4 +1,4 @@
-"""Which members a query counts on, told to an observer as it changes."""
+"""That there is a query, and which members it counts on, told to an observer as it changes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from fuser_service.fusion.ports import FusionObserver
 
 
 class Presence:
-    """A context manager: once it is left, however that happens, the query counts on nobody."""
+    """A query of an ensemble, while the context lasts. Once it is left, it counts on nobody."""
 
-    def __init__(self, observer: FusionObserver) -> None:
+    def __init__(self, observer: FusionObserver, ensemble: str) -> None:
         self._observer = observer
+        self._ensemble = ensemble
         self._members: frozenset[MemberName] = frozenset()
 
     def of(self, members: Collection[MemberName]) -> None:
@@ -26,6 +27,7 @@ class Presence:
             self._observer.session_ended(member)
 
     def __enter__(self) -> Self:
+        self._observer.query_began(self._ensemble)
         return self
 
     def __exit__(
@@ -35,3 +37,4 @@ class Presence:
         trace: TracebackType | None,
     ) -> None:
         self.of(())
+        self._observer.query_ended(self._ensemble)

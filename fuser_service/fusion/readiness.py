@@ -70,7 +70,7 @@ class Readiness:
         self._held[ensemble] += 1
         self._observer.hold_began(ensemble)
         try:
-            with Presence(self._observer) as presence:
+            with Presence(self._observer, ensemble) as presence:
                 presence.of(query.rules.members)
                 yield
         finally:

@@ -17,7 +17,14 @@ from fuser_service.core.types import Context, MemberName, Proposal, Sampling, Sc
 from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
 from fuser_service.fusion.gather import Gathering, Patience
-from fuser_service.fusion.ports import FusionObserver, Member, Outcome, Phase, Rpc
+from fuser_service.fusion.ports import (
+    FusionObserver,
+    Member,
+    Outcome,
+    Participant,
+    Phase,
+    Rpc,
+)
 from fuser_service.fusion.presence import Presence
 from fuser_service.fusion.query import Query
 from specfuse.deadline import Deadline
@@ -65,7 +72,10 @@ class Fusion:
             InvalidArgument: so few are left only because they find the request itself wrong.
             DeadlineExceeded: the deadline passed before the answer was complete.
         """
-        run = _Run(self._members, self._observer, self._clock, query, deadline)
+        participants = {
+            member: self._members[member].join(query.session_id) for member in query.rules.members
+        }
+        run = _Run(participants, self._observer, self._clock, query, deadline)
         if effort is not None:
             run.effort = effort
         return run.events()
@@ -84,7 +94,7 @@ class _RoundClock:
 class _Run:
     """One query being answered. Whatever is counted is counted here, once."""
 
-    members: Mapping[MemberName, Member]
+    participants: Mapping[MemberName, Participant]
     observer: FusionObserver
     clock: Callable[[], float]
     query: Query
@@ -102,7 +112,7 @@ class _Run:
         query = self.query
         began = self.clock()
         transition = rounds.start(query.rules, query.committed_segments, query.committed_tokens)
-        with Presence(self.observer) as presence:
+        with Presence(self.observer, query.ensemble) as presence:
             presence.of(transition.state.counted_on)
             yield Started(query.ensemble, query.rules.members, query.session_id)
             while not isinstance(step := transition.step, Finish):
@@ -134,7 +144,7 @@ class _Run:
         patience = self._patience("propose", step)
         calls = {
             member: partial(
-                self.members[member].propose,
+                self.participants[member].propose,
                 self._context(state),
                 max_tokens=step.max_tokens,
                 sampling=self._sampling(state),
@@ -155,7 +165,7 @@ class _Run:
         patience = self._patience("score", step)
         calls = {
             member: partial(
-                self.members[member].score,
+                self.participants[member].score,
                 self._context(state),
                 candidates,
                 deadline=patience.deadline,

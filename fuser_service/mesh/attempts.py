@@ -4,8 +4,11 @@ Every call is complete in itself, so any replica may be asked it, and more than 
 is UNAVAILABLE hands the call to another, or is asked once more if there is no other. One that has
 no room hands it to another, too, if the budget has a call to spare: where all are full, moving
 calls around is more load for everybody. One that is late has company: a second replica is asked,
-the first answer counts, and the session stays with whoever gave it. Who loses such a race is late
+the first answer counts, and the query stays with whoever gave it. Who loses such a race is late
 where a sibling is not, which its breaker remembers.
+
+All of that is among replicas of the lineage that the query began with. Where only others are left,
+the query is done with the member.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from typing import Generic, Literal, TypeVar
 
 from fuser_service.mesh.budget import Budget
 from fuser_service.mesh.discovery.port import Address
+from fuser_service.mesh.lineage import Lineage
 from fuser_service.mesh.pace import Pace
-from fuser_service.mesh.pool import Pool
-from fuser_service.mesh.replica import Replica
+from fuser_service.mesh.pool import Hold, Pool
+from fuser_service.mesh.replica import Answered, Replica
 from specfuse.deadline import Deadline
-from specfuse.errors import Overloaded, SpecFuseError, Unavailable
+from specfuse.errors import Overloaded, RevisionLost, SpecFuseError, Unavailable
 
 Response = TypeVar("Response")
 
@@ -40,24 +44,27 @@ RETRY_JITTER_SECONDS = 0.05
 
 @dataclass(slots=True)
 class Attempts(Generic[Response]):
-    """A call about to be made. `send` makes it at one replica; `pace` is that of such calls.
+    """A call about to be made for a query, of which `hold` is what it holds on to.
+
+    `send` makes it at one replica, for a response of a lineage; `pace` is that of such calls.
 
     `second_call` is told of every call made beyond the first, and why.
     """
 
     pool: Pool
-    session_id: str
-    send: Callable[[Replica, Deadline], Awaitable[Response]]
+    hold: Hold
+    send: Callable[[Replica, Deadline, Lineage | None], Awaitable[Answered[Response]]]
     pace: Pace
     budget: Budget
     second_call: Callable[[SecondCall], None]
     tried: set[Address] = field(default_factory=set)
-    racing: dict[asyncio.Task[Response], Replica] = field(default_factory=dict)
+    racing: dict[asyncio.Task[Answered[Response]], Replica] = field(default_factory=dict)
 
     async def run(self, deadline: Deadline) -> Response:
         """The first response.
 
         Raises:
+            RevisionLost: there are replicas, and none of the lineage that the query began with.
             Unavailable: no replica could be reached, or none is known.
             Overloaded: a replica has no room, and there is no other to ask instead.
             SpecFuseError: what a replica answered.
@@ -77,11 +84,16 @@ class Attempts(Generic[Response]):
             replica = None if deadline.passed else self._after(failure, replica)
             if replica is not None:
                 await asyncio.sleep(random.uniform(0, RETRY_JITTER_SECONDS))  # noqa: S311
+        if self.pool.addresses and not self.pool.has(self.hold.lineage):
+            raise RevisionLost(
+                f"only replicas of other revisions than the query began with, {self.hold.lineage}, "
+                "are left"
+            )
         raise failure
 
     def _next(self) -> Replica | None:
         """A replica that was not tried yet, from now on tried."""
-        replica = self.pool.pick(self.session_id, self.tried)
+        replica = self.pool.pick(self.hold, self.tried)
         if replica is not None:
             self.tried.add(replica.address)
         return replica
@@ -107,7 +119,8 @@ class Attempts(Generic[Response]):
 
     def _again(self, replica: Replica) -> Replica | None:
         """The same replica, as there is no other: its connection may have broken, and no more."""
-        if not (replica.allowed and self.budget.left):
+        usable = replica.allowed and replica.may_be(self.hold.lineage)
+        if not (usable and self.budget.left):
             return None
         self.budget.spend()
         self.second_call("repeated")
@@ -129,11 +142,11 @@ class Attempts(Generic[Response]):
         call = asyncio.ensure_future(self._timed(replica, deadline))
         self.racing[call] = replica
 
-    async def _timed(self, replica: Replica, deadline: Deadline) -> Response:
+    async def _timed(self, replica: Replica, deadline: Deadline) -> Answered[Response]:
         began = time.monotonic()
-        response = await self.send(replica, deadline)
+        answered = await self.send(replica, deadline, self.hold.lineage)
         self.pace.took(time.monotonic() - began)
-        return response
+        return answered
 
     def _hedge(self, deadline: Deadline) -> None:
         """Asks another replica as well, if there is one and the budget has a call to spare."""
@@ -151,14 +164,14 @@ class Attempts(Generic[Response]):
             done, _ = await asyncio.wait(self.racing, return_when=asyncio.FIRST_COMPLETED)
             for call in done:
                 replica = self.racing.pop(call)
-                if call.exception() is None:
-                    self._won(replica)
-                elif self.racing and isinstance(call.exception(), Unavailable | Overloaded):
+                if self.racing and isinstance(call.exception(), Unavailable | Overloaded):
                     continue  # the other may still answer
-                return call.result()
+                answered = call.result()
+                self._won(replica, answered.lineage)
+                return answered.response
 
-    def _won(self, winner: Replica) -> None:
-        self.pool.pin(self.session_id, winner)
+    def _won(self, winner: Replica, lineage: Lineage) -> None:
+        self.pool.keep(self.hold, winner, lineage)
         for loser in self.racing.values():
             if loser.address != winner.address:
                 loser.outpaced_by_sibling()

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable
 
 import grpc
 
-from fuser_service.core.types import Candidate, Context, MemberName, Proposal, Sampling, Score
-from fuser_service.mesh import wire
-from fuser_service.mesh.attempts import Attempts, SecondCall
-from fuser_service.mesh.budget import Budget
+from fuser_service.core.types import MemberName
 from fuser_service.mesh.discovery.port import Address, Discovery
-from fuser_service.mesh.pace import Pace
+from fuser_service.mesh.participant import GrpcParticipant, MeshObserver, Shared
 from fuser_service.mesh.pool import Pool
-from fuser_service.mesh.replica import Replica
-from specfuse.deadline import Deadline
 from specfuse.errors import Misconfigured
-
-if TYPE_CHECKING:  # there are asynchronous stubs for the type checker only
-    from specfuse.v1.model_service_pb2_grpc import ModelServiceAsyncStub
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 
 _DISCOVERY_SECONDS = 2.0
 """How long a start waits to know the replicas."""
@@ -36,17 +23,10 @@ _WATCH_AGAIN_SECONDS = 1.0
 _logger = logging.getLogger(__name__)
 
 
-class MeshObserver(Protocol):
-    """Told what members need besides their calls. Must be fast and must not raise."""
-
-    def second_call(self, member: MemberName, why: SecondCall) -> None:
-        """A call is made again, at the same replica or another."""
-
-
 class GrpcMember:
     """Implements `fuser_service.fusion.ports.Member` over whatever replicas `discovery` knows.
 
-    A session stays with one replica while it is healthy and not late. A call that finds its
+    A query stays with one replica while it is healthy and not late. A call that finds its
     replica UNAVAILABLE moves to another at once; every other error is the member's answer.
     `connect` opens a channel without waiting for the other side, so none needs to be up.
     """
@@ -59,12 +39,9 @@ class GrpcMember:
         observer: MeshObserver,
     ) -> None:
         self._name = name
-        self._observer = observer
         self._discovery = discovery
-        self._pool = Pool(connect)
-        self._budget = Budget()
-        self._proposing = Pace()
-        self._scoring = Pace()
+        self._pool = Pool(name, connect)
+        self._shared = Shared(name, self._pool, observer)
         self._following: asyncio.Task[None] | None = None
 
     @property
@@ -85,6 +62,14 @@ class GrpcMember:
     def when_changed(self, told: Callable[[], None]) -> None:
         """Has `told` be called, from now on, whenever `awake` may have changed."""
         self._pool.when_changed(told)
+
+    def revisions(self) -> int:
+        """Of how many lineages the replicas are that serve."""
+        return len(self._pool.lineages)
+
+    def join(self, session_id: str) -> GrpcParticipant:
+        """Takes part in a query."""
+        return GrpcParticipant(self._shared, session_id)
 
     async def start(self) -> None:
         """Follows the replicas from now on; returns once they are known, or soon without them.
@@ -114,39 +99,6 @@ class GrpcMember:
             await asyncio.gather(self._following, return_exceptions=True)
         await self._pool.close()
 
-    async def propose(
-        self,
-        context: Context,
-        *,
-        max_tokens: int,
-        sampling: Sampling,
-        stop: Sequence[str],
-        deadline: Deadline,
-    ) -> Proposal:
-        """The member's next segment, at most `max_tokens` of its own tokens."""
-        request = wire.propose_request(context, max_tokens=max_tokens, sampling=sampling, stop=stop)
-        send = partial(_send, request, lambda stub: stub.ProposeSegment)
-        response = await self._attempts(context, send, self._proposing).run(deadline)
-        return wire.proposal(response)
-
-    async def score(
-        self, context: Context, candidates: Sequence[Candidate], *, deadline: Deadline
-    ) -> tuple[Score, ...]:
-        """The member's score of each candidate, in order."""
-        request = wire.score_request(context, candidates)
-        send = partial(_send, request, lambda stub: stub.ScoreSegments)
-        response = await self._attempts(context, send, self._scoring).run(deadline)
-        return wire.scores(response, expected=len(candidates))
-
-    def _attempts(
-        self,
-        context: Context,
-        send: Callable[[Replica, Deadline], Awaitable[Response]],
-        pace: Pace,
-    ) -> Attempts[Response]:
-        told = partial(self._observer.second_call, self._name)
-        return Attempts(self._pool, context.session_id, send, pace, self._budget, told)
-
     async def _follow(self, known: asyncio.Event) -> None:
         """Keeps the pool up to date; a discovery that breaks is watched anew."""
         while True:
@@ -161,12 +113,3 @@ class GrpcMember:
             else:
                 return
             await asyncio.sleep(_WATCH_AGAIN_SECONDS)
-
-
-async def _send(
-    request: Request,
-    method: Callable[[ModelServiceAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Request, Response]],
-    replica: Replica,
-    deadline: Deadline,
-) -> Response:
-    return await replica.call(method(replica.stub), request, deadline)

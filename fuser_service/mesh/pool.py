@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import grpc
 
 from fuser_service.mesh.balancing import Load, Pins, choose, ranked, share_of
 from fuser_service.mesh.discovery.port import Address, Endpoint
+from fuser_service.mesh.lineage import Lineage
 from fuser_service.mesh.replica import Replica
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Hold:
+    """What one query holds on to of a member, for as long as there is the query.
+
+    `address` is the replica that answered it last, and `lineage` what it began with: only replicas
+    of that answer it. None before the first answer.
+    """
+
+    session_id: str
+    address: Address | None = None
+    lineage: Lineage | None = None
 
 
 class Pool:
-    """Replicas, by address. `connect` opens a channel without waiting for the other side."""
+    """Replicas of the member `name`, by address.
 
-    def __init__(self, connect: Callable[[Address], grpc.aio.Channel]) -> None:
+    `connect` opens a channel without waiting for the other side.
+    """
+
+    def __init__(self, name: str, connect: Callable[[Address], grpc.aio.Channel]) -> None:
+        self._name = name
         self._connect = connect
         self._replicas: dict[Address, Replica] = {}
+        self._mixed: frozenset[Lineage] = frozenset()
         self._pins = Pins()
         self._retiring: set[asyncio.Task[None]] = set()
         self._told: list[Callable[[], None]] = []
@@ -33,9 +57,19 @@ class Pool:
         return any(replica.ready for replica in _staying(self._replicas.values()))
 
     @property
+    def lineages(self) -> Counter[Lineage]:
+        """What replicas that serve said they are, and how many said so."""
+        told = (replica.told for replica in self._replicas.values())
+        return Counter(lineage for lineage in told if lineage is not None)
+
+    def has(self, lineage: Lineage | None) -> bool:
+        """Whether some replica is, or may be, of this lineage; None is any."""
+        return any(replica.may_be(lineage) for replica in self._replicas.values())
+
+    @property
     def awake(self) -> bool:
-        """Whether some replica says that it serves."""
-        return any(replica.serving for replica in self._replicas.values())
+        """Whether a replica that is there to stay says that it serves."""
+        return any(replica.serving for replica in _staying(self._replicas.values()))
 
     def when_changed(self, told: Callable[[], None]) -> None:
         """Has `told` be called, from now on, whenever `awake` may have changed."""
@@ -48,7 +82,7 @@ class Pool:
                 self._replicas[endpoint.address].endpoint = endpoint
             else:
                 channel = self._connect(endpoint.address)
-                self._replicas[endpoint.address] = Replica(endpoint, channel, changed=self._changed)
+                self._replicas[endpoint.address] = Replica(endpoint, channel, self._changed)
         for address in self._replicas.keys() - {endpoint.address for endpoint in endpoints}:
             task = asyncio.create_task(self._replicas.pop(address).close())
             self._retiring.add(task)
@@ -61,22 +95,31 @@ class Pool:
         for address, replica in self._replicas.items():
             replica.reconnect(connect(address))
 
-    def pick(self, session_id: str, without: Collection[Address]) -> Replica | None:
-        """The replica for a session among those not excluded; None if there is none to ask.
+    def pick(self, hold: Hold, without: Collection[Address]) -> Replica | None:
+        """The replica for a query among those not excluded; None if there is none to ask.
 
-        A session stays where it is, even if that is about to end, for as long as it can be asked.
+        A query stays where it is, even if that is about to end, for as long as it can be asked. One
+        that begins goes where its session was, if that is there to stay.
         """
-        others = [one for one in self._replicas.values() if one.address not in without]
-        pinned = self._pins.get(session_id)
-        stays = next((one for one in _worth_asking(others) if one.address == pinned), None)
-        chosen = stays or self._chosen(session_id, _worth_asking(_staying(others)))
+        others = [
+            one
+            for one in self._replicas.values()
+            if one.address not in without and one.may_be(hold.lineage)
+        ]
+        if stays := _at(hold.address, _worth_asking(others)):
+            return stays
+        staying = _worth_asking(_staying(others))
+        known = None if hold.address else self._pins.get(hold.session_id)
+        chosen = _at(known, staying) or self._chosen(hold.session_id, staying)
         if chosen is not None:
-            self.pin(session_id, chosen)
+            self._pins.pin(hold.session_id, chosen.address)
         return chosen
 
-    def pin(self, session_id: str, replica: Replica) -> None:
-        """Has the session's next calls go to this replica."""
-        self._pins.pin(session_id, replica.address)
+    def keep(self, hold: Hold, replica: Replica, lineage: Lineage) -> None:
+        """Has the query's next calls, and its session's next queries, go to this replica."""
+        hold.address = replica.address
+        hold.lineage = lineage
+        self._pins.pin(hold.session_id, replica.address)
 
     async def close(self) -> None:
         """Closes all channels; calls in flight are cancelled."""
@@ -85,6 +128,11 @@ class Pool:
         await asyncio.gather(*self._retiring, return_exceptions=True)
         await asyncio.gather(*(replica.close(grace=0) for replica in self._replicas.values()))
         self._replicas.clear()
+
+    def _changed(self) -> None:
+        self._look_at_lineages()
+        for told in self._told:
+            told()
 
     def _chosen(self, session_id: str, candidates: Sequence[Replica]) -> Replica | None:
         """The replica for a session that begins."""
@@ -97,9 +145,25 @@ class Pool:
         }
         return self._replicas[choose(ranked(session_id, endpoints), loads)]
 
-    def _changed(self) -> None:
-        for told in self._told:
-            told()
+    def _look_at_lineages(self) -> None:
+        """Says so when replicas have come to be of several lineages, or of one again."""
+        lineages = self.lineages
+        mixed = frozenset(lineages) if len(lineages) > 1 else frozenset()
+        if mixed and mixed != self._mixed:
+            counted = "; ".join(sorted(f"{count} of {one}" for one, count in lineages.items()))
+            _logger.warning(
+                "%s: its replicas are of several revisions, and a query keeps to one: %s",
+                self._name,
+                counted,
+            )
+        elif self._mixed and not mixed:
+            _logger.info("%s: its replicas are of one revision again", self._name)
+        self._mixed = mixed
+
+
+def _at(address: Address | None, replicas: Collection[Replica]) -> Replica | None:
+    """The replica at this address, if it is among them."""
+    return next((one for one in replicas if one.address == address), None)
 
 
 def _staying(replicas: Collection[Replica]) -> list[Replica]:

@@ -1,4 +1,4 @@
-"""One endpoint of a member: its channel, whether it is healthy, and the calls it has in flight."""
+"""One replica of a member: its channel, its health, its lineage, and the calls it has in flight."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2
 
 from fuser_service.mesh.breaker import Breaker
 from fuser_service.mesh.discovery.port import Address, Endpoint
+from fuser_service.mesh.identity import Identity
+from fuser_service.mesh.lineage import UNTOLD, Lineage
 from specfuse.deadline import Deadline
 from specfuse.errors import Cancelled, DeadlineExceeded, SpecFuseError, Unavailable
 from specfuse.rpc.errors import from_rpc_error, without_address
+from specfuse.v1 import model_service_pb2 as pb
 from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
+
+if TYPE_CHECKING:  # there are asynchronous stubs for the type checker only
+    from specfuse.v1.model_service_pb2_grpc import ModelServiceAsyncStub
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -36,6 +43,22 @@ _WARM_UP_SECONDS = 10.0
 _CLOSE_GRACE_SECONDS = 60.0
 """How long a replica that is no longer wanted may take to answer what it was asked."""
 
+_IDENTIFY_SECONDS = 10.0
+"""How long a replica may take to say what it is."""
+
+_NO_ANSWER = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+)
+"""How a question ends that did not come through."""
+
+
+Method: TypeAlias = (
+    "Callable[[ModelServiceAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Request, Response]]"
+)
+"""Takes a method from a stub."""
+
 
 class Health(Enum):
     """What an endpoint says of itself. `UNHEARD` until its first report."""
@@ -45,26 +68,37 @@ class Health(Enum):
     DOWN = "down"
 
 
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[Response]):
+    """A response, and the lineage of what gave it."""
+
+    response: Response
+    lineage: Lineage
+
+
 class Replica:
-    """One endpoint. Create it on a running event loop; it watches the endpoint's health at once."""
+    """One endpoint. Create it on a running event loop; it watches the endpoint's health at once.
+
+    `changed` is called when it became known how it is, or which lineage it has.
+    """
 
     def __init__(
         self,
         endpoint: Endpoint,
         channel: grpc.aio.Channel,
+        changed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
-        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`changed` is called when it may serve otherwise than before."""
         self.endpoint = endpoint
         """Replaced when more becomes known of it; its address stays."""
-        self.stub = ModelServiceStub(channel)
+        self._stub = ModelServiceStub(channel)
         self.in_flight = 0
         self._channel = channel
         self._breaker = Breaker()
         self._health = Health.UNHEARD
-        self._clock = clock
         self._changed = changed
+        self._identity = Identity(self._lineage_asked, changed)
+        self._clock = clock
         self._back_at = -math.inf
         self._watching = asyncio.create_task(self._watch())
         self._moving: asyncio.Task[None] | None = None
@@ -96,6 +130,15 @@ class Replica:
         return self.allowed and self.serving
 
     @property
+    def told(self) -> Lineage | None:
+        """What it last said that it is, while it serves."""
+        return self._identity.last if self._health is Health.SERVING else None
+
+    def may_be(self, lineage: Lineage | None) -> bool:
+        """Whether it is of this lineage, or may be; None is any."""
+        return lineage is None or self._identity.known in (None, lineage)
+
+    @property
     def outpaced(self) -> bool:
         """Whether its breaker keeps calls away only because siblings were faster."""
         return self._breaker.outpaced
@@ -113,11 +156,14 @@ class Replica:
 
     async def call(
         self,
-        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        method: Method[Request, Response],
         request: Request,
         deadline: Deadline,
-    ) -> Response:
-        """The response of `method`, which belongs to this replica's stub.
+        lineage: Lineage | None = None,
+    ) -> Answered[Response]:
+        """The response of a method of the replica's stub.
+
+        If a lineage is given, only a response of that one counts.
 
         Raises:
             SpecFuseError: what went wrong. `Unavailable` is about the endpoint, the others are not.
@@ -125,7 +171,13 @@ class Replica:
         self._breaker.started()
         self.in_flight += 1
         try:
-            response = await method(request, timeout=deadline.timeout)
+            answered = await self._answered(method, request, deadline, lineage)
+        except TimeoutError as late:
+            self._breaker.abandoned()
+            raise DeadlineExceeded("the replica did not say what it is in time") from late
+        except grpc.aio.UsageError as closed:
+            self._breaker.abandoned()
+            raise Unavailable("the replica is gone") from closed  # its channel was closed before
         except grpc.aio.AioRpcError as rpc_error:
             error = from_rpc_error(rpc_error, peer=self.address)
             self._learn_from(error)
@@ -137,7 +189,7 @@ class Replica:
             raise Unavailable("the replica is gone") from cancelled  # its channel was closed
         else:
             self._breaker.succeeded()
-            return response
+            return answered
         finally:
             self.in_flight -= 1
 
@@ -159,6 +211,24 @@ class Replica:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
         await self._channel.close(grace)
+        await self._identity.close()
+
+    async def _answered(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        deadline: Deadline,
+        lineage: Lineage | None,
+    ) -> Answered[Response]:
+        before = await self._lineage(deadline)
+        if lineage not in (None, before):
+            self._breaker.abandoned()
+            raise Unavailable("the replica is of another revision")
+        response = await method(self._stub)(request, timeout=deadline.timeout)
+        if not await self._is_still(before, deadline):
+            self._breaker.succeeded()
+            raise Unavailable("the replica became one of another revision")
+        return Answered(response, before)
 
     async def _move_to(self, channel: grpc.aio.Channel) -> None:
         try:
@@ -167,7 +237,7 @@ class Replica:
             await channel.close()
             raise
         left, self._channel = self._channel, channel
-        self.stub = ModelServiceStub(channel)
+        self._stub = ModelServiceStub(channel)
         self._watching.cancel()
         self._watching = asyncio.create_task(self._watch())
         closing = asyncio.create_task(left.close(_CLOSE_GRACE_SECONDS))
@@ -177,6 +247,7 @@ class Replica:
 
     def _learn_from(self, error: SpecFuseError) -> None:
         if isinstance(error, Unavailable):
+            self._identity.forget()  # whoever answers next may be another
             self._breaker.failed()
             if not self._breaker.allows:
                 _logger.warning("%s is left alone for a while: %s", self.address, error.message)
@@ -186,15 +257,60 @@ class Replica:
             self._breaker.succeeded()
 
     async def _watch(self) -> None:
-        async for serving in _health_of(self._channel):
-            if serving and self._health is Health.DOWN:
-                self._breaker.succeeded()  # it is back: what its breaker knew is out of date
-                self._back_at = self._clock()
-            health = Health.SERVING if serving else Health.DOWN
+        async for health in _health_of(self._channel):
+            if health is not Health.DOWN:  # one that drains is still who it was
+                self._identity.forget()
+            if health is Health.UNHEARD:
+                continue
+            if health is Health.SERVING:
+                self._identity.ask()
+                if self._health is Health.DOWN:
+                    self._breaker.succeeded()  # it is back: what its breaker knew is out of date
+                    self._back_at = self._clock()
             if health is not self._health:
                 _logger.info("%s is %s", self.address, health.value)
-                self._health = health
-                self._changed()
+            self._health = health
+            self._changed()
+
+    async def _lineage(self, deadline: Deadline) -> Lineage:
+        """What it is.
+
+        Raises:
+            Unavailable: it does not say.
+            grpc.aio.AioRpcError, grpc.aio.UsageError: it cannot be asked.
+            TimeoutError: the deadline passed.
+        """
+        if self._identity.known is not None:
+            return self._identity.known
+        try:
+            async with asyncio.timeout(deadline.timeout):
+                return await self._identity.get()
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise
+            silent = Unavailable("the replica does not say what it is")
+            self._learn_from(silent)
+            raise silent from error
+
+    async def _is_still(self, lineage: Lineage, deadline: Deadline) -> bool:
+        """Whether what answered a call was what it was when the call began.
+
+        A connection that broke meanwhile may have led to another. If nobody is there to say so,
+        nobody else was there to answer, either.
+        """
+        try:
+            return await self._lineage(deadline) == lineage
+        except (Unavailable, grpc.aio.AioRpcError, grpc.aio.UsageError, TimeoutError):
+            return True
+
+    async def _lineage_asked(self) -> Lineage:
+        try:
+            model = await self._stub.GetModel(pb.GetModelRequest(), timeout=_IDENTIFY_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _NO_ANSWER:
+                raise
+            return UNTOLD
+        return Lineage(model.revision, model.tokenizer_fingerprint, model.backend)
 
 
 def _asked_to_stop() -> bool:
@@ -206,13 +322,16 @@ def _asked_to_stop() -> bool:
 async def _serves(channel: grpc.aio.Channel) -> None:
     """Returns once the endpoint says that it serves."""
     async with aclosing(_health_of(channel)) as words:
-        async for serving in words:
-            if serving:
+        async for health in words:
+            if health is Health.SERVING:
                 return
 
 
-async def _health_of(channel: grpc.aio.Channel) -> AsyncGenerator[bool, None]:
-    """Whether the endpoint serves, whenever it says so; False when the connection breaks."""
+async def _health_of(channel: grpc.aio.Channel) -> AsyncGenerator[Health, None]:
+    """What the endpoint says of itself, whenever it does; DOWN when it cannot be reached.
+
+    UNHEARD when a connection ended: the next word is that of whoever is there now.
+    """
     watch = channel.unary_stream(
         "/grpc.health.v1.Health/Watch",
         request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -223,11 +342,15 @@ async def _health_of(channel: grpc.aio.Channel) -> AsyncGenerator[bool, None]:
         try:
             async for response in watch(health_pb2.HealthCheckRequest()):
                 heard = True
-                yield response.status == health_pb2.HealthCheckResponse.SERVING
+                serves = response.status == health_pb2.HealthCheckResponse.SERVING
+                yield Health.SERVING if serves else Health.DOWN
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-                yield True  # without the health service, being reachable is all there is to know
+                # Without the health service, being reachable is all there is to know.
+                yield Health.SERVING
                 return
-        if not heard:  # one that was heard of may only have closed an old connection: ask at once
-            yield False
+        if heard:  # it may only have closed an old connection: ask at once
+            yield Health.UNHEARD
+        else:
+            yield Health.DOWN
             await asyncio.sleep(random.uniform(*_WATCH_AGAIN_SECONDS))  # noqa: S311 (not a secret)

@@ -32,7 +32,7 @@ class TeamSection(Section):
     """Names in client certificates, alternative or common, that make a caller one of this team.
     Needs `tls.client_ca`."""
     requests_in_flight: Count | None = None
-    """Most answers at a time, those that wait for a place included."""
+    """Most answers at a time, those that wait for a place, or for members to wake, included."""
     requests_per_minute: Count | None = None
     """Most requests in any 60 seconds."""
     output_tokens_per_minute: Count | None = None

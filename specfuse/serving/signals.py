@@ -44,7 +44,7 @@ async def run_until_signalled(*stages: Callable[[], Coroutine[Any, Any, None]]) 
     for number in SIGNALS:
         loop.add_signal_handler(number, received.put_nowait, number)
     try:
-        _logger.info("%s: ending; once more hurries", (await received.get()).name)
+        _logger.info("%s: ending; once more hurries it", (await received.get()).name)
         for stage in stages:
             await _unless_signalled(received, asyncio.create_task(stage()))
     finally:

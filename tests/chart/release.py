@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -112,32 +112,46 @@ def render(
     Raises:
         HelmFailed: the chart refuses them.
     """
-    layers = tuple(one if isinstance(one, Path) else json.dumps(one) for one in values)
-    return _rendered(layers, name, more)
+    text, refused = _outcome(_layers(values), name, more)
+    if refused:
+        raise helm.HelmFailed(text)
+    return _release(text)
 
 
 def outcome(
     *values: Path | Mapping[str, Any], name: str = helm.NAME, more: tuple[str, ...] = ()
 ) -> str:
     """What is rendered, or else why it is refused."""
-    try:
-        return render(*values, name=name, more=more).text
-    except helm.HelmFailed as refusal:
-        return str(refusal)
+    return _outcome(_layers(values), name, more)[0]
+
+
+def _layers(values: Iterable[Path | Mapping[str, Any]]) -> tuple[Path | str, ...]:
+    return tuple(one if isinstance(one, Path) else json.dumps(one) for one in values)
 
 
 @cache
-def _rendered(layers: tuple[Path | str, ...], name: str, more: tuple[str, ...]) -> Release:
+def _outcome(layers: tuple[Path | str, ...], name: str, more: tuple[str, ...]) -> tuple[str, bool]:
+    """What Helm says, and whether that is a refusal."""
+    try:
+        return _text(layers, name, more), False
+    except helm.HelmFailed as refusal:
+        return str(refusal), True
+
+
+def _text(layers: tuple[Path | str, ...], name: str, more: tuple[str, ...]) -> str:
     with tempfile.TemporaryDirectory() as directory:
         files = [_file(layer, Path(directory) / str(at)) for at, layer in enumerate(layers)]
-        text = helm.template(made.CHART, files, *more, release=name)
-    documents = [document for document in text.split("\n---\n") if _EXTRA not in document]
-    own = (yaml.safe_load(document) for document in documents)
-    return Release(text, tuple(_objects(text)), tuple(one for one in own if one))
+        return helm.template(made.CHART, files, *more, release=name)
+
+
+@cache
+def _release(text: str) -> Release:
+    own = "\n---\n".join(one for one in text.split("\n---\n") if _EXTRA not in one)
+    return Release(text, tuple(_objects(text)), tuple(_objects(own)))
 
 
 def _objects(text: str) -> Iterator[Object]:
-    return (one for one in yaml.safe_load_all(text) if one)
+    return (one for one in yaml.load_all(text, yaml.CSafeLoader) if one)
 
 
 def _file(layer: Path | str, path: Path) -> Path:

@@ -117,6 +117,25 @@ def test_where_the_api_server_is_not_told_only_its_ports_are_open() -> None:
     assert {flow.port for flow in reached if flow.destination in outside} == set(API)
 
 
+def test_a_server_elsewhere_is_reached_at_its_port_alone() -> None:
+    """Policies know no names, so a URL opens its port to wherever it may be."""
+    reached = {flow for flow in to_servers([]) if flow.destination == NODE.name}
+    assert {flow.port for flow in reached} == {Port(8000)}
+
+
+def test_a_server_elsewhere_is_reached_only_where_it_is_said_to_be() -> None:
+    there = {"to": [{"ipBlock": {"cidr": "192.168.1.0/24"}}], "ports": [{"port": 8000}]}
+    at_its_port = {flow for flow in to_servers([there]) if flow.port == Port(8000)}
+    assert {flow.destination for flow in at_its_port} == {NODE.name}
+
+
+def to_servers(egress: list[object]) -> set[Flow]:
+    """What a model whose server is elsewhere begins, with these rules of one's own."""
+    qwen = {"backend": "vllm", "vllm": {"url": "http://vllm.example:8000"}, "egress": egress}
+    release = render(BASE, {"models": {"qwen": qwen}})
+    return {flow for flow in let_through(release) if flow.source.endswith("-model-qwen")}
+
+
 @guarded
 def test_in_no_scenario_anybody_else_gets_in(scenario: str) -> None:
     release = render(*SCENARIOS[scenario])
@@ -127,7 +146,7 @@ def test_in_no_scenario_anybody_else_gets_in(scenario: str) -> None:
             assert (flow.source == PROMETHEUS.name) == (flow.port == MODEL_METRICS), flow
             assert flow.port != SERVER, flow
         assert flow.destination not in tests, flow
-        assert STRANGER.name not in (flow.source, flow.destination) or flow.port in API, flow
+        assert STRANGER.name not in flow[:2] or flow.port in API, flow
         assert flow.source != HUB.name, flow
 
 

@@ -15,6 +15,8 @@ from deploy.helm.generate.values import Value, read
 from tests.chart.release import BASE, OF_THE_SCHEMA, SCENARIOS, needs_helm, outcome
 
 DIGEST: Final = f"sha256:{'2' * 64}"
+RESOURCES: Final = {"limits": {"memory": "99Gi"}}
+BEHAVIOR: Final = {"scaleUp": {"stabilizationWindowSeconds": 9}}
 ANYBODY: Final = [{"podSelector": {}}]
 
 CHANGED: Final[Mapping[str, Any]] = {
@@ -26,12 +28,17 @@ CHANGED: Final[Mapping[str, Any]] = {
     "modelDefaults.sglang": {"connections": 3},
     "modelDefaults.llama_cpp": {"connections": 3},
     "modelDefaults.scripted": {"context_window": 3},
+    "modelDefaults.server.resources": RESOURCES,
     "modelDefaults.image.digest": DIGEST,
+    "modelDefaults.resources": RESOURCES,
+    "modelDefaults.autoscaling.behavior": BEHAVIOR,
     "modelDefaults.limits": {"prompt_bytes": 3},
     "ensembles": {"other": {"members": ["llama"]}},
     "externalMembers": {"other": {"endpoints": ["other:1"]}},
     "gpuBudget": {"nvidia.com/gpu": 0},
     "fuser.image.digest": DIGEST,
+    "fuser.resources": RESOURCES,
+    "fuser.autoscaling.behavior": BEHAVIOR,
     "fuser.limits": {"prompt_bytes": 3},
     "fuser.tenancy": {"teams": {"other": {}}},
     "networkPolicy.apiServer.ports": [1],

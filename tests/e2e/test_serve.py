@@ -136,7 +136,7 @@ def test_a_model_serves_on_as_before_while_it_lingers_and_a_second_signal_has_it
 
         model.process.send_signal(signal.SIGTERM)
         assert next(watch) == NOT_SERVING, "nobody heard so while it lingered"
-        wait_for_line(model, "1 calls in flight")
+        wait_for_line(model, "calls in flight")
         model.process.send_signal(signal.SIGTERM)
         assert model.wait()[0] == 0
         assert held.code() is grpc.StatusCode.UNAVAILABLE
@@ -329,7 +329,7 @@ def test_sighup_reads_certificates_again_and_ends_nothing(tmp_path, model_file):
         lines = iter(model.process.stderr.readline, "")
         assert any("read again" in line for line in lines)
         code, _, stderr = model.end(signal.SIGTERM)
-    assert (code, "SIGTERM: draining" in stderr) == (0, True)
+    assert (code, "SIGTERM: ending" in stderr) == (0, True)
 
 
 def test_sighup_does_not_end_a_service_that_is_still_starting(tmp_path):

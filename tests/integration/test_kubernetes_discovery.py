@@ -382,6 +382,16 @@ async def test_an_account_that_cannot_be_read_for_a_while_is_no_news(
         await followed.until_at(TWO)
 
 
+async def test_the_way_to_the_server_is_direct(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    await server.put(endpoint_slice("a", endpoint("10.0.0.1")))
+    async with following(server) as followed:
+        await followed.until_at(ONE)
+
+
 async def test_a_server_of_another_authority_is_not_told_the_token(
     server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

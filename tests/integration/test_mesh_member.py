@@ -4,47 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
 from typing import Literal
 
 import grpc
 import pytest
 
-from fuser_service.core.types import Candidate, Context, Proposal, Sampling
+from fuser_service.core.types import Candidate, Context
 from fuser_service.mesh.balancing import ranked
 from fuser_service.mesh.budget import MOST_SAVED, SHARE
-from fuser_service.mesh.discovery.endpoints.discovery import ListedEndpoints
-from fuser_service.mesh.discovery.port import Discovery, Endpoint
+from fuser_service.mesh.discovery.port import Endpoint
 from fuser_service.mesh.member import GrpcMember
 from model_service.backends.scripted.settings import Line
 from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, InvalidArgument, ModelFailure, Overloaded, Unavailable
 from specfuse.rpc.channels import open_channel
 from tests.support.fuser_mesh import PATIENCE_SECONDS, Node, Nodes
+from tests.support.grpc_member import (
+    ChangingDiscovery,
+    ask,
+    calls_of,
+    go_on,
+    member_at,
+    member_of,
+    until,
+)
 from tests.support.link import Link
 
 ANSWER = Line(answer="so it is")
 Trouble = Literal["", "unavailable", "overloaded", "model_failure"]
-
-
-class ChangingDiscovery:
-    """Endpoints that a test changes."""
-
-    def __init__(self, *nodes: Node) -> None:
-        self._updates: asyncio.Queue[tuple[Endpoint, ...]] = asyncio.Queue()
-        self.change(*nodes)
-
-    def change(self, *nodes: Node) -> None:
-        self.say(*(Endpoint(node.address) for node in nodes))
-
-    def say(self, *endpoints: Endpoint) -> None:
-        self._updates.put_nowait(endpoints)
-
-    async def watch(self) -> AsyncIterator[tuple[Endpoint, ...]]:
-        while True:
-            yield await self._updates.get()
 
 
 @pytest.fixture
@@ -53,62 +41,11 @@ async def nodes() -> AsyncIterator[Nodes]:
         yield nodes
 
 
-class SecondCalls(Counter[str]):
-    """Counts calls made again, by why."""
-
-    def second_call(self, member: str, why: str) -> None:
-        assert member == "a"
-        self[why] += 1
-
-
-@asynccontextmanager
-async def member_of(
-    *nodes: Node,
-    discovery: Discovery | None = None,
-    connect: Callable[[str], grpc.aio.Channel] = open_channel,
-) -> AsyncIterator[GrpcMember]:
-    known = discovery or ListedEndpoints(tuple(node.address for node in nodes))
-    member = GrpcMember("a", known, connect, SecondCalls())
-    await member.start()
-    try:
-        yield member
-    finally:
-        await member.stop()
-
-
-def member_at(*addresses: str) -> AbstractAsyncContextManager[GrpcMember]:
-    """A member whose replicas are at these addresses."""
-    return member_of(discovery=ListedEndpoints(addresses))
-
-
-async def ask(
-    member: GrpcMember, session: str = "s", seconds: float = PATIENCE_SECONDS
-) -> Proposal:
-    return await member.propose(
-        Context("?", (), session),
-        max_tokens=2,
-        sampling=Sampling(),
-        stop=(),
-        deadline=Deadline.after(seconds),
-    )
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    """Returns when it happened."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not happened():  # noqa: ASYNC110 (behind a socket)
-            await asyncio.sleep(0.01)
-
-
-def calls_of(*nodes: Node) -> list[int]:
-    return [len(node.backend.sessions) for node in nodes]
-
-
 async def test_it_proposes_and_scores(nodes: Nodes) -> None:
     async with member_of(await nodes.start("a", ANSWER)) as member:
         proposal = await ask(member)
         candidates = [Candidate("so", finished=False), Candidate("no", finished=True)]
-        scores = await member.score(
+        scores = await member.join("s").score(
             Context("?", (), "s"), candidates, deadline=Deadline.after(PATIENCE_SECONDS)
         )
     assert (proposal.text, proposal.token_count) == ("so it", 2)
@@ -275,9 +212,9 @@ async def test_a_replica_that_is_ending_keeps_its_sessions_and_gets_no_new_ones(
     leaving, staying = [await nodes.start("a", ANSWER) for _ in range(2)]
     discovery = ChangingDiscovery(leaving, staying)
     async with member_of(discovery=discovery) as member:
-        begun = [f"old {number}" for number in range(12)]
-        for session in begun:
-            await ask(member, session)
+        begun = {f"old {number}": member.join(f"old {number}") for number in range(12)}
+        for session, query in begun.items():
+            await go_on(query, session)
         kept = list(leaving.backend.sessions)
         assert kept
         discovery.say(*said_to_end(leaving, staying))
@@ -285,12 +222,15 @@ async def test_a_replica_that_is_ending_keeps_its_sessions_and_gets_no_new_ones(
 
         for session in (*begun, *(f"new {number}" for number in range(12))):
             await ask(member, session)
+        assert leaving.backend.sessions == kept, "the queries of the old sessions are new"
+        for session, query in begun.items():
+            await go_on(query, session)
         assert leaving.backend.sessions == kept * 2
 
         draining = asyncio.create_task(leaving.server.drain(PATIENCE_SECONDS))
         await until(lambda: not member._pool._replicas[leaving.address].hopeful)
         for session in kept:
-            assert (await ask(member, session)).text == "so it"
+            assert (await go_on(begun[session], session)).text == "so it"
         assert leaving.backend.sessions == kept * 2, "they moved when it no longer served"
         await draining
 
@@ -302,10 +242,11 @@ async def test_a_member_of_which_all_is_ending_is_not_ready_for_new_sessions(
     discovery = ChangingDiscovery(node)
     async with member_of(discovery=discovery) as member:
         await until(lambda: member.ready)
-        await ask(member, "old")
+        query = member.join("old")
+        await go_on(query, "old")
         discovery.say(*said_to_end(node))
         await until(lambda: not member.ready)
-        assert (await ask(member, "old")).text == "so it"
+        assert (await go_on(query, "old")).text == "so it"
         with pytest.raises(Unavailable, match="no replica can be reached of the 1"):
             await ask(member, "new")
 
@@ -414,7 +355,7 @@ async def test_a_call_that_is_late_is_made_at_another_replica_too(nodes: Nodes) 
         session = ranked_first(slow, fast)
         assert (await ask(member, session)).text == "so it"
         assert calls_of(slow, fast) == [1, 1]
-        assert member._observer == {"hedged": 1}
+        assert member._shared.observer == {"hedged": 1}
         await slow.is_cancelled()
         assert (await ask(member, session)).text == "so it"
         assert calls_of(slow, fast)[0] == 1, "the session stays with who answered"
@@ -483,7 +424,7 @@ async def test_a_connection_that_breaks_costs_no_answer(nodes: Nodes) -> None:
             node.backend.opened.set()
             assert (await asked).text == "so it"
             node.backend.opened.clear()
-        assert member._observer == {"repeated": 3}
+        assert member._shared.observer == {"repeated": 3}
 
 
 async def test_a_link_that_goes_dead_moves_its_calls(nodes: Nodes) -> None:

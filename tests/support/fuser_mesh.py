@@ -7,7 +7,7 @@ import json
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -46,11 +46,13 @@ class GatedBackend:
     """A scripted backend that holds calls at a gate.
 
     Calls whose context has at least `hold_from` segments wait until `opened` is set (None holds
-    nothing). `held` and `cancelled` are acquired once per call that came to wait, or was cancelled.
+    nothing). It says that it is of `revision`, unless that is None. `held` and `cancelled` are
+    acquired once per call that came to wait, or was cancelled.
     """
 
     script: ScriptedBackend
     hold_from: int | None = None
+    revision: str | None = None
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     cancelled: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
@@ -59,7 +61,9 @@ class GatedBackend:
 
     @property
     def model(self) -> ModelDescription:
-        return self.script.model
+        if self.revision is None:
+            return self.script.model
+        return replace(self.script.model, revision=self.revision)
 
     async def propose(self, request: ProposeRequest, deadline: Deadline) -> Proposal:
         await self._gate(request.context, deadline)
@@ -117,13 +121,14 @@ class Nodes(AsyncExitStack):
         name: str,
         *lines: Line,
         hold_from: int | None = None,
+        revision: str | None = None,
         context_window: int = 4096,
         **server: Any,
     ) -> Node:
         """A served scripted model; `server` goes to its RpcServer."""
         metrics = ModelMetrics(name, CollectorRegistry())
         script = ScriptedSection(lines=lines, context_window=context_window)
-        backend = GatedBackend(ScriptedBackend(name, script, metrics), hold_from)
+        backend = GatedBackend(ScriptedBackend(name, script, metrics), hold_from, revision)
         service = ModelService(backend, Limits(), metrics)
         node = Node(backend, RpcServer([rpc_service(service)], **server))
         await self.enter_async_context(node.server)

@@ -111,6 +111,9 @@ class ScriptedMember:
         for told in self.told:
             told()
 
+    def join(self, session_id: str) -> ScriptedMember:
+        return self
+
     async def propose(
         self,
         context: Context,
@@ -158,6 +161,7 @@ class RecordingObserver:
     sessions: Counter[MemberName] = field(default_factory=Counter)
     changes: list[str] = field(default_factory=list)
     held: Counter[str] = field(default_factory=Counter)
+    queries: Counter[str] = field(default_factory=Counter)
 
     def call_ended(self, member: MemberName, rpc: Rpc, outcome: Outcome, seconds: float) -> None:
         assert seconds >= 0
@@ -178,6 +182,13 @@ class RecordingObserver:
 
     def tokens_discarded(self, member: MemberName, tokens: int) -> None:
         self.discarded[member] += tokens
+
+    def query_began(self, ensemble: str) -> None:
+        self.queries[ensemble] += 1
+
+    def query_ended(self, ensemble: str) -> None:
+        assert self.queries[ensemble] > 0
+        self.queries[ensemble] -= 1
 
     def hold_began(self, ensemble: str) -> None:
         self.held[ensemble] += 1

@@ -213,6 +213,7 @@ class ApiServer:
         self._log.append((self._version, kind, json.loads(json.dumps(one)), before))
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        assert request.headers["Accept"].startswith("application/json"), request.headers["Accept"]
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         asked = Asked(request.match_info["namespace"], dict(request.query), token)
         self._connections.add(_transport(request))

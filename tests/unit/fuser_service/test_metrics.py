@@ -17,6 +17,8 @@ METRICS = {
     "specfuse_member_calls": ("counter", {"model_name", "rpc", "outcome"}),
     "specfuse_member_calls_avoided": ("counter", {"model_name", "reason"}),
     "specfuse_member_second_calls": ("counter", {"model_name", "reason"}),
+    "specfuse_member_revisions": ("gauge", {"model_name"}),
+    "specfuse_member_revisions_lost": ("counter", {"model_name"}),
     "specfuse_rounds_per_request": ("histogram", set()),
     "specfuse_segment_wins": ("counter", {"model_name"}),
     "specfuse_member_exits": ("counter", {"model_name", "reason"}),
@@ -35,6 +37,7 @@ METRICS = {
     "specfuse_team_calls_avoided": ("counter", {"ensemble", "team"}),
     "specfuse_anonymous_allowed": ("gauge", set()),
     "specfuse_requests_waiting": ("gauge", set()),
+    "specfuse_ensemble_sessions": ("gauge", {"ensemble"}),
     "specfuse_requests_waking": ("gauge", {"ensemble"}),
     "specfuse_keys": ("gauge", set()),
     "specfuse_limit_store_failures": ("counter", set()),
@@ -103,9 +106,12 @@ def test_counters_exist_before_anything_happened(
         ("specfuse_segment_wins_total", {"model_name": "b"}),
         ("specfuse_member_sessions", {"model_name": "b"}),
         ("specfuse_requests_waking", {"ensemble": "all"}),
+        ("specfuse_ensemble_sessions", {"ensemble": "all"}),
         ("specfuse_member_exits_total", {"model_name": "a", "reason": "straggler"}),
         ("specfuse_member_calls_avoided_total", {"model_name": "a", "reason": "duplicate"}),
         ("specfuse_member_second_calls_total", {"model_name": "b", "reason": "hedged"}),
+        ("specfuse_member_revisions", {"model_name": "b"}),
+        ("specfuse_member_revisions_lost_total", {"model_name": "b"}),
         ("specfuse_output_tokens_total", {"ensemble": "all", "team": "anonymous"}),
         ("specfuse_request_duration_seconds_count", {"outcome": "unavailable"}),
         ("specfuse_round_duration_seconds_count", {"ensemble": "all", "phase": "score"}),
@@ -116,6 +122,8 @@ def test_counters_exist_before_anything_happened(
 def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: FuserMetrics) -> None:
     metrics.calls_avoided("a", "exit", 2)
     metrics.second_call("b", "moved")
+    metrics.revision_lost("b")
+    metrics.watch_revisions("a", lambda: 2)
     metrics.tokens_discarded("b", 7)
     metrics.member_left(Departure("b", DepartureReason.EXIT))
     metrics.straggler_waited(0.3)
@@ -126,17 +134,23 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     metrics.hold_began("all")
     metrics.hold_began("all")
     metrics.hold_ended("all")
+    metrics.query_began("all")
+    metrics.query_began("all")
+    metrics.query_ended("all")
 
     value = registry.get_sample_value
     exit_ = {"model_name": "a", "reason": "exit"}
     assert value("specfuse_member_calls_avoided_total", exit_) == 2
     moved = {"model_name": "b", "reason": "moved"}
     assert value("specfuse_member_second_calls_total", moved) == 1
+    assert value("specfuse_member_revisions_lost_total", {"model_name": "b"}) == 1
+    assert value("specfuse_member_revisions", {"model_name": "a"}) == 2
     assert value("specfuse_discarded_tokens_total", {"model_name": "b"}) == 7
     assert value("specfuse_member_exits_total", {"model_name": "b", "reason": "exit"}) == 1
     assert value("specfuse_straggler_wait_seconds_sum") == 0.3
     assert value("specfuse_member_sessions", {"model_name": "a"}) == 1
     assert value("specfuse_requests_waking", {"ensemble": "all"}) == 1
+    assert value("specfuse_ensemble_sessions", {"ensemble": "all"}) == 1
     assert value("specfuse_requests_in_flight") == 1
     metrics.request_ended("cancelled", 1.0)
     assert value("specfuse_requests_in_flight") == 0

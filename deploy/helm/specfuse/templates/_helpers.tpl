@@ -134,6 +134,21 @@ topologySpreadConstraints:
   {{- end }}
 {{- end }}
 
+{{/* The environment of a container: the chart's variables, as YAML, and those that are given, which take the place of those of the same name.
+     (dict "own" YAML "given" LIST) */}}
+{{- define "specfuse.environment" -}}
+{{- $names := list -}}
+{{- range .given }}{{ $names = append $names .name }}{{ end -}}
+{{- $all := list -}}
+{{- range fromYamlArray .own -}}
+{{- if not (has .name $names) }}{{ $all = append $all . }}{{ end -}}
+{{- end -}}
+{{- with concat $all .given -}}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end -}}
+{{- end }}
+
 {{/* Who may read metrics, as a rule of a NetworkPolicy: (dict "root" $ "port" 9090). No rule if nobody may. */}}
 {{- define "specfuse.metricsIngress" -}}
 {{- with .root.Values.networkPolicy.monitoring -}}

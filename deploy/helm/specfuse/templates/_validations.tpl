@@ -26,13 +26,13 @@ fullnameOverride: {{ $fullname }}, of which all names are made, has {{ len $full
 models: there are none; name at least one, as in models: {llama: {weights: {hub: meta-llama/Llama-3.1-8B-Instruct}}}
 {{- end }}
 {{- if not .Values.ensembles }}
-ensembles: there are none, so nothing could be asked; name one, as in ensembles: {assistant: {members: [{{ keys .Values.models | sortAlpha | join ", " }}]}}
+ensembles: there are none, so nothing could be asked; name one, as in ensembles: {assistant: {members: [{{ keys (.Values.models | default dict) | sortAlpha | join ", " | default "llama, qwen" }}]}}
 {{- end }}
 {{- if and .Values.monitoring.podMonitor.enabled .Values.monitoring.serviceMonitor.enabled }}
 monitoring: podMonitor and serviceMonitor are both enabled, and every number would be counted twice; disable one
 {{- end }}
 {{- range $name, $_ := .Values.externalMembers }}
-{{- if hasKey $.Values.models $name }}
+{{- if hasKey ($.Values.models | default dict) $name }}
 externalMembers.{{ $name }}: there is a model of that name in models, too; rename one
 {{- end }}
 {{- end }}
@@ -130,7 +130,7 @@ fuser.autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above maxReplic
 {{ .at }}.llama_cpp.tokenizer: give the model from which the GGUF file was made, as an id on the hub or as a directory
 {{- end }}
 {{- end }}
-{{- if $weights.hub }}
+{{- if include "specfuse.model.downloads" . }}
 {{- if and $weights.offline (not $weights.cache.existingClaim) }}
 {{ .at }}.weights.offline: nothing would ever be in the cache that the chart makes; give weights.cache.existingClaim, with the model in it
 {{- end }}
@@ -188,7 +188,7 @@ fuser.autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above maxReplic
 {{- end }}
 
 {{- define "specfuse.validate.ensembles" -}}
-{{- $known := concat (keys .Values.models) (keys .Values.externalMembers) | sortAlpha -}}
+{{- $known := concat (keys (.Values.models | default dict)) (keys (.Values.externalMembers | default dict)) | sortAlpha -}}
 {{- range $name, $ensemble := .Values.ensembles }}
 {{- $at := printf "ensembles.%s" $name }}
 {{- if not (regexMatch "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$" $name) }}
@@ -196,9 +196,6 @@ fuser.autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above maxReplic
 {{- end }}
 {{- $members := $ensemble.members | default list }}
 {{- $size := len $members }}
-{{- if not $members }}
-{{ $at }}.members: there are none; name some of {{ join ", " $known }}
-{{- end }}
 {{- range $member := uniq $members }}
 {{- if not (has $member $known) }}
 {{ $at }}.members: there is no model {{ $member }}; add it to models, or name one that is there: {{ join ", " $known | default "none" }}
@@ -225,7 +222,7 @@ fuser.autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above maxReplic
 {{ .at }}.wake_seconds: {{ $wake }} leaves no time of request_timeout_seconds, {{ $timeout }}, to answer; lower it, or raise that
 {{- end }}
 {{- range $member := .ensemble.members }}
-{{- if hasKey $.root.Values.models $member }}
+{{- if hasKey ($.root.Values.models | default dict) $member }}
 {{- $it := dict "root" $.root "name" $member }}
 {{- include "specfuse.model.complete" $it }}
 {{- $scaling := $it.model.autoscaling }}
@@ -314,7 +311,7 @@ tls.mesh.existingSecrets.models: has none for {{ $name }}; add {{ $name }}: SECR
 {{- end }}
 {{- end }}
 {{- range $name, $_ := $mesh.existingSecrets.models }}
-{{- if not (hasKey $.Values.models $name) }}
+{{- if not (hasKey ($.Values.models | default dict) $name) }}
 tls.mesh.existingSecrets.models.{{ $name }}: there is no such model; drop it
 {{- end }}
 {{- end }}
@@ -349,8 +346,8 @@ fuser.storePassword: there is no fuser.tenancy.store to log in to; give its url,
 fuser.tenancy.teams.{{ $name }}.certificates: nobody is asked for one; give tls.callers.clientCa, or drop them
 {{- end }}
 {{- range $ensemble := ($team | default dict).ensembles }}
-{{- if not (hasKey $.Values.ensembles $ensemble) }}
-fuser.tenancy.teams.{{ $name }}.ensembles: there is no ensemble {{ $ensemble }}; there are: {{ keys $.Values.ensembles | sortAlpha | join ", " }}
+{{- if not (hasKey ($.Values.ensembles | default dict) $ensemble) }}
+fuser.tenancy.teams.{{ $name }}.ensembles: there is no ensemble {{ $ensemble }}; there are: {{ keys ($.Values.ensembles | default dict) | sortAlpha | join ", " }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -358,8 +355,8 @@ fuser.tenancy.teams.{{ $name }}.ensembles: there is no ensemble {{ $ensemble }};
 
 {{- define "specfuse.validate.tests" -}}
 {{- if .Values.tests.enabled }}
-{{- if and .Values.tests.ensemble (not (hasKey .Values.ensembles .Values.tests.ensemble)) }}
-tests.ensemble: there is no ensemble {{ .Values.tests.ensemble }}; there are: {{ keys .Values.ensembles | sortAlpha | join ", " }}
+{{- if and .Values.tests.ensemble (not (hasKey (.Values.ensembles | default dict) .Values.tests.ensemble)) }}
+tests.ensemble: there is no ensemble {{ .Values.tests.ensemble }}; there are: {{ keys (.Values.ensembles | default dict) | sortAlpha | join ", " }}
 {{- end }}
 {{- if and .Values.tls.callers.clientCa.existingSecret (not .Values.tests.clientCertificate) }}
 tests.clientCertificate: the gRPC door asks every caller for a certificate, and `helm test` would have none; name a Secret with one, or say tests.enabled: false

@@ -18,6 +18,7 @@ from specfuse.errors import (
     InvalidArgument,
     Overloaded,
     RateLimited,
+    RevisionLost,
     SpecFuseError,
     Unavailable,
 )
@@ -171,6 +172,14 @@ async def test_cancelling_the_caller_cancels_every_call() -> None:
         await running
     assert not calls.running
     assert sorted(calls.ended) == [("a", "cancelled"), ("b", "cancelled")]
+
+
+async def test_a_member_whose_revision_is_gone_is_not_asked_again() -> None:
+    async def gone() -> str:
+        raise RevisionLost("only others are left")
+
+    results = await Calls().gathering(a=gone).run(Patience(1, 30, NEVER))
+    assert results == {"a": Failed("REVISION_LOST: only others are left", may_pass=False)}
 
 
 async def test_a_call_that_cancels_itself_has_failed() -> None:

@@ -43,6 +43,7 @@ async def changes(*members: ScriptedMember, **rules: object) -> list[str]:
         async for _ in fusion.run(query, Deadline.after(30)):
             pass
     assert not +observer.sessions
+    assert not +observer.queries
     return observer.changes
 
 
@@ -72,11 +73,12 @@ async def test_a_member_that_is_lost_for_good_is_counted_out() -> None:
 async def test_a_member_that_cannot_be_reached_is_counted_on_as_nothing_else_would_wake_it() -> (
     None
 ):
-    a = ScriptedMember("a", says(" one", " two"))
+    a = ScriptedMember("a", says(" one", " two", " three"))
     b = ScriptedMember("b", lambda _: Unavailable("no replica"))
-    told = await changes(a, b)
-    assert len(b.asked) == 2
-    assert sorted(told[2:]) == ["-a", "-b"]
+    c = ScriptedMember("c", says(" eins", " zwei", " drei"))
+    told = await changes(a, b, c)
+    assert [len(member.asked) for member in (a, b)] == [6, 2], "it sits rounds and votes out"
+    assert sorted(told[3:]) == ["-a", "-b", "-c"]
 
 
 MOODS = ("writes", "ends", "gone", "refuses", "full", "broken", "hangs")
@@ -95,6 +97,9 @@ class Moody:
     registry: CollectorRegistry
     hanging: asyncio.Event
     ready: bool = True
+
+    def join(self, session_id: str) -> Moody:
+        return self
 
     async def propose(
         self,
@@ -133,12 +138,13 @@ class Moody:
 
 
 def sessions(registry: CollectorRegistry) -> dict[str, float]:
-    """What a scaler is told of each member."""
+    """What a scaler is told of each member, and of the ensemble."""
     said = {
         member: registry.get_sample_value("specfuse_member_sessions", {"model_name": member})
         for member in MEMBERS
     }
-    return {member: value for member, value in said.items() if value is not None}
+    said["all"] = registry.get_sample_value("specfuse_ensemble_sessions", {"ensemble": "all"})
+    return {name: value for name, value in said.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -199,7 +205,7 @@ def test_after_any_history_of_queries_nobody_is_counted_on(
     async def history() -> None:
         registry = CollectorRegistry()
         metrics = FuserMetrics(registry, members=MEMBERS, ensembles=["all"], teams=[])
-        nobody = dict.fromkeys(MEMBERS, 0.0)
+        nobody = dict.fromkeys((*MEMBERS, "all"), 0.0)
         assert sessions(registry) == nobody
         hanging = asyncio.Event()
         members = {m: Moody(m, cycle(moods[m]), registry, hanging) for m in MEMBERS}

@@ -48,6 +48,7 @@ class Sleepers:
     @property
     def counted(self) -> tuple[int, dict[str, int]]:
         """How many are held, and how many count on whom."""
+        assert self.observer.held == self.observer.queries
         return self.observer.held["all"], dict(+self.observer.sessions)
 
 
@@ -143,8 +144,11 @@ async def test_each_ensemble_has_so_many_that_wait_and_no_more() -> None:
     assert sleepers.observer.sessions["a"] == 3, "who is refused wakes nobody"
     sleepers.wake("a", "b", "c")
     await asyncio.gather(*held)
-    held = [await sleepers.hold()]
-    assert held[0].done(), "there is room again"
+    sleepers.wake("a", awake=False)
+    sleepers.wake("b", awake=False)
+    held = [await sleepers.hold(), await sleepers.hold()]
+    sleepers.wake("a", "b")
+    await asyncio.gather(*held)
 
 
 async def test_a_wake_up_between_two_looks_is_not_missed() -> None:

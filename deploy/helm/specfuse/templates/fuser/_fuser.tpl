@@ -51,13 +51,18 @@ tls:
 {{- end }}
 
 {{/* The section `tenancy`, with what follows from other values. A replica allows its part of every limit: of the most that there may be,
-     so that all together never allow more. */}}
+     so that all together never allow more. Where there are no limits, another number of replicas must restart nobody. */}}
 {{- define "specfuse.fuser.tenancy" -}}
-{{- $found := dict "replicas" (include "specfuse.fuser.mostReplicas" . | int) -}}
+{{- $found := dict -}}
+{{- range $team := .Values.fuser.tenancy.teams -}}
+{{- range $limit := list "requests_in_flight" "requests_per_minute" "output_tokens_per_minute" -}}
+{{- if get ($team | default dict) $limit }}{{ $found = set $found "replicas" (include "specfuse.fuser.mostReplicas" $ | int) }}{{ end -}}
+{{- end -}}
+{{- end -}}
 {{- if include "specfuse.fuser.keyed" . }}{{ $found = set $found "keys" "/etc/specfuse/keys/keys.yaml" }}{{ end -}}
 {{- $tenancy := mergeOverwrite $found (deepCopy .Values.fuser.tenancy) -}}
 {{- if .Values.fuser.storePassword.existingSecret -}}
-{{- $tenancy = set $tenancy "store" (set $tenancy.store "password_file" "/etc/specfuse/store/password") -}}
+{{- $tenancy = set $tenancy "store" (set ($tenancy.store | default dict) "password_file" "/etc/specfuse/store/password") -}}
 {{- end -}}
 {{- toYaml $tenancy -}}
 {{- end }}
@@ -105,6 +110,11 @@ members:
   {{- end }}
 ensembles:
   {{- toYaml .Values.ensembles | nindent 2 }}
+{{- end }}
+
+{{/* By its pod's name it finds its own zone. */}}
+{{- define "specfuse.fuser.environment" -}}
+- {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 {{- end }}
 
 {{- define "specfuse.fuser.grace" -}}

@@ -2,7 +2,7 @@
 
 {{/* Puts a model's values, and the defaults of those that it leaves out, into the dictionary that has its name. */}}
 {{- define "specfuse.model.complete" -}}
-{{- $said := get .root.Values.models .name | default dict -}}
+{{- $said := get (.root.Values.models | default dict) .name | default dict -}}
 {{- $_ := set . "model" (mergeOverwrite (deepCopy .root.Values.modelDefaults) (deepCopy $said)) -}}
 {{- end }}
 
@@ -57,10 +57,15 @@ true
 {{- end -}}
 {{- end }}
 
+{{/* "true" if the pod has the model from the hub. Who asks a server elsewhere has only its tokenizer, which needs no cache. */}}
+{{- define "specfuse.model.downloads" -}}
+{{- if and .model.weights.hub (or (eq .model.backend "torch") (include "specfuse.model.sidecar" .)) }}true{{ end -}}
+{{- end }}
+
 {{/* "true" if the chart makes a claim for the cache. */}}
 {{- define "specfuse.model.ownCache" -}}
 {{- $cache := .model.weights.cache -}}
-{{- if and .model.weights.hub (ne .model.backend "scripted") (not $cache.existingClaim) (not $cache.perPod) }}true{{ end -}}
+{{- if and (include "specfuse.model.downloads" .) (not $cache.existingClaim) (not $cache.perPod) }}true{{ end -}}
 {{- end }}
 
 {{/* What the model is to whoever loads it: an id on the hub, or a directory. */}}
@@ -75,9 +80,18 @@ true
 {{- end -}}
 {{- end }}
 
-{{/* "true" if the hub is asked for the model. */}}
+{{/* The tokenizer that the settings of a server give: an id on the hub, or a directory. */}}
+{{- define "specfuse.model.tokenizer" -}}
+{{- if include "specfuse.model.remote" . }}{{ (get .model .model.backend | default dict).tokenizer | default "" }}{{ end -}}
+{{- end }}
+
+{{/* "true" if the hub is asked: for the model, or for a tokenizer. */}}
 {{- define "specfuse.model.asksHub" -}}
-{{- if and .model.weights.hub (not .model.weights.offline) (ne .model.backend "scripted") }}true{{ end -}}
+{{- $tokenizer := include "specfuse.model.tokenizer" . -}}
+{{- if or .model.weights.offline (eq .model.backend "scripted") -}}
+{{- else if or .model.weights.hub (and $tokenizer (not (hasPrefix "/" $tokenizer))) -}}
+true
+{{- end -}}
 {{- end }}
 
 {{/* CPUs in whole numbers, as threads are counted; nothing if resources say none. */}}
@@ -96,22 +110,21 @@ true
 {{- define "specfuse.model.settings" -}}
 {{- $model := .model -}}
 {{- $section := deepCopy (get $model $model.backend | default dict) -}}
-{{- $files := dict "local_files_only" (not (include "specfuse.model.asksHub" .)) -}}
-{{- with $model.weights.revision }}{{ $files = set $files "revision" . }}{{ end -}}
-{{- if eq $model.backend "torch" -}}
-{{- $found := set $files "model" (include "specfuse.model.location" .) -}}
-{{- with include "specfuse.model.threads" . }}{{ $found = set $found "threads" (int .) }}{{ end -}}
-{{- $section = mergeOverwrite $found $section -}}
-{{- else if include "specfuse.model.remote" . -}}
-{{- $found := dict "start_seconds" $model.startupSeconds -}}
-{{- if include "specfuse.model.sidecar" . }}{{ $found = set $found "url" (printf "http://127.0.0.1:%v" $model.server.port) }}{{ end -}}
-{{- if $section.tokenizer -}}
+{{- $found := dict -}}
+{{- if ne $model.backend "scripted" -}}
+{{- $found = set $found "local_files_only" (not (include "specfuse.model.asksHub" .)) -}}
 {{- /* A tokenizer that is given is of another repository than the weights, so neither is its revision theirs. */ -}}
-{{- else -}}
-{{- $found = set (mergeOverwrite $found $files) "tokenizer" (include "specfuse.model.location" .) -}}
+{{- if and $model.weights.revision (not (include "specfuse.model.tokenizer" .)) }}{{ $found = set $found "revision" $model.weights.revision }}{{ end -}}
+{{- end -}}
+{{- if eq $model.backend "torch" -}}
+{{- $found = set $found "model" (include "specfuse.model.location" .) -}}
+{{- with include "specfuse.model.threads" . }}{{ $found = set $found "threads" (int .) }}{{ end -}}
+{{- else if include "specfuse.model.remote" . -}}
+{{- $found = set $found "start_seconds" $model.startupSeconds -}}
+{{- $found = set $found "tokenizer" (include "specfuse.model.location" .) -}}
+{{- if include "specfuse.model.sidecar" . }}{{ $found = set $found "url" (printf "http://127.0.0.1:%v" $model.server.port) }}{{ end -}}
 {{- end -}}
 {{- $section = mergeOverwrite $found $section -}}
-{{- end -}}
 name: {{ .name }}
 listen: {{ printf "%s:50051" .root.Values.listenHost | quote }}
 metrics_listen: {{ printf "%s:9091" .root.Values.listenHost | quote }}
@@ -194,7 +207,7 @@ resources:
 {{- define "specfuse.model.environment" -}}
 - {name: HOME, value: /tmp}
 - {name: USER, value: specfuse}
-{{- if .model.weights.hub }}
+{{- if include "specfuse.model.downloads" . }}
 - {name: HF_HOME, value: /cache}
 {{- end }}
 {{- if include "specfuse.model.asksHub" . }}
@@ -218,7 +231,7 @@ resources:
 {{- if or .model.weights.claim .model.weights.image }}
 - {name: weights, mountPath: /models, readOnly: true}
 {{- end }}
-{{- if .model.weights.hub }}
+{{- if include "specfuse.model.downloads" . }}
 - {name: cache, mountPath: /cache}
 {{- end }}
 {{- if and (include "specfuse.model.asksHub" .) .model.weights.token.existingSecret }}
@@ -274,7 +287,7 @@ resources:
   image:
     reference: {{ $weights.image }}
     pullPolicy: {{ .root.Values.image.pullPolicy }}
-{{- else if $weights.hub }}
+{{- else if include "specfuse.model.downloads" . }}
 - name: cache
   {{- with include "specfuse.model.cacheClaim" . }}
   persistentVolumeClaim:
@@ -288,6 +301,7 @@ resources:
       spec:
         {{- include "specfuse.model.cacheSpec" . | nindent 8 }}
   {{- end }}
+{{- end }}
 {{- if and (include "specfuse.model.asksHub" .) $weights.token.existingSecret }}
 - name: hub-token
   secret:
@@ -295,7 +309,6 @@ resources:
     defaultMode: 0440
     items:
       - {key: {{ $weights.token.key }}, path: token}
-{{- end }}
 {{- end }}
 {{- with .model.volumes }}
 {{ toYaml . }}

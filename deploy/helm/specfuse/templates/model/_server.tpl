@@ -21,6 +21,14 @@
 {{- concat ($model.server.command | default $command) $model.server.args | toYaml -}}
 {{- end }}
 
+{{/* Its environment: that of whoever loads the model, and what a server wants to be told in this way. */}}
+{{- define "specfuse.server.environment" -}}
+{{ include "specfuse.model.environment" . }}
+{{- if eq .model.backend "sglang" }}
+- {name: SGLANG_RETURN_ORIGINAL_LOGPROB, value: "1"}
+{{- end }}
+{{- end }}
+
 {{- define "specfuse.server.container" -}}
 {{- $server := .model.server -}}
 - name: server
@@ -30,14 +38,7 @@
   restartPolicy: Always
   command:
     {{- include "specfuse.server.command" . | nindent 4 }}
-  env:
-    {{- include "specfuse.model.environment" . | nindent 4 }}
-    {{- if eq .model.backend "sglang" }}
-    - {name: SGLANG_RETURN_ORIGINAL_LOGPROB, value: "1"}
-    {{- end }}
-    {{- with $server.env }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+  {{- include "specfuse.environment" (dict "own" (include "specfuse.server.environment" .) "given" $server.env) | nindent 2 }}
   {{- with $server.livenessProbe }}
   livenessProbe:
     {{- toYaml . | nindent 4 }}
