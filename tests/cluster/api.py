@@ -144,6 +144,21 @@ class Api:
             options["preconditions"] = {"uid": uid}
         return await self._ask("DELETE", path_of(plural, namespace, name), json=options)
 
+    async def everything(self, namespace: str) -> set[str]:
+        """All objects of a namespace, as `resource/name`, whatever kinds there are."""
+        found: set[str] = set()
+        for path in await self._groups():
+            for resource in (await self._ask("GET", path))["resources"]:
+                if resource["namespaced"] and "list" in resource["verbs"]:
+                    plural = resource["name"]
+                    listed = await self._ask("GET", f"{path}/namespaces/{namespace}/{plural}")
+                    found |= {f"{plural}/{one['metadata']['name']}" for one in listed["items"]}
+        return found
+
+    async def version(self) -> str:
+        """The server's version."""
+        return str((await self._ask("GET", "/version"))["gitVersion"])
+
     async def mirror(
         self, plural: str, namespace: str = "", **selectors: str
     ) -> AsyncIterator[Objects]:
@@ -187,6 +202,11 @@ class Api:
             pass
         shown = json.dumps(list(objects.values()), indent=1)
         raise AssertionError(f"{plural} never came to be so in {seconds} s: {shown}")
+
+    async def _groups(self) -> list[str]:
+        """Where the resources of each group are described."""
+        groups = (await self._ask("GET", "/apis"))["groups"]
+        return ["/api/v1", *(f"/apis/{one['preferredVersion']['groupVersion']}" for one in groups)]
 
     async def _watched(self, path: str, selectors: Mapping[str, str]) -> AsyncIterator[Objects]:
         """Lists and watches until the server ends it."""

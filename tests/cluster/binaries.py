@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from deploy.helm.generate import helm
 from tests.support.certificates import OPENSSL
 
 CONTROL_PLANE: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -27,4 +28,6 @@ def reason_against() -> str:
         return "needs root, for network and mount namespaces"
     if absent := [one for one in _NAMESPACES if shutil.which(one) is None]:
         return f"needs {', '.join(absent)}: util-linux and iproute2"
+    if helm.executable() is None:
+        return "needs helm: make helm"
     return "" if OPENSSL else "needs openssl"

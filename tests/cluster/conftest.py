@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from deploy.helm.generate import helm
 from tests.cluster import manifests
 from tests.cluster.binaries import reason_against
 from tests.cluster.cluster import Cluster, running_cluster
 from tests.cluster.counted import Report
-from tests.cluster.mesh import Mesh, running_mesh, values
+from tests.cluster.mesh import Mesh, installed_mesh
 
 _numbers = itertools.count(1)
 
@@ -40,10 +41,9 @@ async def namespace(cluster: Cluster) -> AsyncIterator[str]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def installed(cluster: Cluster) -> AsyncIterator[Mesh]:
+async def installed(cluster: Cluster) -> Mesh:
     """A mesh of scripted models, for all tests that leave it as it was."""
-    async with running_mesh(cluster, "mesh", values()) as mesh:
-        yield mesh
+    return await installed_mesh(cluster, "mesh")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -53,10 +53,12 @@ async def mesh(installed: Mesh) -> Mesh:
     return installed
 
 
-@pytest.fixture(scope="session")
-def report() -> Iterator[Report]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def report(cluster: Cluster) -> AsyncIterator[Report]:
     """Takes what scenarios come to; it is written at the end if the environment says where."""
-    report = Report()
+    report = Report(
+        {"Kubernetes": await cluster.api.version(), "Helm": helm.run("version", "--short").strip()}
+    )
     yield report
     if directory := os.environ.get("CLUSTER_REPORT"):
         report.write(Path(directory))

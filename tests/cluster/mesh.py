@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -96,9 +95,10 @@ def _script(name: str, edition: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """A release of such values, and what it answers when nothing is wrong."""
+    """A release of such values, how it is asked, and what it answers when nothing is wrong."""
 
     release: Release
+    open_client: Callable[[Sequence[str]], AsyncClient] = AsyncClient
     reference: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -147,7 +147,7 @@ class Mesh:
     async def answers(self) -> dict[str, str]:
         """What it answers to each question, when all have a part in it."""
         found = {}
-        async with AsyncClient(await self.addresses()) as client:
+        async with self.open_client(await self.addresses()) as client:
             for question in questions.QUESTIONS:
                 answer = await client.generate(
                     question, ensemble=EVERYBODY, timeout=_ANSWER_SECONDS
@@ -157,18 +157,14 @@ class Mesh:
         return found
 
 
-@asynccontextmanager
-async def running_mesh(
-    cluster: Cluster, name: str, given: Mapping[str, Any]
-) -> AsyncIterator[Mesh]:
-    """A mesh in a restricted namespace of its own, from when it is ready."""
+async def installed_mesh(cluster: Cluster, name: str) -> Mesh:
+    """A mesh in a restricted namespace of its own, once it is ready."""
     await cluster.create_namespace(manifests.restricted_namespace(name))
-    release = Release(cluster, name)
-    await release.install(given)
-    await release.until_available(LONGEST_SECONDS)
-    mesh = Mesh(release)
+    mesh = Mesh(Release(cluster, name))
+    await mesh.release.install(values())
+    await mesh.is_whole()
     mesh.reference.update(await mesh.answers())
-    yield mesh
+    return mesh
 
 
 def of(pods: Objects, part: str) -> list[Object]:

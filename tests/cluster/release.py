@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,9 @@ from tests.support.repository import REPOSITORY
 CHART: Final = REPOSITORY / "deploy" / "helm" / "specfuse"
 INSTANCE: Final = "app.kubernetes.io/instance"
 _HELM_SECONDS: Final = 180
+_GONE_SECONDS: Final = 120.0
+_LOOK_SECONDS: Final = 0.5
+_OF_EVERY_NAMESPACE: Final = {"configmaps/kube-root-ca.crt", "serviceaccounts/default"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,16 @@ class Release:
         """
         return await self._helm("test", self.name)
 
-    async def uninstall(self) -> None:
-        """Removes it; returns when its pods are gone."""
+    async def uninstall(self, *, leaving: Collection[str] = ()) -> None:
+        """Removes it; returns when nothing is left of it in its namespace but these."""
         await self._helm("uninstall", self.name)
-        await self.cluster.api.until("pods", lambda there: not there, self.name)
+        expected = _OF_EVERY_NAMESPACE | set(leaving)
+        left: set[str] = set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GONE_SECONDS):
+                while (left := await self._everything()) != expected:  # noqa: ASYNC110 (of a server)
+                    await asyncio.sleep(_LOOK_SECONDS)
+        assert left == expected
 
     async def until_available(self, seconds: float) -> None:
         """Returns when every Deployment of it has all that it should have, and nothing else."""
@@ -68,6 +78,11 @@ class Release:
         services = await self.cluster.api.list("services", self.name)
         fusers = (services[key] for key in services if key.endswith("-fuser"))
         return [f"{one['spec']['clusterIP']}:{port}" for one in fusers]
+
+    async def _everything(self) -> set[str]:
+        """All that there is in the namespace, but what tells what happened there."""
+        found = await self.cluster.api.everything(self.name)
+        return {one for one in found if not one.startswith("events/")}
 
     def _values(self, values: tuple[Path | Mapping[str, Any], ...]) -> list[str]:
         """The flags for values, the later ones over the earlier."""

@@ -33,7 +33,7 @@ TOO_MANY_REQUESTS = 429
 
 async def test_pods_are_deleted_under_load(mesh: Mesh, report: Report) -> None:
     """A replica of every member at once, then a fuser."""
-    async with under_load("pods deleted", await mesh.addresses(), report, mesh.reference):
+    async with under_load("pods deleted", mesh, report):
         for parts in (questions.MEMBERS, ("fuser",)):
             for part in parts:
                 pod, _ = await mesh.pods(part)
@@ -46,7 +46,7 @@ async def test_a_node_is_drained_under_load_as_the_budgets_let_it(
     mesh: Mesh, report: Report
 ) -> None:
     first, second = await mesh.pods("alpha")
-    async with under_load("node drained", await mesh.addresses(), report, mesh.reference):
+    async with under_load("node drained", mesh, report):
         await cordon(mesh.cluster, "node-b", unschedulable=True)
         await evict(mesh, first)
         with pytest.raises(ApiError) as refused:
@@ -64,7 +64,7 @@ async def test_answers_go_on_while_the_api_server_is_away(mesh: Mesh, report: Re
     before = await lives_of(mesh)
     plane = mesh.cluster.control_plane
     scenario = f"API server away for {AWAY_SECONDS:g} s"
-    async with under_load(scenario, await mesh.addresses(), report, mesh.reference) as history:
+    async with under_load(scenario, mesh, report) as history:
         await plane.kill_api_server()
         since = time.monotonic()
         await history.until(lambda: time.monotonic() - since > AWAY_SECONDS)
@@ -81,7 +81,7 @@ async def test_a_node_goes_away_under_load(mesh: Mesh, report: Report) -> None:
     cluster = mesh.cluster
     await spread(mesh)
     fusers = [f"{pod['status']['podIP']}:{GRPC}" for pod in await mesh.pods("fuser")]
-    async with under_load("node gone", fusers, report, mesh.reference):
+    async with under_load("node gone", mesh, report, addresses=fusers):
         await cluster.nodes["node-b"].kill()
         since = time.monotonic()
         await cluster.api.until(

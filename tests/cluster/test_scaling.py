@@ -75,7 +75,7 @@ async def test_sessions_of_a_pod_that_is_gone_move_to_another(mesh: Mesh, report
 async def test_models_and_fusers_are_scaled_up_and_down_under_load(
     mesh: Mesh, report: Report
 ) -> None:
-    async with under_load("scaled up and down", await mesh.addresses(), report, mesh.reference):
+    async with under_load("scaled up and down", mesh, report):
         for part, replicas in (("alpha", 3), ("fuser", 3), ("alpha", 1), ("fuser", 1)):
             await mesh.scale(part, replicas)
             await mesh.release.until_available(LONGEST_SECONDS)

@@ -22,12 +22,11 @@ async def test_no_answer_is_of_two_editions_while_one_takes_the_place_of_the_oth
 ) -> None:
     first = mesh.reference
     second = {question: edited(answer) for question, answer in first.items()}
-    addresses = await mesh.addresses()
-    async with under_load("upgraded to other models", addresses, report, first, second):
+    async with under_load("upgraded to other models", mesh, report, second):
         await mesh.release.upgrade(values(SECOND))
         await mesh.is_whole()
     assert await mesh.answers() == second
-    async with under_load("rolled back", addresses, report, second, first):
+    async with under_load("rolled back", mesh, report, second):
         await mesh.release.rollback()
         await mesh.is_whole()
     assert await mesh.answers() == first

@@ -20,7 +20,12 @@ CALLERS = 8
 
 @asynccontextmanager
 async def traffic(
-    addresses: Sequence[str], questions: Sequence[str], *, seconds: float, ensemble: str = ""
+    addresses: Sequence[str],
+    questions: Sequence[str],
+    *,
+    seconds: float,
+    ensemble: str = "",
+    open_client: Callable[[Sequence[str]], AsyncClient] = AsyncClient,
 ) -> AsyncIterator[History]:
     """Callers ask until the context is left; then they finish what they are at.
 
@@ -33,7 +38,7 @@ async def traffic(
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         for number in range(CALLERS):
             turn = number % len(addresses)
-            client = AsyncClient([*addresses[turn:], *addresses[:turn]])
+            client = open_client([*addresses[turn:], *addresses[:turn]])
             await stack.enter_async_context(client)
             asking = itertools.islice(itertools.cycle(questions), number, None)
             asks = partial(ask, client, history=history, seconds=seconds, ensemble=ensemble)
