@@ -18,7 +18,7 @@ Object = dict[str, Any]
 Objects = Mapping[str, Object]
 """Objects by `namespace/name`, or by `name` where they have no namespace."""
 
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 300.0
 """How long something may take to come about. Never reached unless something is wrong."""
 
 _AGAIN_SECONDS: Final = 0.3

@@ -26,7 +26,7 @@ _PEER_PORT: Final = 2380
 _LOOK_SECONDS: Final = 0.1
 _AGAIN_SECONDS: Final = 1.0
 
-NODE_GRACE_SECONDS: Final = 12
+NODE_GRACE_SECONDS: Final = 16
 """Without a lease for so long, a node's state is unknown. Kubernetes' own default is 50."""
 
 AWAY_SECONDS: Final = 5
@@ -239,8 +239,4 @@ class ControlPlane:
             "bind-address": self._network.gateway,
             "kube-api-qps": 200,
             "kube-api-burst": 400,
-            # When the API server was away, somebody leads again that much sooner.
-            "leader-elect-lease-duration": "6s",
-            "leader-elect-renew-deadline": "4s",
-            "leader-elect-retry-period": "1s",
         }

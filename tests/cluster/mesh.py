@@ -24,10 +24,7 @@ GRPC, HTTP = 50050, 8000
 _MODEL_METRICS: Final = 9091
 _MEMBER: Final = "specfuse.io/member"
 _COMPONENT: Final = "app.kubernetes.io/component"
-_ANSWER_SECONDS: Final = 30.0
-
-LONGEST_SECONDS: Final = 120.0
-"""How long a mesh may take to be as it should. Never reached unless something is wrong."""
+_ANSWER_SECONDS: Final = 120.0
 
 EVERYBODY: Final = "everybody"
 """The ensemble of all members that know something."""
@@ -40,7 +37,7 @@ _SLOW_SECONDS: Final = 0.4
 
 MEMBERS: Final = (*questions.MEMBERS, SLOW)
 
-LINGER_SECONDS: Final = 20
+LINGER_SECONDS: Final = 60
 """How long a pod that is to end serves on at most. It is more than any answer takes."""
 
 SMALL: Final = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
@@ -81,7 +78,7 @@ def values(edition: str = "") -> dict[str, Any]:
     }
 
 
-_PATIENT: Final = {"straggler_grace_seconds": 5.0, "round_timeout_seconds": 10.0}
+_PATIENT: Final = {"straggler_grace_seconds": 30.0, "round_timeout_seconds": 60.0}
 """Nobody is late because the machine is busy."""
 
 
@@ -133,11 +130,11 @@ class Mesh:
             all_ready = all(is_true(pod, "Ready") for pod in pods.values())
             return all_ready and all(len(of(pods, part)) == n for part, n in counts.items())
 
-        await self.cluster.api.until("pods", happened, self.namespace, LONGEST_SECONDS)
+        await self.cluster.api.until("pods", happened, self.namespace)
 
     async def is_whole(self) -> None:
         """Returns when everything is there as it was installed."""
-        await self.release.until_available(LONGEST_SECONDS)
+        await self.release.until_available()
         await self.until_pods_are(**dict.fromkeys((*MEMBERS, "fuser"), 2))
 
     async def addresses(self) -> list[str]:

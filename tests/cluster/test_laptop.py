@@ -16,7 +16,7 @@ from tests.cluster.release import CHART, Release
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
 ]
 
 QUESTION = "Please answer: give me the capital of Greece; which word is the opposite of true."
@@ -30,7 +30,7 @@ async def laptop(cluster: Cluster) -> AsyncIterator[Release]:
     await cluster.create_namespace(manifests.restricted_namespace(name))
     release = Release(cluster, name)
     await release.install(CHART / "examples" / "laptop" / "values.yaml")
-    await release.until_available(300)
+    await release.until_available()
     yield release
     # What Helm runs as a test is not of the release: the next test takes its place.
     await release.uninstall(leaving=["pods/laptop-specfuse-test"])
@@ -38,7 +38,7 @@ async def laptop(cluster: Cluster) -> AsyncIterator[Release]:
 
 async def test_the_experts_answer_over_grpc(laptop: Release) -> None:
     async with AsyncClient(await laptop.addresses(50050)) as client:
-        answer = await client.generate(QUESTION, timeout=60)
+        answer = await client.generate(QUESTION, timeout=120)
     assert ANSWER in answer.text.lower()
     assert not answer.degraded
 
@@ -47,7 +47,7 @@ async def test_the_experts_answer_an_openai_sdk(laptop: Release) -> None:
     (address,) = await laptop.addresses(8000)
     async with openai.AsyncOpenAI(base_url=f"http://{address}/v1", api_key="none") as client:
         completion = await client.chat.completions.create(
-            model="experts", messages=[{"role": "user", "content": QUESTION}], timeout=60
+            model="experts", messages=[{"role": "user", "content": QUESTION}], timeout=120
         )
     assert ANSWER in (completion.choices[0].message.content or "").lower()
 

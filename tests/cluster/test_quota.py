@@ -7,13 +7,13 @@ import pytest
 from tests.cluster import manifests
 from tests.cluster.api import Object, Objects
 from tests.cluster.cluster import Cluster
-from tests.cluster.mesh import LONGEST_SECONDS, SMALL
+from tests.cluster.mesh import SMALL
 from tests.cluster.release import Release
 
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 NAME = "quota"
@@ -42,14 +42,14 @@ async def test_what_is_beyond_the_quota_is_not_made_and_named_until_there_is_roo
     release = Release(cluster, NAME)
     await release.install(values(pods=2))
 
-    deployments = await cluster.api.until("deployments", is_refused, NAME, LONGEST_SECONDS)
+    deployments = await cluster.api.until("deployments", is_refused, NAME)
     (said,) = refusals_in(deployments)
     assert "exceeded quota" in said
     assert "limited: pods=2" in said
     assert len(await cluster.api.list("pods", NAME)) == 2
 
     await release.upgrade(values(pods=3))
-    await release.until_available(LONGEST_SECONDS)
+    await release.until_available()
     await release.uninstall()
 
 

@@ -11,7 +11,7 @@ from tests.cluster.mesh import Mesh, values
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 SECOND = "-II"

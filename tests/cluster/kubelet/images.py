@@ -55,7 +55,7 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
 }
 
-_EXPERTS: Final = {"/opt/specfuse/demo/models": MODELS_DIRECTORY}
+_EXPERTS: Final = {"/opt/specfuse/experts": MODELS_DIRECTORY}
 """The shipped experts, where the image of the models has them."""
 
 _IMAGES: Final = {
