@@ -8,7 +8,7 @@ PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clients test-servers robustness lint format proto buf bench experts servers helm chart monitoring boards pictures images clean
+.PHONY: help install demo test test-clients test-servers test-cluster robustness lint format proto buf bench experts servers helm chart monitoring boards pictures images clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ test-clients: $(READY) $(CLIENTS) ## Run what others wrote for OpenAI's API agai
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+test-cluster: $(READY) ## Install the chart on a real control plane, where there is one, and break what it runs on.
+	CLUSTER_REPORT=build $(BIN)/python -m pytest -m cluster tests/cluster
 
 robustness: $(READY) ## Break a mesh in every way there is, and write what was measured to build/.
 	ROBUSTNESS_REPORT=build $(BIN)/python -m pytest -m "robustness or not robustness" tests/robustness tests/monitoring
