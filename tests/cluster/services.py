@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
 from tests.cluster.api import Api, Object, Objects
@@ -56,6 +57,8 @@ class ServiceProxy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for task in self._tasks:
+            assert task.cancelled(), task.exception()  # else Services were answered for no more
 
     async def _keep_slices(self) -> None:
         async with aclosing(self._api.mirror("endpointslices")) as mirror:
@@ -68,18 +71,16 @@ class ServiceProxy:
                 await self._answer_for(set(_fronts(services)))
 
     async def _answer_for(self, fronts: set[Front]) -> None:
+        before = {front.address for front in self._servers}
+        now = {front.address for front in fronts}
         for front in self._servers.keys() - fronts:
             self._servers.pop(front).close()
-            if all(one.address != front.address for one in fronts):
-                self._network.remove_address(front.address)
+        for address in before - now:
+            self._network.remove_address(address)
+        for address in now - before:
+            self._network.add_address(address)
         for front in fronts - self._servers.keys():
-            self._network.add_address(front.address)
-
-            async def accept(
-                reader: asyncio.StreamReader, writer: asyncio.StreamWriter, front: Front = front
-            ) -> None:
-                await self._pass_on(front, reader, writer)
-
+            accept = partial(self._pass_on, front)
             self._servers[front] = await asyncio.start_server(accept, front.address, front.port)
 
     async def _pass_on(

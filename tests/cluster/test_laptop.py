@@ -32,8 +32,7 @@ async def laptop(cluster: Cluster) -> AsyncIterator[Release]:
     await release.install(CHART / "examples" / "laptop" / "values.yaml")
     await release.until_available()
     yield release
-    # What Helm runs as a test is not of the release: the next test takes its place.
-    await release.uninstall(leaving=["pods/laptop-specfuse-test"])
+    await release.uninstall()
 
 
 async def test_the_experts_answer_over_grpc(laptop: Release) -> None:

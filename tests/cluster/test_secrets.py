@@ -139,9 +139,7 @@ async def test_keys_and_certificates_change_under_load(
         await until(lambda: shows_only(mesh, new.values()))
     assert report.rows[-1].degraded == 0
     own = ("keys", "tests-key", "callers", "mesh-fuser", *(f"mesh-{name}" for name in MEMBERS))
-    await mesh.release.uninstall(
-        leaving=[f"pods/{NAME}-specfuse-test", *(f"secrets/{name}" for name in own)]
-    )
+    await mesh.release.uninstall(leaving=[f"secrets/{name}" for name in own])
 
 
 async def is_let_in(mesh: Mesh, open_client: Any) -> bool:
