@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.cluster import binaries
+from tests.cluster import binaries, manifests
 from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubelet.configuration import Configuration
@@ -21,6 +21,9 @@ from tests.cluster.network import Network
 from tests.cluster.observing import phase_of, takes_pods
 from tests.cluster.services import ServiceProxy
 from tests.support.repository import REPOSITORY
+
+UNUSED: Final = "unused"
+"""A namespace in which nothing ever is: it has what every one has."""
 
 ZONE: Final = "topology.kubernetes.io/zone"
 _ENDED: Final = (SUCCEEDED, FAILED)
@@ -169,4 +172,5 @@ async def running_cluster(folder: Path) -> AsyncIterator[Cluster]:
         stack.push_async_callback(proxy.close)
         await stack.enter_async_context(ServiceProxy(proxy, network))
         stack.push_async_callback(cluster.stop)
+        await cluster.create_namespace(manifests.namespace(UNUSED))
         yield cluster

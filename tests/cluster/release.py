@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,14 +13,13 @@ import yaml
 
 from deploy.helm.generate import helm
 from tests.cluster.api import PATIENCE_SECONDS
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import UNUSED, Cluster
 from tests.cluster.observing import is_complete
+from tests.cluster.waiting import until
 from tests.support.repository import REPOSITORY
 
 CHART: Final = REPOSITORY / "deploy" / "helm" / "specfuse"
 INSTANCE: Final = "app.kubernetes.io/instance"
-_LOOK_SECONDS: Final = 0.5
-_OF_EVERY_NAMESPACE: Final = {"configmaps/kube-root-ca.crt", "serviceaccounts/default"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +52,14 @@ class Release:
     async def uninstall(self, *, leaving: Collection[str] = ()) -> None:
         """Removes it; returns when nothing is left of it in its namespace but these."""
         await self._helm("uninstall", self.name)
-        expected = _OF_EVERY_NAMESPACE | set(leaving)
-        left: set[str] = set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while (left := await self._everything()) != expected:  # noqa: ASYNC110 (of a server)
-                    await asyncio.sleep(_LOOK_SECONDS)
-        assert left == expected, sorted(left ^ expected)
+
+        async def gone() -> bool:
+            return await self._left() == set(leaving)
+
+        try:
+            await until(gone)
+        except TimeoutError:
+            raise AssertionError(f"is still there: {await self._left()}") from None
 
     async def until_available(self) -> None:
         """Returns when every Deployment of it has all that it should have, and nothing else."""
@@ -77,10 +76,11 @@ class Release:
         fusers = (services[key] for key in services if key.endswith("-fuser"))
         return [f"{one['spec']['clusterIP']}:{port}" for one in fusers]
 
-    async def _everything(self) -> set[str]:
-        """All that there is in the namespace, but what tells what happened there."""
-        found = await self.cluster.api.everything(self.name)
-        return {one for one in found if not one.startswith("events/")}
+    async def _left(self) -> set[str]:
+        """All in the namespace that is not in every one, but what tells what happened there."""
+        api = self.cluster.api
+        own, others = await api.everything(self.name), await api.everything(UNUSED)
+        return {one for one in own - others if not one.startswith("events/")}
 
     def _values(self, values: tuple[Path | Mapping[str, Any], ...]) -> list[str]:
         """The flags for values, the later ones over the earlier."""

@@ -18,12 +18,13 @@ from specfuse.client import AsyncClient
 from specfuse.errors import Unauthenticated
 from specfuse.rpc.tls import ClientTls
 from tests.cluster import manifests
-from tests.cluster.api import PATIENCE_SECONDS, Object
+from tests.cluster.api import Object
 from tests.cluster.cluster import Cluster
 from tests.cluster.counted import Report
 from tests.cluster.judging import under_load
 from tests.cluster.mesh import EVERYBODY, GRPC, MEMBERS, Mesh, values
 from tests.cluster.release import Release
+from tests.cluster.waiting import until
 from tests.robustness import questions
 from tests.support.certificates import Authority
 
@@ -35,7 +36,6 @@ pytestmark = [
 
 NAME = "secrets"
 MODEL_GRPC = 50051
-LOOK_SECONDS = 0.2
 FUSER_HOST = f"{NAME}-specfuse-fuser.{NAME}.svc"
 
 
@@ -126,17 +126,17 @@ async def test_keys_and_certificates_change_under_load(
     await mesh.release.install(values(), secured())
     await mesh.release.until_available()
     mesh.reference.update(await mesh.answers())
-    assert set(await serials_of(mesh)) <= set(old.values())
-    assert not await is_let_in(mesh, partial(AsyncClient, tls=tls, api_key=new_key()))
+    assert await shows_only(mesh, old.values())
+    assert await is_kept_out(mesh, partial(open_client, api_key=new_key()))
     assert "Succeeded" in await mesh.release.test()
 
     async with under_load("keys and certificates changed", mesh, report):
         newest = await secrets.add_key()
-        await until_let_in(mesh, partial(open_client, api_key=newest), let_in=True)
+        await until(lambda: is_let_in(mesh, partial(open_client, api_key=newest)))
         await secrets.revoke(other)
-        await until_let_in(mesh, partial(open_client, api_key=other), let_in=False)
+        await until(lambda: is_kept_out(mesh, partial(open_client, api_key=other)))
         new = await secrets.issue_all()
-        await until_serials(mesh, new.values())
+        await until(lambda: shows_only(mesh, new.values()))
     assert report.rows[-1].degraded == 0
     own = ("keys", "tests-key", "callers", "mesh-fuser", *(f"mesh-{name}" for name in MEMBERS))
     await mesh.release.uninstall(
@@ -144,14 +144,8 @@ async def test_keys_and_certificates_change_under_load(
     )
 
 
-async def until_let_in(mesh: Mesh, open_client: Any, *, let_in: bool) -> None:
-    """Returns when whoever asks like this is let in, or is not."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while await is_let_in(mesh, open_client) is not let_in:  # noqa: ASYNC110 (another process)
-            await asyncio.sleep(LOOK_SECONDS)
-
-
 async def is_let_in(mesh: Mesh, open_client: Any) -> bool:
+    """Whether whoever asks like this is answered, and not refused for who it is."""
     async with open_client(await mesh.addresses()) as client:
         try:
             await client.generate(questions.QUESTIONS[0], ensemble=EVERYBODY, timeout=30)
@@ -160,12 +154,13 @@ async def is_let_in(mesh: Mesh, open_client: Any) -> bool:
     return True
 
 
-async def until_serials(mesh: Mesh, serials: Iterable[int]) -> None:
-    """Returns when everybody shows a certificate among these."""
-    expected = set(serials)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not set(await serials_of(mesh)) <= expected:  # noqa: ASYNC110 (other processes)
-            await asyncio.sleep(LOOK_SECONDS)
+async def is_kept_out(mesh: Mesh, open_client: Any) -> bool:
+    return not await is_let_in(mesh, open_client)
+
+
+async def shows_only(mesh: Mesh, serials: Iterable[int]) -> bool:
+    """Whether everybody shows a certificate among these."""
+    return set(await serials_of(mesh)) <= set(serials)
 
 
 async def serials_of(mesh: Mesh) -> list[int]:
