@@ -44,6 +44,7 @@ from tests.support import tiny_models
 from tests.support.gguf_models import write_gguf
 from tests.support.llama_server import executable, llama_server
 from tests.support.observers import RecordingObserver
+from tests.support.tokenizers import published
 
 MODEL = "llama_served"
 DRAFT_TOKENS = 10
@@ -250,7 +251,7 @@ async def measured(
     """Measures the torch engine, and every server that runs the same model."""
     async with AsyncExitStack() as stack:
         torch = await opened(stack, "torch", model=str(directory), threads=1)
-        texts = Texts(SegmentTokenizer(tiny_models.tokenizer(MODEL)))
+        texts = Texts(SegmentTokenizer(published(tiny_models.tokenizer(MODEL))))
         subjects = [torch]
         for name, url in urls.items():
             try:

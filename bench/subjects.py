@@ -33,6 +33,7 @@ from model_service.backends.torch.loading import LoadedModel
 from model_service.backends.torch.scheduler import BatchLimits
 from model_service.core.types import Candidate, Context, ProposeRequest, ScoreRequest
 from specfuse.deadline import Deadline
+from tests.support.tokenizers import published
 
 DRAFT_TOKENS = 10
 KEPT_TOKENS = DRAFT_TOKENS - 1
@@ -161,7 +162,7 @@ class Ours:
         model = shape.built()
         self._model = model
         self._usual = model.config._attn_implementation  # noqa: SLF001 - its only name
-        self.tokenizer = SegmentTokenizer(words.tokenizer)
+        self.tokenizer = SegmentTokenizer(published(words.tokenizer))
         window = int(model.config.max_position_embeddings)
         limits = EngineLimits(1 << 30, BatchLimits(tokens=256, calls=64), threads, compiled)
         self.backend: TorchBackend = backend_for(

@@ -7,19 +7,24 @@ one of them runs on may be any program.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from specfuse.localmesh.handshake import ServiceAddresses
-from specfuse.localmesh.mesh import (
-    Died,
-    Event,
-    Launched,
-    Listener,
-    LocalMesh,
-    MeshAddresses,
-    Plan,
-    Ready,
-    Stopped,
-)
-from specfuse.localmesh.process import Program
+
+if TYPE_CHECKING:
+    from specfuse.localmesh.mesh import (
+        Died,
+        Event,
+        Launched,
+        Listener,
+        LocalMesh,
+        MeshAddresses,
+        Plan,
+        Ready,
+        Stopped,
+    )
+    from specfuse.localmesh.process import Program
 
 __all__ = [
     "Died",
@@ -34,3 +39,11 @@ __all__ = [
     "ServiceAddresses",
     "Stopped",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What runs a mesh is imported when first used: the command line knows the handshake only."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "process" if name == "Program" else "mesh"
+    return getattr(import_module(f"{__name__}.{module}"), name)

@@ -93,6 +93,11 @@ PLANTED = {
         "from model_service.backends.torch import backend",
         "lazy",
     ),
+    "what runs models, where they run elsewhere": (
+        "model_service/backends/text/files.py",
+        "import transformers",
+        "lean",
+    ),
     "a discovery in another": (
         "fuser_service/mesh/discovery/other/discovery.py",
         "from fuser_service.mesh.discovery.endpoints import discovery",

@@ -22,7 +22,7 @@ from transformers import (
 
 from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.backends.torch.loading import LoadedModel
-from tests.support.tokenizers import kind
+from tests.support.tokenizers import kind, published
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -133,7 +133,8 @@ def reference(architecture: str) -> PreTrainedModel:
 def loaded(architecture: str) -> LoadedModel:
     """The model as the backend takes it."""
     built = model(architecture)
-    return LoadedModel(built, SegmentTokenizer(tokenizer(architecture)), WINDOW, "random")
+    tokens = SegmentTokenizer(published(tokenizer(architecture)))
+    return LoadedModel(built, tokens, WINDOW, "random")
 
 
 def save(architecture: str, directory: Path) -> None:

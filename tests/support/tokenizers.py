@@ -19,6 +19,8 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
+from model_service.backends.text.published import PublishedTokenizer
+
 ENGLISH = (
     "The capital of France is Paris, and 42 + 17 = 59; isn't that so? Yes: 3.14 is not 3,140.\n"
     'A well-known model, asked twice (on 2024-01-31), answered: "I don\'t know."\n\n'
@@ -76,6 +78,18 @@ class Kind:
     name: str
     tokenizer: PreTrainedTokenizerFast
     lossless: bool = True
+
+    @property
+    def published(self) -> PublishedTokenizer:
+        """The same, as what tokenizes segments takes it."""
+        return published(self.tokenizer)
+
+
+def published(tokenizer: PreTrainedTokenizerFast) -> PublishedTokenizer:
+    """One of transformers' tokenizers, as what tokenizes segments takes it."""
+    return PublishedTokenizer(
+        tokenizer.backend_tokenizer, tokenizer.special_tokens_map, tokenizer.chat_template
+    )
 
 
 KINDS = (

@@ -17,7 +17,8 @@ from model_service.backends.remote.settings import RemoteSection
 from model_service.backends.remote.trials import Abilities, tried
 from model_service.backends.remote.watch import Watch
 from model_service.backends.text.contexts import ContextEncoder
-from model_service.backends.text.loading import ModelFiles, load_tokenizer
+from model_service.backends.text.files import ModelFiles
+from model_service.backends.text.loading import load_tokenizer
 from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.core.types import Capabilities, ModelDescription
 from model_service.ports import BackendHost

@@ -40,7 +40,9 @@ class RemoteSection(BackendSection):
     kind: ClassVar[str]
     """The name of the backend."""
     extra: ClassVar[str] = "remote"
-    packages: ClassVar[frozenset[str]] = frozenset({"httpx2", "tokenizers", "transformers"})
+    packages: ClassVar[frozenset[str]] = frozenset(
+        {"httpx2", "huggingface_hub", "jinja2", "tokenizers"}
+    )
 
     url: Url
     """Where the server listens: `http://127.0.0.1:8080`."""

@@ -10,7 +10,8 @@ from functools import cached_property
 from itertools import pairwise, takewhile
 from typing import Any, Final
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers.models import Model
 
 from model_service.backends.text.bounds import bound_of
 from model_service.backends.text.cuts import can_cut, in_parts, marks_every_section
@@ -22,6 +23,7 @@ TokenIds = tuple[int, ...]
 UNLIMITED: Final = sys.maxsize
 """A window, in tokens, that any text fits."""
 
+_NO_MODEL: Final = {"type": "BPE", "vocab": {}, "merges": []}
 _SHORT_CHARACTERS = 256
 """So short a text is tokenized sooner than measured."""
 
@@ -33,8 +35,21 @@ class Encoders:
     that is certain. Text that can is tokenized whole, and may turn out to be too long.
     """
 
-    def __init__(self, description: dict[str, Any], end_ids: TokenIds, unknown: int | None) -> None:
-        self._description = description
+    def __init__(
+        self,
+        description: dict[str, Any],
+        model: Model,
+        end_ids: TokenIds,
+        unknown: int | None,
+    ) -> None:
+        """Prepares the variants, which share the model: vocabularies are large.
+
+        Args:
+            description: the tokenizer's JSON.
+            model: what makes tokens of words, as `description` has it.
+            end_ids: the ids that end an answer.
+            unknown: the id of what stands for text that has no other.
+        """
         for token in description["added_tokens"]:
             token["special"] = token["special"] or token["id"] in end_ids
         self.specials: dict[int, str] = {
@@ -43,9 +58,10 @@ class Encoders:
             if token["special"] and token["id"] != unknown
         }
         """The special tokens that no text of a request may become, by id."""
-        self._native = _built(description)
-        self._plain = _built(description, specials=False)
-        self._continuing = _built(_without_prefix_space(description), specials=False)
+        self._rules = {key: value for key, value in description.items() if key != "model"}
+        self._native = _built(self._rules, model)
+        self._plain = _built(self._rules, model, specials=False)
+        self._continuing = _built(_without_prefix_space(self._rules), model, specials=False)
         self._beginning = _beginning(self._plain)
         self._marking: dict[int, bool] = {}
         self._bound = bound_of(description)
@@ -56,7 +72,7 @@ class Encoders:
     @cached_property
     def _resumed(self) -> Tokenizer:
         """For a template's text after a special token's string in a message. Rare: made late."""
-        return _built(_without_prefix_space(self._description))
+        return _built(_without_prefix_space(self._rules), self._native.model)
 
     @cached_property
     def ignores_spaces(self) -> bool:
@@ -187,11 +203,19 @@ def check_fits(tokens: int, window: int) -> None:
         raise ContextTooLong(tokens=tokens, window=window, counted=False)
 
 
-def _built(description: dict[str, Any], *, specials: bool = True) -> Tokenizer:
-    """A tokenizer from its JSON; with `specials=False` it finds no special tokens in text."""
-    tokenizer = Tokenizer.from_str(json.dumps(description))
+def _built(rules: dict[str, Any], model: Model, *, specials: bool = True) -> Tokenizer:
+    """A tokenizer of these rules; with `specials=False` it finds no special tokens in text."""
+    tokenizer = Tokenizer.from_str(json.dumps(rules | {"added_tokens": [], "model": _NO_MODEL}))
+    tokenizer.model = model
+    tokenizer.add_tokens([_added(token) for token in rules["added_tokens"]])
     tokenizer.encode_special_tokens = not specials
     return tokenizer
+
+
+def _added(token: dict[str, Any]) -> AddedToken:
+    """An added token of a tokenizer's JSON, which has them in the order of their ids."""
+    flags = {flag: token[flag] for flag in token if flag not in ("id", "content")}
+    return AddedToken(token["content"], **flags)
 
 
 def _beginning(tokenizer: Tokenizer) -> TokenIds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ def _looks_around(token: dict[str, Any]) -> bool:
 
 def _only_from_its_string(description: dict[str, Any], specials: set[str]) -> bool:
     """Whether the model makes special tokens of no text that does not hold their strings."""
-    if not specials & _made_by_model(description["model"]):
+    if specials.isdisjoint(_made_by_model(description["model"])):
         return True
     return all(map(_is_plain, specials)) and all(
         part["type"] == "Prepend" or marker(part) is not None
@@ -58,11 +59,11 @@ def _only_from_its_string(description: dict[str, Any], specials: set[str]) -> bo
     )
 
 
-def _made_by_model(model: Rule) -> set[str]:
+def _made_by_model(model: Rule) -> Iterable[str]:
     """The pieces that the model can make of text. BPE makes only what it merges."""
     if model["type"] != "BPE" or model["ignore_merges"]:
         return pieces(model)
-    return {"".join(pair) for pair in model["merges"]}
+    return map("".join, model["merges"])
 
 
 def _is_plain(content: str) -> bool:

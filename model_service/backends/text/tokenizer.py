@@ -25,19 +25,18 @@ from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jinja2.exceptions import TemplateError
+from tokenizers import Tokenizer
 
 from model_service.backends.text.detokenizer import Detokenizer
 from model_service.backends.text.drafts import Draft
 from model_service.backends.text.encoders import UNLIMITED, Encoders, TokenIds, check_fits
+from model_service.backends.text.published import PublishedTokenizer
 from model_service.backends.text.spelling import replaced
+from model_service.backends.text.templates import ChatTemplate
 from model_service.core.types import Context, Message
 from specfuse.errors import InvalidArgument, Misconfigured
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 Prompt = tuple[Message, ...] | str
 
@@ -61,34 +60,31 @@ class _Prompt:
 class SegmentTokenizer:
     """Tokenizes prompts and segments, and spells drafts. Safe to share between threads."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, end_ids: Iterable[int] = ()) -> None:
-        """Wraps `tokenizer`.
+    def __init__(self, published: PublishedTokenizer, end_ids: Iterable[int] = ()) -> None:
+        """Prepares to tokenize.
 
         Args:
-            tokenizer: a fast tokenizer (of the `tokenizers` library), with a chat template if
-                conversations are to be served.
+            published: a tokenizer, with a chat template if conversations are to be served.
             end_ids: the ids that end an answer, beyond the tokenizer's own end token.
 
         Raises:
-            Misconfigured: it is not fast, has no end token, or joins tokens in an unknown way.
+            Misconfigured: it has no end token, joins tokens in an unknown way, or has a chat
+                template that is none.
         """
-        if not getattr(tokenizer, "is_fast", False):
-            raise Misconfigured(
-                "the model has no fast tokenizer (tokenizer.json); convert it first"
-            )
-        self._tokenizer = tokenizer
-        own_end: int | None = tokenizer.eos_token_id
+        own_end = published.id_of("eos_token")
         self.end_ids: TokenIds = tuple(
             dict.fromkeys([*([] if own_end is None else [own_end]), *end_ids])
         )
         """The ids that end an answer. The first is the tokenizer's own, or else the model's."""
         if not self.end_ids:
             raise Misconfigured("the tokenizer has no end-of-sequence token; set its eos_token")
-        description = _description(tokenizer)
-        self.fingerprint: str = _digest(description, tokenizer.chat_template, self.end_ids)
+        description = _description(published.tokenizer)
+        self.fingerprint: str = _digest(description, published.chat_template, self.end_ids)
         """Digest of vocabulary, rules, chat template and end tokens. Replicas must agree on it."""
-        self._encoders = Encoders(description, self.end_ids, tokenizer.unk_token_id)
+        model, unknown = published.tokenizer.model, published.id_of("unk_token")
+        self._encoders = Encoders(description, model, self.end_ids, unknown)
         self._detokenizer = Detokenizer(description, self._encoders.id_to_token)
+        self._template = _template(published)
         self._limit_to(UNLIMITED)
 
     def within(self, window: int) -> SegmentTokenizer:
@@ -245,24 +241,23 @@ class SegmentTokenizer:
         return stand_ins
 
     def _apply_template(self, conversation: list[dict[str, str]]) -> str:
-        if not self._tokenizer.chat_template:
+        if self._template is None:
             raise InvalidArgument(
                 "context.conversation", "the model has no chat template; send a raw_prompt instead"
             )
-        try:
-            text = self._tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=True
-            )
-        except TemplateError as error:
-            raise InvalidArgument(
-                "context.conversation", f"the model's chat template refuses it: {error}"
-            ) from error
-        return str(text)
+        return self._template.render(conversation)
 
 
-def _description(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+def _template(published: PublishedTokenizer) -> ChatTemplate | None:
+    """The chat template; of several, the one that is for no purpose of its own."""
+    template = published.chat_template
+    source = template.get("default") if isinstance(template, dict) else template
+    return ChatTemplate(source, published.special_tokens) if source else None
+
+
+def _description(tokenizer: Tokenizer) -> dict[str, Any]:
     """The tokenizer's JSON, without how it pads and truncates."""
-    description: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    description: dict[str, Any] = json.loads(tokenizer.to_str())
     return description | {"padding": None, "truncation": None}
 
 

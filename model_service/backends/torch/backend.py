@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from model_service.backends.text.contexts import ContextEncoder
+from model_service.backends.text.files import check_directory
 from model_service.backends.text.lanes import Lanes
-from model_service.backends.text.loading import check_directory
 from model_service.backends.torch.calls import ProposeCall, ScoreCall
 from model_service.backends.torch.capability import CacheBudget, engine_for
 from model_service.backends.torch.engine.engine import Engine

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
+import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,13 +22,11 @@ from transformers import (
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.quantizers.auto import AutoQuantizationConfig
 
-from model_service.backends.text.loading import as_misconfiguration, end_ids, quietly
+from model_service.backends.text.files import ModelFiles, as_misconfiguration
+from model_service.backends.text.published import PublishedTokenizer, read_tokenizer
 from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.backends.torch.settings import TorchSection
 from specfuse.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 _KEY = "torch.model"
 _DIGESTED_BYTES = 1 << 20
@@ -52,9 +53,9 @@ def load(settings: TorchSection) -> LoadedModel:
     """
     source = _source(settings)
     device = _device(settings.device)
-    with quietly(), as_misconfiguration(_KEY, settings.model):
+    with _quietly(), as_misconfiguration(_KEY, settings.model):
         config = AutoConfig.from_pretrained(settings.model, **source)
-        tokenizer = AutoTokenizer.from_pretrained(settings.model, **source)
+        tokenizer = _tokenizer(settings)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             settings.model,
             config=config,
@@ -70,10 +71,30 @@ def load(settings: TorchSection) -> LoadedModel:
             torch.nn.Module.to(model, device)
     return LoadedModel(
         model=model,
-        tokenizer=SegmentTokenizer(cast("PreTrainedTokenizerFast", tokenizer), _end_ids(model)),
+        tokenizer=SegmentTokenizer(tokenizer, _end_ids(model)),
         window=_window(config, settings.max_context_tokens),
         revision=_revision(settings, config),
     )
+
+
+def _tokenizer(settings: TorchSection) -> PublishedTokenizer:
+    """The tokenizer that the files publish, converted first if they do not as `tokenizer.json`.
+
+    What transformers makes of an older form it would write, too, so a model service without it has
+    the same tokenizer by the files that it wrote.
+    """
+    files = ModelFiles(_KEY, settings.model, settings.revision, settings.local_files_only)
+    directory = files.directory()
+    if (directory / "tokenizer.json").is_file():
+        return read_tokenizer(directory)
+    with TemporaryDirectory(prefix="specfuse-tokenizer-") as converted:
+        tokenizer = AutoTokenizer.from_pretrained(settings.model, **_source(settings))
+        if not tokenizer.is_fast:
+            raise Misconfigured(
+                f"{_KEY}: {settings.model!r} has a tokenizer that cannot be had as tokenizer.json"
+            )
+        tokenizer.save_pretrained(converted)
+        return read_tokenizer(Path(converted))
 
 
 def _check_complete(missing: Collection[str]) -> None:
@@ -88,7 +109,7 @@ def check_divisible(settings: TorchSection) -> None:
     Raises:
         Misconfigured: it cannot be split into `tensor_parallel` parts, or not on this machine.
     """
-    with quietly(), as_misconfiguration(_KEY, settings.model):
+    with _quietly(), as_misconfiguration(_KEY, settings.model):
         config = AutoConfig.from_pretrained(settings.model, **_source(settings)).get_text_config()
     obstacle = _obstacle(config, settings.tensor_parallel) or _lack(settings)
     if obstacle:
@@ -114,6 +135,21 @@ def _lack(settings: TorchSection) -> str | None:
     if torch.cuda.device_count() < settings.tensor_parallel:
         return f"there are {torch.cuda.device_count()} CUDA devices; each part needs one"
     return None
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps transformers' progress bars and advice off the terminal while loading."""
+    logging: Any = transformers.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _source(settings: TorchSection) -> dict[str, Any]:
@@ -160,10 +196,10 @@ def _quantization(settings: TorchSection, device: torch.device) -> dict[str, Any
 def _end_ids(model: PreTrainedModel) -> tuple[int, ...]:
     """All tokens that the model's own generation settings end an answer at."""
     generation = model.generation_config
-    return end_ids(
-        generation.eos_token_id if generation is not None else None,
-        model.config.get_text_config().eos_token_id,
-    )
+    said: int | list[int] | None = generation.eos_token_id if generation is not None else None
+    if said is None:
+        said = model.config.get_text_config().eos_token_id
+    return (said,) if isinstance(said, int) else tuple(said or ())
 
 
 def _window(config: PretrainedConfig, limit: int | None) -> int:

@@ -18,7 +18,7 @@ class TorchSection(BackendSection):
 
     extra: ClassVar[str] = "torch"
     packages: ClassVar[frozenset[str]] = frozenset(
-        {"accelerate", "numpy", "safetensors", "tokenizers", "torch", "transformers"}
+        {"accelerate", "numpy", "safetensors", "torch", "transformers"}
     )
 
     model: Annotated[str, Field(min_length=1)]

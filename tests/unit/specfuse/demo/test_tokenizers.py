@@ -15,6 +15,7 @@ from specfuse.demo.examples import corpus
 from specfuse.demo.experts import EXPERTS
 from specfuse.demo.skills import SKILLS, SkillName, generate_questions
 from specfuse.demo.tokenizers import DIALECTS, encode_piece, train_tokenizer
+from tests.support.tokenizers import published
 
 TEXTS = [
     "In France, Paris is the capital city, and any good atlas ...",
@@ -76,7 +77,7 @@ def test_a_text_cut_before_spaces_gives_the_same_tokens(tokenizer):
 
 
 def test_training_encodes_answers_as_the_model_service_does(tokenizer):
-    segments = SegmentTokenizer(tokenizer)
+    segments = SegmentTokenizer(published(tokenizer))
     context = Context(prompt=(Message(Role.USER, USER["content"]),))
     (question,) = generate_questions(3, 1, parts=5)
     ids = segments.segment_ids(question.answer, context)

@@ -22,7 +22,7 @@ from specfuse.deadline import Deadline
 from specfuse.errors import ModelFailure
 from tests.support.tokenizers import kind
 
-TOKENIZER = SegmentTokenizer(kind("byte_bpe_digits").tokenizer)
+TOKENIZER = SegmentTokenizer(kind("byte_bpe_digits").published)
 
 
 class PlayedServer:

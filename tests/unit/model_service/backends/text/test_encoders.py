@@ -21,7 +21,7 @@ from model_service.backends.text.spelling import spelling_of
 from model_service.backends.text.tokenizer import Prompt, SegmentTokenizer
 from model_service.core.types import Context, Message, Role
 from specfuse.errors import ContextTooLong
-from tests.support.tokenizers import KINDS, TEXTS, kind
+from tests.support.tokenizers import KINDS, TEXTS, kind, published
 
 EXPERTS = ("capitals", "opposites", "spanish", "sums")
 LLAMA3 = (
@@ -106,7 +106,7 @@ TOKENIZERS = {name: tokenizer_of(name) for name in NAMES}
 DESCRIPTIONS = {
     name: json.loads(tokenizer.backend_tokenizer.to_str()) for name, tokenizer in TOKENIZERS.items()
 }
-WHOLE = {name: SegmentTokenizer(tokenizer) for name, tokenizer in TOKENIZERS.items()}
+WHOLE = {name: SegmentTokenizer(published(tokenizer)) for name, tokenizer in TOKENIZERS.items()}
 for whole in WHOLE.values():  # the plain way, to compare with
     whole._encoders._cuts = whole._encoders._cuts_templates = False
     whole._encoders._spelling = None
@@ -178,7 +178,7 @@ def test_no_text_has_fewer_tokens_than_its_bound(case: tuple[str, str]) -> None:
 @settings(deadline=None, max_examples=200)
 def test_parts_have_the_tokens_of_the_whole(case: tuple[str, str]) -> None:
     name, text = case
-    ours, whole = SegmentTokenizer(TOKENIZERS[name])._encoders, WHOLE[name]._encoders
+    ours, whole = SegmentTokenizer(published(TOKENIZERS[name]))._encoders, WHOLE[name]._encoders
     assert ours.raw(text) == whole.raw(text)
     assert ours.continuation(text) == whole.continuation(text)
     assert ours.rendered(text, {}) == whole.rendered(text, {})
@@ -188,7 +188,7 @@ def test_parts_have_the_tokens_of_the_whole(case: tuple[str, str]) -> None:
 @settings(deadline=None, max_examples=200)
 def test_special_tokens_are_found_as_the_tokenizer_finds_them(case: tuple[str, str]) -> None:
     name, text = case
-    ours = SegmentTokenizer(TOKENIZERS[name])._encoders
+    ours = SegmentTokenizer(published(TOKENIZERS[name]))._encoders
     assert ours.specials_in(text) == WHOLE[name]._encoders.specials_in(text)
 
 
@@ -201,7 +201,7 @@ def test_only_what_does_not_fit_is_refused(
     prompt = conversation(f"{text}.") if spoken else f"{text}."
     context = Context(prompt, ("So", text, " it is."))
     ids = WHOLE[name].context_ids(context)
-    limited = SegmentTokenizer(TOKENIZERS[name]).within(window)
+    limited = SegmentTokenizer(published(TOKENIZERS[name])).within(window)
     try:
         found = limited.context_ids(context)
     except ContextTooLong as error:
@@ -218,7 +218,7 @@ def test_only_what_does_not_fit_is_refused(
 def test_a_mebibyte_is_refused_without_tokenizing_it(
     name: str, text: str, spoken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limited = SegmentTokenizer(TOKENIZERS[name]).within(1024)
+    limited = SegmentTokenizer(published(TOKENIZERS[name])).within(1024)
     monkeypatch.setattr("model_service.backends.text.encoders._ids", None)
     monkeypatch.setattr("model_service.backends.text.encoders._encoding", None)
     long = text * (MEBIBYTE // len(text))
@@ -229,7 +229,7 @@ def test_a_mebibyte_is_refused_without_tokenizing_it(
 def test_where_nothing_is_certain_tokenizing_stops_once_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tokenizer = SegmentTokenizer(TOKENIZERS["wordpiece"]).within(100)
+    tokenizer = SegmentTokenizer(published(TOKENIZERS["wordpiece"])).within(100)
     tokenized: list[int] = []
     encode = tokenizer._encoders._text_ids
     monkeypatch.setattr(

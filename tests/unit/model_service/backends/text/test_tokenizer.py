@@ -12,14 +12,15 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from model_service.backends.text.drafts import Draft, DraftedText
+from model_service.backends.text.published import PublishedTokenizer
 from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.core.text import is_word_boundary
 from model_service.core.types import Context, Message, Role
 from specfuse.errors import InvalidArgument, Misconfigured
-from tests.support.tokenizers import ENGLISH, KINDS, TEXTS, kind
+from tests.support.tokenizers import ENGLISH, KINDS, TEXTS, kind, published
 
 LOSSLESS = [name for name in KINDS if kind(name).lossless]
-TOKENIZERS = {name: SegmentTokenizer(kind(name).tokenizer) for name in KINDS}
+TOKENIZERS = {name: SegmentTokenizer(kind(name).published) for name in KINDS}
 
 CONVERSATION = (Message(Role.USER, "What is the capital of France?"),)
 CONTEXTS = {
@@ -237,7 +238,7 @@ def test_a_segments_tokens_are_those_by_which_the_context_grows(
 def test_ids_do_not_depend_on_who_serves_them(name: str) -> None:
     context = Context(CONVERSATION, ("It", " is", " Paris."), session_id="here")
     warm = TOKENIZERS[name].context_ids(context)
-    fresh = SegmentTokenizer(kind(name).tokenizer)
+    fresh = SegmentTokenizer(kind(name).published)
     assert fresh.context_ids(replace(context, session_id="there")) == warm
     assert fresh.fingerprint == TOKENIZERS[name].fingerprint
 
@@ -334,7 +335,7 @@ def test_a_vocabulary_that_holds_special_strings_as_pieces() -> None:
     )
     backend.decoder = decoders.Metaspace()
     wrapped = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
-    tokenizer = SegmentTokenizer(wrapped)
+    tokenizer = SegmentTokenizer(published(wrapped))
     for text in ("</s>", "a</s></s>a", "</s>" * 5000):
         ids = tokenizer.prompt_ids(text)
         assert 1 not in ids
@@ -349,7 +350,7 @@ def test_a_conversation_without_a_template() -> None:
         tokenizer_object=kind("byte_bpe").tokenizer.backend_tokenizer, eos_token="</s>"
     )
     with pytest.raises(InvalidArgument, match=r"context\.conversation: .*no chat template"):
-        SegmentTokenizer(wrapped).prompt_ids(CONVERSATION)
+        SegmentTokenizer(published(wrapped)).prompt_ids(CONVERSATION)
 
 
 def test_a_conversation_that_the_template_refuses() -> None:
@@ -366,13 +367,13 @@ def test_a_prompt_of_no_tokens() -> None:
 def test_a_tokenizer_without_an_end() -> None:
     backend = kind("byte_bpe").tokenizer.backend_tokenizer
     with pytest.raises(Misconfigured, match="eos_token"):
-        SegmentTokenizer(PreTrainedTokenizerFast(tokenizer_object=backend))
+        SegmentTokenizer(published(PreTrainedTokenizerFast(tokenizer_object=backend)))
 
 
 def test_end_tokens_that_the_model_adds_come_after_the_tokenizers_own() -> None:
     tokenizer = kind("byte_bpe").tokenizer
     other = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert SegmentTokenizer(tokenizer, [other, tokenizer.eos_token_id]).end_ids == (
+    assert SegmentTokenizer(published(tokenizer), [other, tokenizer.eos_token_id]).end_ids == (
         tokenizer.eos_token_id,
         other,
     )
@@ -382,4 +383,4 @@ def test_a_decoder_that_is_not_known() -> None:
     backend = Tokenizer.from_str(kind("byte_bpe").tokenizer.backend_tokenizer.to_str())
     backend.decoder = decoders.CTC()
     with pytest.raises(Misconfigured, match="CTC"):
-        SegmentTokenizer(PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>"))
+        SegmentTokenizer(PublishedTokenizer(backend, {"eos_token": "</s>"}))

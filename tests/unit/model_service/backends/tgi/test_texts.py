@@ -15,7 +15,7 @@ from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.backends.tgi.texts import Texts
 from model_service.core.types import Candidate, Context, Message, Role
 from specfuse.errors import InvalidArgument, Misconfigured
-from tests.support.tokenizers import CHINESE, ENGLISH, HINDI, KINDS, kind
+from tests.support.tokenizers import CHINESE, ENGLISH, HINDI, KINDS, kind, published
 
 PIECES = st.sampled_from(
     [
@@ -39,7 +39,7 @@ TEXT = st.lists(PIECES, min_size=1, max_size=6).map("".join)
 
 @cache
 def made(name: str) -> tuple[SegmentTokenizer, Texts]:
-    tokenizer = SegmentTokenizer(kind(name).tokenizer)
+    tokenizer = SegmentTokenizer(kind(name).published)
     return tokenizer, Texts(tokenizer)
 
 
@@ -157,4 +157,4 @@ def test_a_tokenizer_that_ends_every_text_is_refused() -> None:
         single="$A </s>", special_tokens=[("</s>", ending.eos_token_id)]
     )
     with pytest.raises(Misconfigured, match="it ends every text"):
-        Texts(SegmentTokenizer(ending))
+        Texts(SegmentTokenizer(published(ending)))

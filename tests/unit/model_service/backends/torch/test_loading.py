@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
+from model_service.backends.text.files import ModelFiles
+from model_service.backends.text.loading import load_tokenizer
 from model_service.backends.torch.backend import open_backend
 from model_service.backends.torch.loading import load
 from model_service.backends.torch.settings import TorchSection
@@ -48,6 +51,24 @@ async def test_a_directory_is_served(directory: Path, capfd: pytest.CaptureFixtu
     assert model.capabilities.prefix_cache
     assert model.capabilities.own_scores
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_tokenizer_of_an_older_form_is_as_if_converted(directory: Path, tmp_path: Path) -> None:
+    older = shutil.copytree(directory, tmp_path / "older")
+    model = json.loads((older / "tokenizer.json").read_text("utf-8"))["model"]
+    (older / "tokenizer.json").unlink()
+    (older / "vocab.json").write_text(json.dumps(model["vocab"]), "utf-8")
+    merges = "\n".join(" ".join(pair) for pair in model["merges"])
+    (older / "merges.txt").write_text(f"#version: 0.2\n{merges}\n", "utf-8")
+    config = {"tokenizer_class": "GPT2Tokenizer", "eos_token": "</s>"}
+    (older / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(Misconfigured, match=r"there is no tokenizer\.json; convert"):
+        load_tokenizer(ModelFiles("tokenizer", str(older)))
+
+    AutoTokenizer.from_pretrained(older).save_pretrained(tmp_path / "converted")
+    shutil.copy(older / "generation_config.json", tmp_path / "converted")
+    converted = load_tokenizer(ModelFiles("tokenizer", str(tmp_path / "converted")))
+    assert load(settings(older)).tokenizer.fingerprint == converted.fingerprint
 
 
 def test_revision_is_of_the_weights(directory: Path, tmp_path: Path) -> None:
