@@ -8,7 +8,7 @@ PROTOS := $(wildcard proto/specfuse/v1/*.proto)
 BUF := npm exec --yes --package=@bufbuild/buf@1.75.0 -- buf
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-clients test-servers robustness lint format proto buf bench experts servers helm chart monitoring boards pictures clean
+.PHONY: help install demo test test-clients test-servers test-cluster robustness lint format proto buf bench experts servers helm chart monitoring boards pictures images clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ test-clients: $(READY) $(CLIENTS) ## Run what others wrote for OpenAI's API agai
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
+test-cluster: $(READY) ## Install the chart on a real control plane, where there is one, and break what it runs on.
+	CLUSTER_REPORT=build $(BIN)/python -m pytest -m cluster tests/cluster
+
 robustness: $(READY) ## Break a mesh in every way there is, and write what was measured to build/.
 	ROBUSTNESS_REPORT=build $(BIN)/python -m pytest -m "robustness or not robustness" tests/robustness tests/monitoring
 
@@ -47,6 +50,7 @@ lint: $(READY) buf ## Format check, lint, types, and the rules of who may import
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint deploy/docker/Containerfile
 
 buf: ## Lint the contract (needs npm).
 	@if command -v npm >/dev/null; then $(BUF) lint; else echo "buf lint left out: it needs npm"; fi
@@ -84,6 +88,9 @@ boards: $(READY) ## Draw the dashboards from a short game day (needs prometheus)
 
 pictures: $(READY) ## Take the pictures of the page again (needs chromium).
 	PYTHONPATH=. $(BIN)/python docs/pictures/take.py
+
+images: ## Build the container images with buildah or docker (docs/images.md).
+	deploy/docker/build.sh
 
 clean: ## Remove .venv and caches.
 	rm -rf $(VENV) .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -82,10 +82,11 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
         )
         endpoint = await open_metrics(settings.metrics_listen, registry, stack)
         members = await _started_members(settings.members, metrics, files, stack)
+        readiness = Readiness(members, metrics, settings.limits.requests_in_flight)
         service = FuserService(
             Fusion(members, metrics),
             ensembles=settings.ensembles,
-            readiness=Readiness(members, metrics, settings.limits.requests_in_flight),
+            readiness=readiness,
             limits=settings.limits,
             tenants=_open_tenants(tenancy, settings.limits, metrics, files, stack),
             reports=Reports(metrics, _open_book(tenancy.accounting, metrics, stack)),
@@ -111,7 +112,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             files.read_all()
             rereading.run()
 
-        ending = Ending(settings.drain_seconds)
+        ending = Ending(settings.drain_seconds, begins=readiness.end)
         running = await RunningService.start(doors, endpoint, ending, reread, stack)
         _logger.info("fusing %s; metrics on %s", ", ".join(settings.ensembles), endpoint.address)
         return running

@@ -50,6 +50,8 @@ class FuserMetrics:
     ) -> None:
         """Registers the metrics of these members, ensembles (of which members) and teams."""
         self._teams = frozenset({*teams, ANONYMOUS})
+        self._told: dict[str, EnsembleStatus] = {}
+        self._told_members: set[MemberName] = set()
         self._define_round_metrics(registry)
         self._define_member_metrics(registry)
         self._define_standing_metrics(registry)
@@ -68,22 +70,9 @@ class FuserMetrics:
                 self._start_part_at_zero(ensemble, member)
 
     def standing(self, ensembles: Collection[EnsembleStatus]) -> None:
-        """What can be asked now. An ensemble that is not told of any more has no standing."""
-        for gone in self._told.keys() - {one.name for one in ensembles}:
-            for gauge in (self._ready, self._ready_members, self._quorum):
-                gauge.remove(gone)
-            del self._told[gone]
-        for one in ensembles:
-            if self._told.get(one.name) != one:
-                self._told[one.name] = one
-                self._ready.labels(one.name).set(one.ready)
-                self._ready_members.labels(one.name).set(len(one.ready_members))
-                self._quorum.labels(one.name).set(one.quorum)
-        waited_for = {member for one in ensembles if not one.wakes for member in one.members}
-        reached = {member for one in ensembles for member in one.ready_members}
-        for member in {member for one in ensembles for member in one.members}:
-            self._member_ready.labels(member).set(member in reached)
-            self._may_sleep.labels(member).set(member not in waited_for)
+        """What can be asked now. What is not told of any more has no standing."""
+        self._stand_ensembles(ensembles)
+        self._stand_members(ensembles)
 
     def call_ended(self, member: MemberName, rpc: Rpc, outcome: Outcome, seconds: float) -> None:
         """A call to a member ended."""
@@ -315,7 +304,6 @@ class FuserMetrics:
         )
 
     def _define_standing_metrics(self, registry: CollectorRegistry) -> None:
-        self._told: dict[str, EnsembleStatus] = {}
         self._ready = Gauge(
             "specfuse_ensemble_ready",
             "1 if the ensemble can be asked: a quorum of its members can be reached, or is woken.",
@@ -448,6 +436,30 @@ class FuserMetrics:
             "Lines of the accounts that could not be written.",
             registry=registry,
         )
+
+    def _stand_ensembles(self, ensembles: Collection[EnsembleStatus]) -> None:
+        for gone in self._told.keys() - {one.name for one in ensembles}:
+            for gauge in (self._ready, self._ready_members, self._quorum):
+                gauge.remove(gone)
+            del self._told[gone]
+        for one in ensembles:
+            if self._told.get(one.name) != one:
+                self._told[one.name] = one
+                self._ready.labels(one.name).set(one.ready)
+                self._ready_members.labels(one.name).set(len(one.ready_members))
+                self._quorum.labels(one.name).set(one.quorum)
+
+    def _stand_members(self, ensembles: Collection[EnsembleStatus]) -> None:
+        members = {member for one in ensembles for member in one.members}
+        for gone in self._told_members - members:
+            self._member_ready.remove(gone)
+            self._may_sleep.remove(gone)
+        self._told_members = members
+        waited_for = {member for one in ensembles if not one.wakes for member in one.members}
+        reached = {member for one in ensembles for member in one.ready_members}
+        for member in members:
+            self._member_ready.labels(member).set(member in reached)
+            self._may_sleep.labels(member).set(member not in waited_for)
 
     def _start_at_zero(self, members: tuple[MemberName, ...]) -> None:
         for member in members:

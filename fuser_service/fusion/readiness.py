@@ -20,7 +20,7 @@ from fuser_service.fusion.presence import Presence
 from fuser_service.fusion.query import Query
 from fuser_service.fusion.vigil import Vigil
 from specfuse.deadline import Deadline
-from specfuse.errors import DeadlineExceeded, Overloaded, Unavailable
+from specfuse.errors import DeadlineExceeded, Overloaded, ShuttingDown, Unavailable
 
 ASK_AGAIN_SECONDS: Final = 5
 """When to ask again if members did not wake in time. Soon: to be waited for is what wakes them."""
@@ -37,6 +37,7 @@ class Readiness:
         self._most_held = most_held
         self._held: Counter[str] = Counter()
         self._changed = asyncio.Event()
+        self._ended = False
         for member in self._members.values():
             member.when_changed(self._told)
 
@@ -48,12 +49,18 @@ class Readiness:
         """How many of the members have replicas that serve, however they fared with calls."""
         return sum(self._members[member].awake for member in members)
 
+    def end(self) -> None:
+        """Has nobody wait from now on: the service ends, and others can wait as well."""
+        self._ended = True
+        self._told()
+
     async def quorum(self, query: Query, deadline: Deadline) -> None:
         """Holds the query until a quorum of its members is awake, and the others, if they are soon.
 
         Raises:
             Overloaded: as many queries as may be are held for the ensemble already.
             Unavailable: too few woke in the ensemble's `wake_seconds`; says when to ask again.
+            ShuttingDown: the service ends before enough are awake.
             DeadlineExceeded: the deadline passed before that.
         """
         with self._hold(query):
@@ -83,7 +90,7 @@ class Readiness:
         timings = query.timings
         until = deadline.within(timings.wake_seconds).at
         vigil = Vigil(len(members), quorum, until, timings.wake_grace_seconds)
-        while not vigil.over(awake := self.awake(members), time.monotonic()):
+        while not (vigil.over(awake := self.awake(members), time.monotonic()) or self._ended):
             with suppress(TimeoutError):
                 async with asyncio.timeout(Deadline(vigil.ends).timeout):
                     await self._changed.wait()
@@ -98,6 +105,8 @@ class Readiness:
         awake = f"{self.awake(query.rules.members)} of {len(query.rules.members)} members are awake"
         if deadline.passed:
             return DeadlineExceeded(f"the caller's time was up while {awake}")
+        if self._ended:
+            return ShuttingDown(f"{query.ensemble}: {awake}, and the service shuts down; ask again")
         return Unavailable(
             f"{query.ensemble}: {awake} after {query.timings.wake_seconds:g} s, fewer than its "
             f"quorum of {query.rules.quorum}; ask again in {ASK_AGAIN_SECONDS} s",

@@ -54,9 +54,11 @@ class Identity:
             await asyncio.gather(self._asking, return_exceptions=True)
 
     async def _asked(self) -> Lineage:
-        self.last = await self._ask()
-        self._told()
-        return self.last
+        lineage = await self._ask()
+        if self._asking is asyncio.current_task():  # else it may have become another meanwhile
+            self.last = lineage
+            self._told()
+        return lineage
 
 
 def _answered(asked: asyncio.Task[Lineage]) -> bool:

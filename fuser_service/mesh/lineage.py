@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from specfuse.headers import lineage_mark
+
 _SHOWN_CHARACTERS = 16
 
 
@@ -18,6 +20,11 @@ class Lineage:
     revision: str = ""
     tokenizer_fingerprint: str = ""
     backend: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What answers of it are marked with."""
+        return lineage_mark(self.revision, self.tokenizer_fingerprint, self.backend)
 
     def __str__(self) -> str:
         if self == UNTOLD:

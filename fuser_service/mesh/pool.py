@@ -98,8 +98,9 @@ class Pool:
     def pick(self, hold: Hold, without: Collection[Address]) -> Replica | None:
         """The replica for a query among those not excluded; None if there is none to ask.
 
-        A query stays where it is, even if that is about to end, for as long as it can be asked. One
-        that begins goes where its session was, if that is there to stay.
+        A query stays where it is, even if that is about to end, for as long as it can be asked; if
+        it has to move, it does so to what is about to end only if nobody else is left. One that
+        begins goes where its session was, if that is there to stay.
         """
         others = [
             one
@@ -108,9 +109,11 @@ class Pool:
         ]
         if stays := _at(hold.address, _worth_asking(others)):
             return stays
-        staying = _worth_asking(_staying(others))
+        candidates = _worth_asking(_staying(others))
+        if hold.address and not candidates:
+            candidates = _worth_asking(others)
         known = None if hold.address else self._pins.get(hold.session_id)
-        chosen = _at(known, staying) or self._chosen(hold.session_id, staying)
+        chosen = _at(known, candidates) or self._chosen(hold.session_id, candidates)
         if chosen is not None:
             self._pins.pin(hold.session_id, chosen.address)
         return chosen

@@ -22,6 +22,7 @@ from fuser_service.mesh.identity import Identity
 from fuser_service.mesh.lineage import UNTOLD, Lineage
 from specfuse.deadline import Deadline
 from specfuse.errors import Cancelled, DeadlineExceeded, SpecFuseError, Unavailable
+from specfuse.headers import LINEAGE
 from specfuse.rpc.errors import from_rpc_error, without_address
 from specfuse.v1 import model_service_pb2 as pb
 from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
@@ -46,12 +47,12 @@ _CLOSE_GRACE_SECONDS = 60.0
 _IDENTIFY_SECONDS = 10.0
 """How long a replica may take to say what it is."""
 
-_NO_ANSWER = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
+_DOES_NOT_TELL = (
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
 )
-"""How a question ends that did not come through."""
+"""How it refuses to say what it is, whenever it is asked. Any other error may pass."""
 
 
 Method: TypeAlias = (
@@ -224,8 +225,10 @@ class Replica:
         if lineage not in (None, before):
             self._breaker.abandoned()
             raise Unavailable("the replica is of another revision")
-        response = await method(self._stub)(request, timeout=deadline.timeout)
-        if not await self._is_still(before, deadline):
+        call = method(self._stub)(request, timeout=deadline.timeout)
+        response = await call
+        if not await self._is_of(before, await call.trailing_metadata(), deadline):
+            self._identity.forget()
             self._breaker.succeeded()
             raise Unavailable("the replica became one of another revision")
         return Answered(response, before)
@@ -277,7 +280,7 @@ class Replica:
 
         Raises:
             Unavailable: it does not say.
-            grpc.aio.AioRpcError, grpc.aio.UsageError: it cannot be asked.
+            grpc.aio.AioRpcError, grpc.aio.UsageError: it cannot be reached.
             TimeoutError: the deadline passed.
         """
         if self._identity.known is not None:
@@ -286,18 +289,25 @@ class Replica:
             async with asyncio.timeout(deadline.timeout):
                 return await self._identity.get()
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
                 raise
-            silent = Unavailable("the replica does not say what it is")
+            silent = Unavailable(f"the replica does not say what it is ({error.code().name})")
             self._learn_from(silent)
             raise silent from error
 
-    async def _is_still(self, lineage: Lineage, deadline: Deadline) -> bool:
-        """Whether what answered a call was what it was when the call began.
+    async def _is_of(
+        self, lineage: Lineage, trailing: grpc.aio.Metadata, deadline: Deadline
+    ) -> bool:
+        """Whether what answered a call is of the lineage that there was when the call began.
 
-        A connection that broke meanwhile may have led to another. If nobody is there to say so,
-        nobody else was there to answer, either.
+        The answer says so itself: it may have come over another connection than what is known of
+        the replica, and that from another process. If it does not, a connection that broke
+        meanwhile may have led to another. If nobody is there to say so, nobody else was there to
+        answer, either.
         """
+        mark = trailing.get(LINEAGE)
+        if mark is not None and lineage != UNTOLD:
+            return mark == lineage.mark
         try:
             return await self._lineage(deadline) == lineage
         except (Unavailable, grpc.aio.AioRpcError, grpc.aio.UsageError, TimeoutError):
@@ -307,9 +317,9 @@ class Replica:
         try:
             model = await self._stub.GetModel(pb.GetModelRequest(), timeout=_IDENTIFY_SECONDS)
         except grpc.aio.AioRpcError as error:
-            if error.code() in _NO_ANSWER:
-                raise
-            return UNTOLD
+            if error.code() in _DOES_NOT_TELL:
+                return UNTOLD
+            raise
         return Lineage(model.revision, model.tokenizer_fingerprint, model.backend)
 
 

@@ -24,6 +24,7 @@ from specfuse.cli.connection import (
 )
 from specfuse.cli.eval.command import evaluate
 from specfuse.cli.keys_app import keys_app
+from specfuse.cli.top.command import top
 from specfuse.errors import InvalidArgument, SpecFuseError
 from specfuse.localmesh.handshake import DIE_WITH_OPTION, READY_FD_OPTION
 
@@ -394,6 +395,7 @@ def _root(
 
 
 app.command("eval", rich_help_panel="Ask")(evaluate)
+app.command("top", rich_help_panel="Run")(top)
 app.add_typer(model_app, name="model", rich_help_panel="Run")
 app.add_typer(fuser_app, name="fuser", rich_help_panel="Run")
 app.add_typer(keys_app, name="keys", rich_help_panel="Run")

@@ -19,7 +19,7 @@ from specfuse.cli.mesh_command import check_found
 from specfuse.cli.mesh_file import AS_THE_FILE_SAYS, Listening, MeshFile
 from specfuse.cli.mesh_run import Interrupted, Patience, logs_in, run_mesh, until_serving
 from specfuse.cli.mesh_view import MeshView, addresses_table
-from specfuse.localmesh import LocalMesh, MeshAddresses, ServiceAddresses
+from specfuse.localmesh import LocalMesh, MeshAddresses
 from specfuse.serving.listening import check_free
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def up(options: MeshOptions, ready_fd: int | None) -> int:
         nonlocal exit_code
         exit_code = 0
         console.print(addresses_table(addresses))
-        console.print(_hint(addresses.fuser, arguments, has_page=has_page))
+        console.print(_hint(addresses, arguments, has_page=has_page))
         if ready_fd is not None:
             with os.fdopen(ready_fd, "w") as pipe:
                 pipe.write(json.dumps(asdict(addresses)) + "\n")
@@ -89,8 +89,9 @@ def with_mesh(options: MeshOptions, work: Callable[[MeshAddresses], Awaitable[T]
         return asyncio.run(run_mesh(mesh, patience, work))
 
 
-def _hint(fuser: ServiceAddresses, arguments: str, *, has_page: bool) -> Text:
+def _hint(addresses: MeshAddresses, arguments: str, *, has_page: bool) -> Text:
     """What to do next."""
+    fuser = addresses.fuser
     hint = Text.assemble(
         ("\nspecfuse ask ", "bold"),
         (f"--address {fuser.address} {arguments}", "bold"),
@@ -102,4 +103,11 @@ def _hint(fuser: ServiceAddresses, arguments: str, *, has_page: bool) -> Text:
     if fuser.http_address and has_page:
         hint.append(f"\nhttp://{fuser.http_address}/", "bold")
         hint.append("   In a browser: ask, and see who writes what of the answer.", "dim")
+    hint.append(f"\n{_top_command(addresses)}", "bold")
     return hint
+
+
+def _top_command(addresses: MeshAddresses) -> str:
+    """The command that watches the mesh."""
+    models = (f" --model {name}={one.metrics_address}" for name, one in addresses.models.items())
+    return f"specfuse top --fuser {addresses.fuser.metrics_address}{''.join(models)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -42,7 +43,11 @@ class Lingering:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a service ends: calls in flight have `drain_seconds` to finish, once it has lingered."""
+    """How a service ends: calls in flight have `drain_seconds` to finish, once it has lingered.
+
+    `begins` is called when that begins, and no later call is taken.
+    """
 
     drain_seconds: float
     lingering: Lingering | None = None
+    begins: Callable[[], None] = lambda: None

@@ -86,6 +86,7 @@ class RunningService:
         await self._end(0.0)
 
     async def _end(self, grace_seconds: float) -> None:
+        self.ending.begins()
         try:
             async with asyncio.TaskGroup() as draining:
                 for door in self.doors.values():

@@ -136,6 +136,18 @@ def to_servers(egress: list[object]) -> set[Flow]:
     return {flow for flow in let_through(release) if flow.source.endswith("-model-qwen")}
 
 
+def test_names_are_resolved_where_the_cluster_does_it() -> None:
+    elsewhere = {"ports": [5353], "to": [{"namespaceSelector": {"matchLabels": {"a": "dns"}}}]}
+    resolver = Party("own resolver", "dns", namespace_labels={"a": "dns"})
+    release = render(BASE, {"networkPolicy": {"dns": elsewhere}})
+    parties = [*(party(pod) for pod in release.pods()), resolver, RESOLVER]
+    own = (Port(5353), Port(5353, "UDP"))
+    through = set(flows(release.of("NetworkPolicy"), parties, (*NAMES, *own)))
+    asking = [*pods(release, "model"), *pods(release, "test")]
+    resolving = {flow for flow in through if flow.source in asking}
+    assert resolving == set(between(asking, [resolver.name], own))
+
+
 @guarded
 def test_in_no_scenario_anybody_else_gets_in(scenario: str) -> None:
     release = render(*SCENARIOS[scenario])

@@ -121,6 +121,32 @@ def test_names_and_labels_are_what_kubernetes_takes(scenario: str) -> None:
     check_names(render(*SCENARIOS[scenario]))
 
 
+@pytest.mark.parametrize("name", ["true", "123", "1e3", "null"])
+def test_a_release_and_a_namespace_may_be_called_what_yaml_takes_for_something_else(
+    name: str,
+) -> None:
+    release = render(BASE, {"fullnameOverride": "mesh"}, name=name, more=(f"--namespace={name}",))
+    check_names(release)
+    assert {one["metadata"]["namespace"] for one in release.objects} == {name}
+
+
+def test_what_is_asked_of_devices_can_be_changed() -> None:
+    """A template of claims never can, so one that asks for something else has another name."""
+
+    def template(**claim: Any) -> str:
+        claim = {"deviceClass": "gpu.example", **claim}
+        release = render(BASE, {"models": {"llama": {"gpu": {"claim": claim}}}})
+        (made,) = release.of("ResourceClaimTemplate")
+        (pod,) = [one for one in release.pods() if one.owner.endswith("-model-llama")]
+        (used,) = pod.spec["resourceClaims"]
+        assert used["resourceClaimTemplateName"] == made["metadata"]["name"]
+        name: str = made["metadata"]["name"]
+        return name
+
+    assert template() == template()
+    assert len({template(), template(count=2), template(selectors=["device.driver == 'a'"])}) == 3
+
+
 @pytest.mark.parametrize("values", [{}, {"models": {f"{LONG_MODEL}a": {}, f"{LONG_MODEL}b": {}}}])
 def test_names_that_would_be_too_long_are_refused_with_the_remedy(
     values: Mapping[str, Any],

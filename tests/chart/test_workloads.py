@@ -12,6 +12,7 @@ from tests.chart.release import BASE, SCENARIOS, Object, Pod, every_scenario, ne
 pytestmark = needs_helm
 
 UNITS: Final = {"": 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+STANDARD: Final = ("pods", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
 PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
@@ -163,6 +164,21 @@ def test_roles_allow_looking_at_endpoint_slices_and_nothing_else(scenario: str) 
                 "resources": ["endpointslices"],
                 "verbs": ["get", "list", "watch"],
             }
+
+
+@every_scenario
+def test_a_quota_is_of_what_kubernetes_counts(scenario: str) -> None:
+    """Extended resources have a domain in their name; a template of claims is none."""
+    for one in render(*SCENARIOS[scenario]).of("ResourceQuota"):
+        for resource in one["spec"]["hard"]:
+            assert "/" in resource or resource in STANDARD, resource
+
+
+def test_a_fuser_that_is_not_to_wait_for_its_end_has_no_hook() -> None:
+    """Of a sleep of no seconds Kubernetes knows from 1.33 on."""
+    release = render(BASE, {"fuser": {"preStopSeconds": 0}})
+    (pod,) = [one for one in release.pods() if one.component == "fuser"]
+    assert "lifecycle" not in pod.main
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from operator import ge
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ SECTION = KubernetesSection(selector="specfuse.io/member=llama")
 QUICK = Timings(
     watch_seconds=1, answer_seconds=1.0, resync_seconds=3600, shortest_pause=0.01, longest_pause=0.1
 )
+BOOKMARKED = b'{"metadata":{"resourceVersion":"101"}}'
 ONE, TWO, THREE = (f"10.0.0.{number}:50051" for number in (1, 2, 3))
 
 
@@ -288,9 +290,7 @@ async def test_a_server_that_is_away_is_found_again(
     await server.put(endpoint_slice("a", endpoint("10.0.0.1")))
     async with following(server) as followed:
         await followed.until_at(ONE)
-        await server.stop()
-        await until_logged(caplog, "cannot be reached")
-        await asyncio.sleep(0.5)  # several attempts
+        await server.away(attempts=5)
         assert followed.addresses == [ONE]
         assert sum("cannot be reached" in one for one in warnings(caplog)) == 1
         await server.put(endpoint_slice("a", endpoint("10.0.0.2")))
@@ -333,26 +333,40 @@ async def test_a_request_that_is_never_answered_is_given_up(
         await followed.until_at(TWO)
 
 
+@pytest.mark.parametrize("news", [b"", b'{"type":"BOOKMARK","object":%s}\n' % BOOKMARKED])
 async def test_watches_that_end_at_once_are_not_begun_without_pauses(
-    server: ApiServer, caplog: pytest.LogCaptureFixture
+    server: ApiServer, news: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.ends_at_once = True
-    timings = Timings(shortest_pause=0.1, longest_pause=10.0)
+    server.raw["watch"] = (200, news)
+    timings = Timings(shortest_pause=0.1, longest_pause=0.4)
     async with following(server, timings=timings):
-        await until_logged(caplog, "ends the watch at once")
-        await asyncio.sleep(1.0)
-        assert sum(one.watches for one in server.asked) <= 6
-        assert sum("at once" in one for one in warnings(caplog)) == 1
+        await server.until_asked(5, watches=True)
+    least = [0.05] * 4 if news else [0.05, 0.1, 0.2, 0.2]
+    assert all(map(ge, server.pauses(watches=True), least))
+    assert sum("at once" in one for one in warnings(caplog)) == (not news)
 
 
 async def test_a_server_that_wants_to_be_left_alone_is(server: ApiServer) -> None:
     server.refusals["list"] = 429
-    server.headers["Retry-After"] = "3600"
+    server.headers["Retry-After"] = "1"
     timings = Timings(shortest_pause=0.001, longest_pause=60.0)
     async with following(server, timings=timings):
-        await server.until_asked(1)
-        await asyncio.sleep(0.3)
-        assert len(server.asked) == 1
+        await server.until_asked(2)
+    assert server.pauses()[0] >= 1.0
+
+
+async def test_a_slice_with_as_many_endpoints_as_there_may_be_is_read(
+    server: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await server.put(endpoint_slice("a"))
+    many = [endpoint(f"10.0.{n // 250}.{n % 250}", zone="europe-west4-a") for n in range(1000)]
+    async with following(server) as followed:
+        await server.until_asked(1, watches=True)
+        await server.put(endpoint_slice("a", *many))
+        await followed.until(lambda now: len(now) == 1000)
+        await server.put(endpoint_slice("a", *many[1:]))
+        await followed.until(lambda now: len(now) == 999)
+    assert not warnings(caplog)
 
 
 async def test_a_renewed_token_is_used(server: ApiServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
+import grpc
 import pytest
 
+from fuser_service.mesh import replica
+from fuser_service.mesh.discovery.port import Endpoint
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.mesh.participant import GrpcParticipant
+from fuser_service.mesh.pool import Hold
+from fuser_service.mesh.replica import Replica
 from model_service.backends.scripted.settings import Line
 from model_service.doors.grpc.servicer import ModelServicer
 from specfuse.errors import DeadlineExceeded, RevisionLost, Unavailable
 from specfuse.v1 import fuser_service_pb2 as pb
-from specfuse.v1.model_service_pb2_grpc import ModelServiceServicer
 from tests.support.fuser_mesh import PATIENCE_SECONDS, Node, Nodes, open_fuser
 from tests.support.grpc_member import (
     ChangingDiscovery,
@@ -66,6 +70,21 @@ async def test_a_query_moves_to_a_replica_of_its_revision_only(nodes: Nodes) -> 
             await go_on(query)
         assert second.backend.sessions[-5:] == ["s"] * 5
         assert calls_of(*others) == before
+
+
+async def test_in_a_rollout_a_query_goes_on_at_what_is_about_to_end_as_well(nodes: Nodes) -> None:
+    first, second = [await nodes.start("a", ANSWER, revision=OLD) for _ in range(2)]
+    new = await nodes.start("a", ANSWER, revision=NEW)
+    discovery = ChangingDiscovery(first, second)
+    async with member_of(discovery=discovery) as member:
+        query = await begun_at(member, first)
+        ending = [Endpoint(node.address, terminating=True) for node in (first, second)]
+        discovery.say(*ending, Endpoint(new.address))
+        await known(member, 2)
+        await first.kill()
+        assert (await go_on(query)).text == "so it"
+        assert second.backend.sessions[-1] == "s"
+        assert calls_of(new) == [0]
 
 
 async def test_with_other_revisions_left_the_query_is_done_with_the_member_and_the_next_is_not(
@@ -122,17 +141,28 @@ def is_of(member: GrpcMember, *revisions: str) -> bool:
     return {lineage.revision for lineage in member._pool.lineages} == set(revisions)
 
 
-async def test_a_call_that_is_late_is_made_at_another_of_its_revision_only(nodes: Nodes) -> None:
+async def test_a_call_that_is_late_is_made_at_another_of_its_revision_only(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = await nodes.start("a", ANSWER, revision=OLD)
     others = [await nodes.start("a", ANSWER, revision=NEW) for _ in range(3)]
     async with member_of(slow, *others) as member:
         await known(member, 2)
         query = await begun_at(member, slow)
         before = calls_of(*others)
+        looked_for = asyncio.Event()
+        pick = member._pool.pick
+
+        def looking(hold: Hold, without: Collection[str]) -> Replica | None:
+            if without:
+                asyncio.get_running_loop().call_soon(looked_for.set)
+            return pick(hold, without)
+
+        monkeypatch.setattr(member._pool, "pick", looking)
         slow.backend.hold_from = 0
         late = asyncio.create_task(go_on(query))
         await slow.comes_to_wait()
-        await asyncio.sleep(0.3)  # far beyond the member's usual pace
+        await looked_for.wait()
         assert calls_of(*others) == before
         slow.backend.opened.set()
         assert (await late).text == "so it"
@@ -150,6 +180,71 @@ async def test_an_answer_of_what_became_another_meanwhile_does_not_count(nodes: 
         node.backend.opened.set()
         with pytest.raises(RevisionLost):
             await asked
+
+
+async def test_an_answer_of_who_took_over_the_port_of_one_that_drains_does_not_count(
+    nodes: Nodes,
+) -> None:
+    old = await nodes.start("a", ANSWER, revision=OLD)
+    async with member_of(old) as member:
+        query = await begun_at(member, old)
+        old.backend.hold_from = 0
+        in_flight = asyncio.create_task(ask(member))
+        await old.comes_to_wait()
+        draining = asyncio.create_task(old.server.drain(PATIENCE_SECONDS))
+        await until(lambda: not member._pool._replicas[old.address].hopeful)
+        await nodes.start("a", ANSWER, revision=NEW, listen=old.address)
+        with pytest.raises(RevisionLost):
+            await go_on(query)
+        assert (await ask(member)).text == "so it"
+        old.backend.opened.set()
+        assert (await in_flight).text == "so it"
+        await draining
+
+
+async def until_lost(query: GrpcParticipant) -> None:
+    """Goes on with the query until that fails."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            await go_on(query)
+
+
+async def test_an_answer_over_a_newer_connection_to_another_does_not_count(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind one address for several: what is in flight, health's watch too, is left behind."""
+    monkeypatch.setattr("specfuse.rpc.server._AGE_SECONDS", 1)
+    old = await nodes.start("a", ANSWER, revision=OLD)
+    new = await nodes.start("a", ANSWER, revision=NEW)
+    async with Link(old.address) as link, member_at(link.address) as member:
+        query = member.join("s")
+        await go_on(query)
+        link.lead_to(new.address)
+        with pytest.raises(RevisionLost):
+            await until_lost(query)  # its connection is replaced when it is a second old
+
+
+def refusing(code: grpc.StatusCode) -> Any:
+    """A method that always ends so."""
+
+    async def refuse(_: Any, __: Any, context: Any) -> None:
+        await context.abort(code, "out of luck")
+
+    return refuse
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED])
+async def test_a_replica_that_fails_to_say_what_it_is_is_not_one_that_does_not_tell(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, code: grpc.StatusCode
+) -> None:
+    told = await nodes.start("a", ANSWER)
+    with monkeypatch.context() as failing:
+        failing.setattr(ModelServicer, "GetModel", refusing(code))
+        silent = await nodes.start("a", ANSWER)
+    async with member_of(told, silent) as member:
+        for number in range(20):
+            assert (await ask(member, f"s{number}")).text == "so it"
+    assert calls_of(told, silent) == [20, 0]
 
 
 async def test_a_broken_connection_to_the_same_revision_costs_no_answer(nodes: Nodes) -> None:
@@ -178,13 +273,14 @@ async def test_a_call_in_flight_at_a_replica_that_drains_counts(nodes: Nodes) ->
         await draining
 
 
+@pytest.mark.parametrize("code", replica._DOES_NOT_TELL)
 async def test_replicas_that_do_not_tell_are_of_one_revision(
-    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, code: grpc.StatusCode
 ) -> None:
     told = await nodes.start("a", ANSWER, revision=NEW)
     async with member_of(told) as member:
         await known(member, 1)
-    monkeypatch.setattr(ModelServicer, "GetModel", ModelServiceServicer.GetModel)
+    monkeypatch.setattr(ModelServicer, "GetModel", refusing(code))
     first, second = [await nodes.start("a", ANSWER, revision=each) for each in (OLD, NEW)]
     async with member_of(first, second) as member:
         await known(member, 1)
@@ -281,7 +377,7 @@ async def test_an_answer_goes_on_without_a_member_whose_revision_is_gone(nodes: 
         settings, segment_tokens=2, exit={"policy": "none"}, straggler_grace_seconds=10.0
     ) as mesh:
         await mesh.becomes_ready("a", "b")
-        assert await mesh.metric("specfuse_member_revisions", model_name="a") == 1
+        await mesh.metric_becomes(1, "specfuse_member_revisions", model_name="a")
         asked = asyncio.create_task(mesh.ask())
         await old.comes_to_wait()
         await old.kill()

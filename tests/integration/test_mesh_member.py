@@ -53,7 +53,12 @@ async def test_it_proposes_and_scores(nodes: Nodes) -> None:
     assert scores[0].probability_mean == pytest.approx(0.9)
 
 
-async def test_a_session_keeps_its_replica_and_sessions_spread(nodes: Nodes) -> None:
+async def test_a_session_keeps_its_replica_and_sessions_spread(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "fuser_service.mesh.pace.SHORTEST_SECONDS", PATIENCE_SECONDS
+    )  # none is late
     replicas = [await nodes.start("a", ANSWER) for _ in range(3)]
     async with member_of(*replicas) as member:
         for session in range(30):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,20 +68,24 @@ async def sleeping(
     *, top: dict[str, Any] | None = None, **ensemble: Any
 ) -> AsyncIterator[Sleeping]:
     """Three members that sleep; a quorum is two."""
-    addresses = {name: f"127.0.0.1:{_free_port()}" for name in NOBODY}
-    members = {name: {"endpoints": [address]} for name, address in addresses.items()}
     top = {"http": {"listen": "127.0.0.1:0"}, **(top or {})}
     async with AsyncExitStack() as stack:
+        addresses = {name: stack.enter_context(_address_to_be()) for name in NOBODY}
+        members = {name: {"endpoints": [address]} for name, address in addresses.items()}
         nodes = await stack.enter_async_context(Nodes())
         settings = {"quorum": 2, **(ensemble or PATIENT)}
         mesh = await stack.enter_async_context(open_fuser(members, top=top, **settings))
         yield Sleeping(mesh, nodes, addresses)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
+@contextmanager
+def _address_to_be() -> Iterator[str]:
+    """An address where nobody listens before a test does. No connection gets its port instead."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that others can listen
+        held.bind(("127.0.0.1", 0))
+        host, port = held.getsockname()
+        yield f"{host}:{port}"
 
 
 async def test_a_query_wakes_all_members_and_is_answered_by_all() -> None:
@@ -149,6 +153,21 @@ async def test_no_more_are_held_than_could_be_answered_and_none_of_a_caller_that
         calls[1].cancel()
         await asleep.comes_to(0)
         assert await asleep.sessions() == NOBODY
+
+
+async def test_a_fuser_that_ends_sends_who_is_held_elsewhere_at_once() -> None:
+    async with sleeping(top={"drain_seconds": 3600.0}) as asleep:
+        refusal = asyncio.create_task(asleep.mesh.refusal(ASKING, seconds=None))
+        async with sdk_of(asleep.mesh.fuser.http_address) as sdk:
+            over_http = asyncio.create_task(
+                sdk.chat.completions.create(model="all", messages=HELLO)
+            )
+            await asleep.comes_to(2)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asleep.mesh.fuser.drain()
+            assert isinstance(from_rpc_error(await refusal), Unavailable)
+            with pytest.raises(openai.InternalServerError, match="0 of 3 members are awake"):
+                await over_http
 
 
 async def test_queries_that_are_held_take_no_place_of_those_that_can_be_answered() -> None:

@@ -6,8 +6,9 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from typing import Literal
 
 from specfuse.client import Answer, AsyncClient, Event, Segment
@@ -19,22 +20,29 @@ CALLERS = 8
 
 @asynccontextmanager
 async def traffic(
-    addresses: Sequence[str], questions: Sequence[str], *, seconds: float
+    addresses: Sequence[str],
+    questions: Sequence[str],
+    *,
+    seconds: float,
+    ensemble: str = "",
+    open_client: Callable[[Sequence[str]], AsyncClient] = AsyncClient,
 ) -> AsyncIterator[History]:
     """Callers ask until the context is left; then they finish what they are at.
 
-    Each question is given so many seconds. Every caller has connections of its own. They begin with
-    different addresses, so that every fuser has callers, and with different questions.
+    Each question is given so many seconds. They ask an ensemble, if there are several. Every caller
+    has connections of its own. They begin with different addresses, so that every fuser has
+    callers, and with different questions.
     """
     history = History()
     over = asyncio.Event()
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         for number in range(CALLERS):
             turn = number % len(addresses)
-            client = AsyncClient([*addresses[turn:], *addresses[:turn]])
+            client = open_client([*addresses[turn:], *addresses[:turn]])
             await stack.enter_async_context(client)
             asking = itertools.islice(itertools.cycle(questions), number, None)
-            group.create_task(_keep_asking(client, asking, history, seconds, over))
+            asks = partial(ask, client, history=history, seconds=seconds, ensemble=ensemble)
+            group.create_task(_keep_asking(asks, asking, over))
         try:
             yield history
         finally:
@@ -42,14 +50,10 @@ async def traffic(
 
 
 async def _keep_asking(
-    client: AsyncClient,
-    questions: Iterator[str],
-    history: History,
-    seconds: float,
-    over: asyncio.Event,
+    asks: Callable[[str], Awaitable[None]], questions: Iterator[str], over: asyncio.Event
 ) -> None:
     while not over.is_set():
-        await ask(client, next(questions), history, seconds)
+        await asks(next(questions))
 
 
 async def ask(
@@ -58,13 +62,18 @@ async def ask(
     history: History,
     seconds: float,
     resume: Literal["auto", "never"] = "auto",
+    ensemble: str = "",
 ) -> None:
     """Asks one question, in a session of its own, and records what comes of it."""
     asked = history.ask(question, time.monotonic(), seconds)
     events: list[Event] = []
     try:
         stream = client.stream(
-            question, timeout=seconds, resume=resume, session_id=uuid.uuid4().hex
+            question,
+            ensemble=ensemble,
+            timeout=seconds,
+            resume=resume,
+            session_id=uuid.uuid4().hex,
         )
         async with aclosing(stream):
             async for event in stream:

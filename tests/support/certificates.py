@@ -51,11 +51,17 @@ class Authority:
         """What it signs with."""
         return self.folder / f"{self.name}.key"
 
-    def issue(self, name: str, alternatives: str = "IP:127.0.0.1,DNS:localhost") -> Identity:
+    def issue(
+        self,
+        name: str,
+        alternatives: str = "IP:127.0.0.1,DNS:localhost",
+        organization: str = "",
+    ) -> Identity:
         """A certificate for the subject alternative names given."""
         identity = Identity(self.folder / f"{name}.pem", self.folder / f"{name}.key")
+        subject = f"/O={organization}" if organization else ""
         _openssl(
-            *("req", "-x509", *_CURVE, "-days", "1", "-subj", f"/CN={name}"),
+            *("req", "-x509", *_CURVE, "-days", "1", "-subj", f"{subject}/CN={name}"),
             *("-CA", str(self.certificate), "-CAkey", str(self.key)),
             *("-addext", f"subjectAltName={alternatives}"),
             *("-addext", "basicConstraints=critical,CA:FALSE"),

@@ -64,15 +64,18 @@ class Running:
 
 @contextmanager
 def running(
-    *arguments: str, prefix: Sequence[str] = (), stderr: int | IO[bytes] = subprocess.PIPE
+    *arguments: str,
+    prefix: Sequence[str] = (),
+    command: Sequence[str] = COMMAND,
+    stderr: int | IO[bytes] = subprocess.PIPE,
 ) -> Iterator[Running]:
     """Runs a command that serves, from when it is ready. Ended at the end if it is still there.
 
-    `prefix` is a command that runs it.
+    `prefix` is a command that runs it, and `command` what it is called there.
     """
     read_end, write_end = os.pipe()
     process = subprocess.Popen(
-        [*prefix, *COMMAND, *arguments, "--ready-fd", str(write_end)],
+        [*prefix, *command, *arguments, "--ready-fd", str(write_end)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,

@@ -173,8 +173,12 @@ class FuserMesh:
 
     async def becomes_idle(self) -> None:
         """Returns when no request is in flight."""
+        await self.metric_becomes(0, "specfuse_requests_in_flight")
+
+    async def metric_becomes(self, value: float, name: str, **labels: str) -> None:
+        """Returns when a sample of /metrics has this value."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while await self.metric("specfuse_requests_in_flight"):  # noqa: ASYNC110 (as above)
+            while await self.metric(name, **labels) != value:  # noqa: ASYNC110 (as above)
                 await asyncio.sleep(0.02)
 
     async def metric(self, name: str, **labels: str) -> float | None:

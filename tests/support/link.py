@@ -47,6 +47,11 @@ class Link:
         """Connections that are open."""
         return len(self._connections)
 
+    def lead_to(self, target: str) -> None:
+        """From now on new connections lead there; those that are open stay."""
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+
     def reset(self) -> None:
         """Breaks every connection with a TCP reset, to both sides."""
         for connection in list(self._connections):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from deploy.helm.generate import services
@@ -17,6 +17,7 @@ _TYPES: Final[tuple[tuple[type, str], ...]] = (
     (list, "array"),
     (dict, "object"),
 )
+_OF_A_KEY: Final = "#/properties/"
 _OPTIONAL: Final = "?"
 """At the end of a reference: none of its keys is required, as the chart may add what is missing."""
 
@@ -35,19 +36,53 @@ def schema(values: Iterable[Value]) -> dict[str, Any]:
     Raises:
         Faults: a fragment refers to what does not exist.
     """
+    values = tuple(values)
     definitions = _Definitions()
     properties = {value.path[-1]: _of_value(value, definitions) for value in values}
     if definitions.unknown:
         raise Faults(
             [f"@schema: $ref: {one}: there is no such thing" for one in definitions.unknown]
         )
-    return {
+    made = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "type": "object",
         "additionalProperties": False,
         "properties": {**properties, **_OF_A_PARENT},
         "definitions": dict(sorted(definitions.found.items())),
     }
+    _require_sections(made, values, _referred_to(values))
+    return made
+
+
+def _referred_to(values: Iterable[Value]) -> set[str]:
+    """The keys whose schema is that of others, too, which need not say everything."""
+    parts = (part for value in values for part in _parts(value.fragment))
+    return {part.rpartition("/")[2] for part in parts if part.startswith(_OF_A_KEY)}
+
+
+def _parts(fragment: object) -> Iterator[str]:
+    """All text in a fragment."""
+    if isinstance(fragment, str):
+        yield fragment
+    elif isinstance(fragment, Mapping):
+        for part in fragment.values():
+            yield from _parts(part)
+
+
+def _require_sections(
+    fragment: dict[str, Any], values: Iterable[Value], partial: Collection[str] = ()
+) -> None:
+    """Has sections refused of which nothing is left.
+
+    Of an empty `fuser:` Helm leaves nothing, and not its defaults. Of those that may be partial,
+    nothing within is required.
+    """
+    sections = [value for value in values if value.children]
+    if sections:
+        fragment["required"] = [value.path[-1] for value in sections]
+    for value in sections:
+        if value.path[-1] not in partial:
+            _require_sections(fragment["properties"][value.path[-1]], value.children)
 
 
 def _of_value(value: Value, definitions: _Definitions) -> dict[str, Any]:

@@ -26,7 +26,7 @@ apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
   name: {{ include "specfuse.fullname" $ }}
-  namespace: {{ $.Release.Namespace }}
+  namespace: {{ toYaml $.Release.Namespace }}
   labels:
     {{- include "specfuse.labels" (dict "root" $) | nindent 4 }}
     {{- with .labels }}

@@ -21,6 +21,7 @@ from model_service.core.types import (
 )
 from model_service.service import ModelService
 from specfuse.errors import InvalidArgument
+from specfuse.headers import LINEAGE, lineage_mark
 from specfuse.rpc.server import RpcService, deadline_of
 from specfuse.v1 import model_service_pb2 as pb
 from specfuse.v1 import model_service_pb2_grpc as pb_grpc
@@ -54,6 +55,7 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
     ) -> pb.ProposeSegmentResponse:
         """Continues the context by one segment."""
         proposal = await self._service.propose(_propose_request(request), deadline_of(context))
+        self._mark(context)
         return pb.ProposeSegmentResponse(segment=_segment(proposal), usage=_usage(proposal.usage))
 
     async def ScoreSegments(  # noqa: N802
@@ -63,6 +65,7 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
     ) -> pb.ScoreSegmentsResponse:
         """Scores candidate continuations."""
         scores = await self._service.score(_score_request(request), deadline_of(context))
+        self._mark(context)
         with_tokens = request.include_token_logprobs
         return pb.ScoreSegmentsResponse(
             scores=[_score(each, with_tokens=with_tokens) for each in scores.scores],
@@ -88,6 +91,12 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
                 prefix_cache=model.capabilities.prefix_cache,
             ),
         )
+
+    def _mark(self, context: ServicerContext[Any, Any]) -> None:
+        """Says with the answer what gave it: who asked GetModel may have asked another process."""
+        model = self._service.model
+        mark = lineage_mark(model.revision, model.tokenizer_fingerprint, model.backend)
+        context.set_trailing_metadata(((LINEAGE, mark),))
 
 
 def rpc_service(service: ModelService) -> RpcService:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,11 +74,12 @@ def endpoint_slice(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request: its namespace and parameters, and the token that it brought."""
+    """A request: its namespace and parameters, the token that it brought, and when it came."""
 
     namespace: str
     query: dict[str, str]
     token: str
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def watches(self) -> bool:
@@ -99,7 +102,6 @@ class ApiServer:
     raw: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     hangs: set[str] = field(default_factory=set)
     silent: bool = False
-    ends_at_once: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     gone_as_status: bool = False
     asked: list[Asked] = field(default_factory=list)
@@ -180,6 +182,25 @@ class ApiServer:
                 lambda: sum(one.watches is watches for one in self.asked) >= count
             )
 
+    def pauses(self, *, watches: bool = False) -> list[float]:
+        """How many seconds were between requests, of watches or of lists."""
+        times = [one.at for one in self.asked if one.watches is watches]
+        return [after - before for before, after in pairwise(times)]
+
+    async def away(self, attempts: int) -> None:
+        """Goes away; returns once so many connections were tried in vain."""
+        await self.stop()
+        tried = asyncio.Semaphore(0)
+
+        def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.abort()
+            tried.release()
+
+        async with await asyncio.start_server(refuse, "127.0.0.1", self._port):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                for _ in range(attempts):
+                    await tried.acquire()
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -251,8 +272,6 @@ class ApiServer:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        if self.ends_at_once:
-            return response
         async with self._moved:
             self._watching[response] = _transport(request)
             self._moved.notify_all()

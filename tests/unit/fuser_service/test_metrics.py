@@ -226,4 +226,5 @@ def test_who_can_be_asked_is_told_as_it_changes(
 
     metrics.standing([replace(ALL, ready_members=("a", "b"))])
     assert (ensemble("all"), ensemble("waking")) == ((1, 2, 2), (None, None, None))
-    assert members("ready") == {"a": 1, "b": 1, "c": 0}
+    assert members("ready") == {"a": 1, "b": 1, "c": None}, "nobody can ask for c any more"
+    assert members("may_sleep") == {"a": 0, "b": 0, "c": None}

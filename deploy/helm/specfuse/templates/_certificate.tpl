@@ -1,8 +1,8 @@
 {{/* The specification of a Certificate of cert-manager: (dict "tls" VALUES "secret" NAME "names" LIST "usages" LIST). */}}
 {{- define "specfuse.certificate" -}}
-secretName: {{ .secret }}
+secretName: {{ toYaml .secret }}
 issuerRef:
-  name: {{ .tls.issuerRef.name }}
+  name: {{ toYaml .tls.issuerRef.name }}
   kind: {{ .tls.issuerRef.kind }}
   group: {{ .tls.issuerRef.group }}
 duration: {{ .tls.duration }}

@@ -22,8 +22,8 @@
 
 {{/* What selects everything of the release. */}}
 {{- define "specfuse.selector" -}}
-app.kubernetes.io/name: {{ include "specfuse.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "specfuse.name" . | toYaml }}
+app.kubernetes.io/instance: {{ toYaml .Release.Name }}
 {{- end }}
 
 {{/* What selects a part of the release: (dict "root" $ "component" "fuser"). */}}
@@ -31,7 +31,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "specfuse.selector" .root }}
 app.kubernetes.io/component: {{ .component }}
 {{- with .member }}
-specfuse.io/member: {{ . }}
+specfuse.io/member: {{ toYaml . }}
 {{- end }}
 {{- end }}
 
@@ -49,7 +49,7 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- with .member }}
-specfuse.io/member: {{ . }}
+specfuse.io/member: {{ toYaml . }}
 {{- end }}
 {{- end }}
 
@@ -160,9 +160,13 @@ env:
 {{- end }}
 
 {{- define "specfuse.dnsEgress" -}}
+{{- with .Values.networkPolicy.dns -}}
 - to:
-    {{- toYaml .Values.networkPolicy.dns | nindent 4 }}
+    {{- toYaml .to | nindent 4 }}
   ports:
-    - {port: 53, protocol: UDP}
-    - {port: 53, protocol: TCP}
+    {{- range .ports }}
+    - {port: {{ . }}, protocol: UDP}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+{{- end -}}
 {{- end }}

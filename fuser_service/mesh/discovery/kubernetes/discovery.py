@@ -105,7 +105,10 @@ class SlicedEndpoints:
                             yield tuple(slices.values())
 
     async def _watched(self, api: SliceApi, since: str) -> AsyncGenerator[News, None]:
-        """What a watch says. One that says nothing, and ends long before it should, is no watch."""
+        """What a watch says. One that says nothing, and ends long before it should, is no watch.
+
+        If it ends so after some news, the next one is begun after a pause.
+        """
         seconds = max(1, round(_about(self._timings.watch_seconds)))
         began = time.monotonic()
         said = False
@@ -115,8 +118,11 @@ class SlicedEndpoints:
                 said = True
                 self._well()
                 yield event
-        if not said and time.monotonic() - began < seconds / 2:
+        early = time.monotonic() - began < seconds / 2
+        if early and not said:
             raise Trouble("ends", "the API server ends the watch at once")
+        if early:
+            await asyncio.sleep(self._pauses.next())
         self._well()
 
     async def _find_own_zone(self, api: SliceApi) -> None:

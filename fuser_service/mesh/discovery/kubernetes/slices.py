@@ -131,7 +131,23 @@ class Reached:
     pod: str
     address: str
     zone: str
-    terminating: bool
+    conditions: Conditions
+
+    @property
+    def who(self) -> str:
+        """What identifies it."""
+        return self.pod or self.address
+
+    @property
+    def terminating(self) -> bool:
+        """Whether it is about to end."""
+        return self.conditions.terminating is True
+
+    @property
+    def serves(self) -> bool:
+        """Whether it can be asked. One that terminates is not ready, but may still serve."""
+        told = self.conditions.serving if self.terminating else self.conditions.ready
+        return told is not False
 
 
 def endpoints_of(
@@ -142,13 +158,12 @@ def endpoints_of(
     Slices of several Services may have the same pod, and so may two of the same Service while its
     endpoints are moved from one to the other: a pod that one of them knows to be ending is ending.
     """
+    reached = list(_reached(slices, port))
+    ending = {one.who for one in reached if one.terminating}
     pods: dict[str, Reached] = {}
-    ending: set[str] = set()
-    for one in _reached(slices, port):
-        who = one.pod or one.address
-        pods.setdefault(who, one)
-        if one.terminating:
-            ending.add(who)
+    for one in reached:
+        if one.serves:
+            pods.setdefault(one.who, one)
     found: dict[str, Endpoint] = {}
     for who, one in pods.items():
         endpoint = Endpoint(
@@ -174,38 +189,37 @@ def zone_of(slices: Iterable[EndpointSlice], pod: str) -> str | None:
 
 
 def complaint(slices: Iterable[EndpointSlice], port: PortOf) -> str:
-    """Why the slices, as they are, can have no replica at that port; empty if they can."""
+    """Why the slices, as they are, can have no replica at that port; empty if they can.
+
+    A Service without pods, as of a model that is scaled to zero, has a slice without ports.
+    """
+    slices = tuple(slices)
+    if not slices:
+        return "there are none; look at the labels of the member's Service"
     usable = [one for one in slices if one.address_type in _FAMILIES]
     if not usable:
-        return "there are none; look at the labels of the member's Service"
-    if any(_number(one, port) is not None for one in usable):
+        kinds = ", ".join(sorted({one.address_type for one in slices}))
+        return f"they have no addresses of {' or '.join(_FAMILIES)}, but {kinds}"
+    telling = [one for one in usable if one.endpoints or one.ports]
+    if not telling or any(_number(one, port) is not None for one in telling):
         return ""
     ports = (f"{known.name or '(no name)'}: {known.port}" for one in usable for known in _tcp(one))
     return f"none has the port {port}; there are: {', '.join(sorted(set(ports))) or 'none'}"
 
 
 def _reached(slices: Iterable[EndpointSlice], port: PortOf) -> Iterator[Reached]:
-    """The endpoints that serve, in an order that does not depend on that of the slices."""
+    """The endpoints that have the port, in an order that does not depend on that of the slices."""
     for one in sorted(slices, key=lambda one: (one.address_type, one.metadata.name)):
         number = _number(one, port) if one.address_type in _FAMILIES else None
         if number is None:
             continue
         for endpoint in one.endpoints or ():
-            terminating = _terminating(endpoint.conditions or Conditions())
-            if terminating is not None:
-                yield Reached(
-                    pod=_pod(endpoint),
-                    address=_joined(endpoint.addresses[0], number),
-                    zone=endpoint.zone or "",
-                    terminating=terminating,
-                )
-
-
-def _terminating(conditions: Conditions) -> bool | None:
-    """Whether an endpoint that serves is about to end; None if it does not serve."""
-    if conditions.terminating:
-        return None if conditions.serving is False else True
-    return None if conditions.ready is False else False
+            yield Reached(
+                pod=_pod(endpoint),
+                address=_joined(endpoint.addresses[0], number),
+                zone=endpoint.zone or "",
+                conditions=endpoint.conditions or Conditions(),
+            )
 
 
 def _pod(endpoint: SliceEndpoint) -> str:

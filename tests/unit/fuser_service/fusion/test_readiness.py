@@ -11,7 +11,13 @@ from fuser_service.core.rules import Rules
 from fuser_service.fusion.query import Query, Timings
 from fuser_service.fusion.readiness import ASK_AGAIN_SECONDS, Readiness
 from specfuse.deadline import Deadline
-from specfuse.errors import DeadlineExceeded, Overloaded, SpecFuseError, Unavailable
+from specfuse.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    ShuttingDown,
+    SpecFuseError,
+    Unavailable,
+)
 from tests.support.members import RecordingObserver, ScriptedMember, says
 
 NEVER = Deadline.never()
@@ -149,6 +155,19 @@ async def test_each_ensemble_has_so_many_that_wait_and_no_more() -> None:
     held = [await sleepers.hold(), await sleepers.hold()]
     sleepers.wake("a", "b")
     await asyncio.gather(*held)
+
+
+async def test_when_the_service_ends_nobody_waits_any_more_who_cannot_be_answered() -> None:
+    sleepers = Sleepers()
+    hopeless, answered = await sleepers.hold(), await sleepers.hold(sleepers.query(quorum=1))
+    sleepers.wake("a")
+    await settled()
+    sleepers.readiness.end()
+    await answered
+    for asked in (hopeless, await sleepers.hold()):
+        with pytest.raises(ShuttingDown, match="1 of 3 members are awake, and the service shuts"):
+            await asked
+    assert sleepers.counted == (0, {})
 
 
 async def test_a_wake_up_between_two_looks_is_not_missed() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from fuser_service.mesh.identity import Identity
 from fuser_service.mesh.lineage import UNTOLD, Lineage
+from tests.support.grpc_member import until
 
 OLD, NEW = Lineage("old", "words", "torch"), Lineage("new", "words", "torch")
 
@@ -63,6 +64,27 @@ async def test_an_answer_from_before_does_not_count() -> None:
     assert await waiting == NEW
 
 
+async def test_an_answer_that_comes_after_a_newer_one_is_not_the_last() -> None:
+    asked = Asked()
+    answers: list[asyncio.Future[Lineage]] = []
+
+    async def answer() -> Lineage:
+        answers.append(asyncio.Future())
+        return await answers[-1]
+
+    identity = Identity(answer, asked._told)
+    old = identity.ask()
+    await until(lambda: len(answers) == 1)
+    identity.forget()
+    new = identity.ask()
+    await until(lambda: len(answers) == 2)
+    answers[1].set_result(NEW)
+    await new
+    answers[0].set_result(OLD)
+    await old
+    assert (identity.last, identity.known, asked.told) == (NEW, NEW, 1)
+
+
 async def test_a_question_that_fails_is_asked_again_by_the_next() -> None:
     asked = Asked()
     asked.answers.put_nowait(ConnectionError())
@@ -89,6 +111,12 @@ async def test_closing_ends_the_question() -> None:
     await asked.identity.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+def test_each_lineage_has_a_mark_of_its_own() -> None:
+    lineages = [OLD, NEW, UNTOLD, Lineage("a", "bc", ""), Lineage("ab", "c", ""), Lineage("é")]
+    assert len({one.mark for one in lineages}) == len(lineages)
+    assert all(one.mark.isascii() for one in lineages), "headers are"
 
 
 def test_lineages_are_named_for_people() -> None:

@@ -21,7 +21,7 @@ from specfuse.errors import (
     Unauthenticated,
 )
 
-COMMANDS = ("ask", "demo", "up", "model", "fuser", "keys")
+COMMANDS = ("ask", "demo", "up", "top", "model", "fuser", "keys")
 
 
 def test_help_names_every_command(capsys):
@@ -39,7 +39,8 @@ def test_a_bare_command_shows_its_help(capsys, bare):
 
 
 @pytest.mark.parametrize(
-    "command", [["ask"], ["demo"], ["up"], ["model", "serve"], ["fuser", "serve"], ["keys", "new"]]
+    "command",
+    [["ask"], ["demo"], ["up"], ["top"], ["model", "serve"], ["fuser", "serve"], ["keys", "new"]],
 )
 def test_every_command_explains_itself(capsys, command):
     assert main([*command, "--help"]) == 0
@@ -79,6 +80,8 @@ def test_help_imports_nothing_heavy():
         (["up", "mesh.yaml", "--demo"], "FILE: give a file, or --demo, and not both"),
         (["up", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["up", "--demo", "--listen", "foo"], "--listen: 'foo' is not host:port"),
+        (["top", "--fuser", "here"], "--fuser: 'here' is not the host:port of a metrics endpoint"),
+        (["top", "--interval", "0"], "'--interval': Input should be greater than or equal to 0.1"),
         (["model", "serve"], "Missing argument 'FILE'"),
         (["model", "serve", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["fuser", "serve", "nowhere.yaml"], "nowhere.yaml: cannot be read"),

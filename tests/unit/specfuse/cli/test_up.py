@@ -12,7 +12,10 @@ from specfuse.cli.mesh_run import Interrupted
 from specfuse.localmesh import MeshAddresses, ServiceAddresses
 from tests.support.scripted_mesh import mesh_of, write_mesh
 
-ENDPOINTS = MeshAddresses(ServiceAddresses("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), {})
+ENDPOINTS = MeshAddresses(
+    ServiceAddresses("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"),
+    {"a": ServiceAddresses("127.0.0.1:4", "127.0.0.1:5")},
+)
 
 
 def test_an_interruption_before_the_mesh_is_ready_is_no_success(
@@ -49,3 +52,4 @@ def test_an_interruption_is_how_a_mesh_that_got_ready_ends(
     assert 'specfuse ask --address 127.0.0.1:1 "..."' in said
     assert 'OpenAI(base_url="http://127.0.0.1:3/v1")' in said
     assert ("http://127.0.0.1:3/ " in said) == page
+    assert "specfuse top --fuser 127.0.0.1:2 --model a=127.0.0.1:5\n" in said

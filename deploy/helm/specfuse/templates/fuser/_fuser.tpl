@@ -93,7 +93,7 @@ tenancy:
 drain_seconds: {{ $fuser.drainSeconds }}
 members:
   {{- range $name, $_ := .Values.models }}
-  {{ $name }}:
+  {{ toYaml $name }}:
     kubernetes:
       selector: {{ printf "app.kubernetes.io/instance=%s,specfuse.io/member=%s" $.Release.Name $name }}
       port: grpc

@@ -38,6 +38,11 @@
 {{- if or .model.gpu.count .model.gpu.claim.deviceClass .model.gpu.claim.existingTemplate }}true{{ end -}}
 {{- end }}
 
+{{/* How many accelerators a pod has. */}}
+{{- define "specfuse.model.devices" -}}
+{{- if .model.gpu.count }}{{ int .model.gpu.count }}{{ else if include "specfuse.model.gpus" . }}{{ int .model.gpu.claim.count }}{{ else }}0{{ end -}}
+{{- end }}
+
 {{/* The most pods there may be. */}}
 {{- define "specfuse.model.mostReplicas" -}}
 {{- if or .model.autoscaling.keda.enabled .model.autoscaling.hpa.enabled }}{{ .model.autoscaling.maxReplicas }}{{ else }}{{ .model.replicas }}{{ end -}}
@@ -119,13 +124,15 @@ true
 {{- if eq $model.backend "torch" -}}
 {{- $found = set $found "model" (include "specfuse.model.location" .) -}}
 {{- with include "specfuse.model.threads" . }}{{ $found = set $found "threads" (int .) }}{{ end -}}
+{{- $devices := include "specfuse.model.devices" . | int -}}
+{{- if gt $devices 1 }}{{ $found = set $found "tensor_parallel" $devices }}{{ end -}}
 {{- else if include "specfuse.model.remote" . -}}
 {{- $found = set $found "start_seconds" $model.startupSeconds -}}
 {{- $found = set $found "tokenizer" (include "specfuse.model.location" .) -}}
 {{- if include "specfuse.model.sidecar" . }}{{ $found = set $found "url" (printf "http://127.0.0.1:%v" $model.server.port) }}{{ end -}}
 {{- end -}}
 {{- $section = mergeOverwrite $found $section -}}
-name: {{ .name }}
+name: {{ toYaml .name }}
 listen: {{ printf "%s:50051" .root.Values.listenHost | quote }}
 metrics_listen: {{ printf "%s:9091" .root.Values.listenHost | quote }}
 {{- if .root.Values.tls.mesh.enabled }}
@@ -180,7 +187,7 @@ drain_seconds: {{ $model.drainSeconds }}
 accessModes:
   {{- toYaml $cache.accessModes | nindent 2 }}
 {{- with $cache.storageClass }}
-storageClassName: {{ . }}
+storageClassName: {{ toYaml . }}
 {{- end }}
 resources:
   requests:
@@ -262,7 +269,7 @@ resources:
             - {key: model.yaml, path: model.yaml}
       {{- if .root.Values.tls.mesh.enabled }}
       - secret:
-          name: {{ include "specfuse.model.tlsSecret" . }}
+          name: {{ include "specfuse.model.tlsSecret" . | toYaml }}
           items:
             - {key: tls.crt, path: tls/tls.crt}
             - {key: tls.key, path: tls/tls.key}
@@ -280,7 +287,7 @@ resources:
 {{- if $weights.claim }}
 - name: weights
   persistentVolumeClaim:
-    claimName: {{ $weights.claim }}
+    claimName: {{ toYaml $weights.claim }}
     readOnly: true
 {{- else if $weights.image }}
 - name: weights
@@ -291,7 +298,7 @@ resources:
 - name: cache
   {{- with include "specfuse.model.cacheClaim" . }}
   persistentVolumeClaim:
-    claimName: {{ . }}
+    claimName: {{ toYaml . }}
   {{- else }}
   ephemeral:
     volumeClaimTemplate:
@@ -305,14 +312,38 @@ resources:
 {{- if and (include "specfuse.model.asksHub" .) $weights.token.existingSecret }}
 - name: hub-token
   secret:
-    secretName: {{ $weights.token.existingSecret }}
+    secretName: {{ toYaml $weights.token.existingSecret }}
     defaultMode: 0440
     items:
-      - {key: {{ $weights.token.key }}, path: token}
+      - {key: {{ toYaml $weights.token.key }}, path: token}
 {{- end }}
 {{- with .model.volumes }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/* What a claim for devices asks for. */}}
+{{- define "specfuse.model.claimSpec" -}}
+{{- $claim := .model.gpu.claim -}}
+devices:
+  requests:
+    - name: accelerators
+      exactly:
+        deviceClassName: {{ toYaml $claim.deviceClass }}
+        allocationMode: ExactCount
+        count: {{ $claim.count }}
+        {{- with $claim.selectors }}
+        selectors:
+          {{- range . }}
+          - cel:
+              expression: {{ . | quote }}
+          {{- end }}
+        {{- end }}
+{{- end }}
+
+{{/* The name of the template of claims. It has a part of what it asks for, as a template can never be changed. */}}
+{{- define "specfuse.model.claimTemplate" -}}
+{{ include "specfuse.model.fullname" . }}-{{ include "specfuse.model.claimSpec" . | sha256sum | trunc 8 }}
 {{- end }}
 
 {{/* The claims of a pod for devices. */}}
@@ -321,7 +352,7 @@ resources:
 {{- if or $claim.deviceClass $claim.existingTemplate -}}
 resourceClaims:
   - name: accelerators
-    resourceClaimTemplateName: {{ $claim.existingTemplate | default (include "specfuse.model.fullname" .) }}
+    resourceClaimTemplateName: {{ $claim.existingTemplate | default (include "specfuse.model.claimTemplate" .) | toYaml }}
 {{- end -}}
 {{- end }}
 

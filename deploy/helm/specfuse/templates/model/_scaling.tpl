@@ -1,8 +1,15 @@
 {{/* What the number of a model's pods follows from, each as one series, as KEDA needs. All take (dict "root" $ "name" NAME "model" VALUES). */}}
 
-{{/* The labels that every query asks for. */}}
+{{/* "true" if the chart says what collects metrics, and so that their series have the release's name, too. */}}
+{{- define "specfuse.scaling.ofTheRelease" -}}
+{{- if or .root.Values.monitoring.podMonitor.enabled .root.Values.monitoring.serviceMonitor.enabled }}true{{ end -}}
+{{- end }}
+
+{{/* The labels that every query asks for. Another release in the namespace may have a model of the same name. */}}
 {{- define "specfuse.scaling.here" -}}
-namespace={{ .root.Release.Namespace | quote }}{{ with .root.Values.prometheus.matchers }},{{ . }}{{ end }}
+namespace={{ .root.Release.Namespace | quote }}
+{{- if include "specfuse.scaling.ofTheRelease" . }},app_kubernetes_io_instance={{ .root.Release.Name | quote }}{{ end }}
+{{- with .root.Values.prometheus.matchers }},{{ . }}{{ end }}
 {{- end }}
 
 {{/* Answers that count on the model, of all fusers. */}}
@@ -38,8 +45,8 @@ sum(specfuse_model_requests_waiting{ {{- $matchers -}} }) or vector(0)
 - type: prometheus
   name: {{ .trigger }}
   metadata:
-    serverAddress: {{ .root.Values.prometheus.serverAddress }}
-    query: {{ .query | squote }}
+    serverAddress: {{ toYaml .root.Values.prometheus.serverAddress }}
+    query: {{ .query | replace "'" "''" | squote }}
     threshold: {{ .threshold | quote }}
     activationThreshold: "0"
     ignoreNullValues: "false"

@@ -18,7 +18,17 @@
 {{- if not (include "specfuse.model.gpus" .) }}{{ $command = concat $command (list "--cache-type-k" "f32" "--cache-type-v" "f32" "--flash-attn" "off") }}{{ end -}}
 {{- end -}}
 {{- if and $model.weights.hub $model.weights.revision (ne $model.backend "llama_cpp") }}{{ $command = concat $command (list "--revision" $model.weights.revision) }}{{ end -}}
+{{- $command = concat $command (include "specfuse.server.split" . | fromYamlArray) -}}
 {{- concat ($model.server.command | default $command) $model.server.args | toYaml -}}
+{{- end }}
+
+{{/* The arguments that split the model over the pod's accelerators, unless `server.args` say how. llama-server does so by itself. */}}
+{{- define "specfuse.server.split" -}}
+{{- $devices := include "specfuse.model.devices" . -}}
+{{- $flag := get (dict "vllm" "--tensor-parallel-size" "sglang" "--tensor-parallel-size" "tgi" "--num-shard") .model.backend -}}
+{{- if and $flag (gt (int $devices) 1) (not (regexMatch (printf "(^| )%s( |=|$)" $flag) (join " " .model.server.args))) -}}
+{{- list $flag $devices | toYaml -}}
+{{- end -}}
 {{- end }}
 
 {{/* Its environment: that of whoever loads the model, and what a server wants to be told in this way. */}}
@@ -47,7 +57,7 @@
   {{- . | nindent 2 }}
   {{- end }}
   securityContext:
-    {{- include "specfuse.securityContext" .root.Values.containerSecurityContext | nindent 4 }}
+    {{- include "specfuse.securityContext" (mergeOverwrite (deepCopy .root.Values.containerSecurityContext) (deepCopy $server.securityContext)) | nindent 4 }}
   volumeMounts:
     {{- include "specfuse.model.mounts" . | nindent 4 }}
 {{- end }}

@@ -51,6 +51,30 @@ def test_a_fragment_is_laid_over_what_the_default_says() -> None:
     assert not takes(document, {"b": "y"})
 
 
+def test_a_section_that_nothing_is_left_of_is_refused() -> None:
+    """Of an empty `a:` Helm leaves nothing, and not its defaults."""
+    document = "# Said.\na:\n  # Said.\n  b:\n    # Said.\n    c: 1\n  # Said.\n  d: 1\n"
+    assert takes(document, {"a": {"b": {}}})
+    assert not takes(document, {"a": {"d": 1}})
+    assert not takes(document, {})
+
+
+def test_what_has_the_schema_of_another_key_need_not_say_everything() -> None:
+    document = """\
+# Said.
+# @schema {additionalProperties: {$ref: "#/properties/defaults"}}
+entries: {}
+# Said.
+defaults:
+  # Said.
+  a:
+    # Said.
+    b: 1
+"""
+    assert takes(document, {"entries": {"one": {}}, "defaults": {"a": {}}})
+    assert not takes(document, {"entries": {"one": {}}})
+
+
 def test_unknown_keys_are_refused_but_in_maps_of_any_keys() -> None:
     document = "# Said.\na:\n  # Said.\n  b: 1\n# Said.\nfree: {}\n"
     assert takes(document, {"a": {"b": 2}, "free": {"any": {"thing": 1}}})
@@ -98,8 +122,8 @@ defaults:
 # @schema {additionalProperties: {$ref: "#/properties/defaults"}}
 entries: {}
 """
-    assert takes(document, {"entries": {"x": {"a": 2}}})
-    assert not takes(document, {"entries": {"x": {"b": 2}}})
+    assert takes(document, {"defaults": {}, "entries": {"x": {"a": 2}}})
+    assert not takes(document, {"defaults": {}, "entries": {"x": {"b": 2}}})
 
 
 def test_a_reference_to_nothing_is_named() -> None:

@@ -89,6 +89,11 @@ def test_a_pod_in_several_slices_is_ending_if_one_of_them_says_so() -> None:
     assert found(endpoint_slice("a", endpoint("10.0.0.1")), endpoint_slice("b", ending)) == [ENDING]
 
 
+def test_a_pod_that_no_longer_serves_is_ending_in_every_slice_that_does_not_know_yet() -> None:
+    ended = endpoint("10.0.0.1", ready=False, serving=False, terminating=True)
+    assert found(endpoint_slice("a", endpoint("10.0.0.1")), endpoint_slice("b", ended)) == [ENDING]
+
+
 def test_an_address_that_another_pod_has_by_now_is_that_pods() -> None:
     old = endpoint("10.0.0.1", uid="old", ready=False, terminating=True)
     new = endpoint("10.0.0.1", uid="new")
@@ -109,7 +114,6 @@ def ports(*said: tuple[str | None, int | None, str | None]) -> list[dict[str, An
         ("grpc", [("grpc", 50052, "UDP")], None),
         ("grpc", [("web", 80, "TCP")], None),
         ("grpc", [("grpc", None, "TCP")], None),
-        ("grpc", [], None),
         ("", [("", 50052, "TCP")], 50052),
         ("", [(None, 50052, "TCP")], 50052),
         (50052, [("web", 80, "TCP"), ("any", 50052, "TCP")], 50052),
@@ -134,10 +138,18 @@ def test_a_complaint_names_the_ports_that_there_are() -> None:
     )
 
 
-def test_a_slice_without_endpoints_or_ports_has_null_there() -> None:
+def test_a_service_without_pods_has_a_slice_with_null_for_its_ports_and_that_is_no_mistake() -> (
+    None
+):
     nothing = endpoint_slice("a") | {"ports": None}
     assert nothing["endpoints"] is None
     assert found(nothing) == []
+    assert complaint(parsed(nothing), "grpc") == ""
+
+
+def test_names_are_no_addresses_and_a_complaint_says_so() -> None:
+    names = endpoint_slice("a", endpoint("host.example"), family="FQDN")
+    assert complaint(parsed(names), "grpc") == "they have no addresses of IPv4 or IPv6, but FQDN"
 
 
 def test_what_a_newer_server_says_beyond_that_is_passed_over() -> None:
@@ -218,7 +230,9 @@ def test_endpoints_are_those_that_serve_each_once_and_in_order(
     for each in endpoints:
         states = [state for address, state in conditions if address == each.address]
         if each.terminating:
-            assert any(state.get("serving") is not False for state in states)
+            assert any(state.get("terminating") for state in states)
+            told = [("serving" if state.get("terminating") else "ready", state) for state in states]
+            assert any(state.get(condition) is not False for condition, state in told)
         else:
             assert any(
                 state.get("ready") is not False and not state.get("terminating") for state in states
