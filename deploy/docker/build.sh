@@ -6,6 +6,14 @@ cd "$(dirname "$0")/../.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 tag=${TAG:-$version}
 accelerator=${ACCELERATOR:-cpu}
+services=${SERVICES:-fuser model}
+one_of() { # NAME VALUE ALLOWED...: what is given is one of those
+  local name=$1 value=$2
+  shift 2
+  [[ " $* " == *" $value "* ]] || { echo "make images: $name: is '$value', may be ${*/%/,}" | sed 's/,$//' >&2; exit 2; }
+}
+one_of ACCELERATOR "$accelerator" cpu cuda
+for service in $services; do one_of SERVICES "$service" fuser model; done
 revision=$(git describe --always --abbrev=40 --dirty 2>/dev/null || echo unknown)
 created=$(git log -1 --format=%cI 2>/dev/null || true)
 # All files have one time, so that a layer is the same wherever and whenever it is built: that of 1980, with which zip begins.
@@ -30,7 +38,7 @@ build+=(--build-arg "VERSION=$version" --build-arg "REVISION=$revision" --build-
 build+=(${BUILD_FLAGS:-})
 
 built=()
-for service in ${SERVICES:-fuser model}; do
+for service in $services; do
   name=${REGISTRY:+$REGISTRY/}specfuse-$service:$tag
   [[ $service-$accelerator != model-cuda ]] || name+=-cuda
   "${build[@]}" --build-arg "SERVICE=$service" --target image --tag "$name" .

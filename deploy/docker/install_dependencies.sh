@@ -10,7 +10,7 @@ torch=$(sed -n 's/^torch==//p' constraints.txt)
 case $accelerator in
   cpu) build="==$torch+cpu" ;;
   cuda) build="==$torch,!=$torch+cpu" ;;
-  *) echo "ACCELERATOR: is $accelerator, must be cpu or cuda" >&2; exit 2 ;;
+  *) echo "ACCELERATOR: is '$accelerator', may be cpu, cuda" >&2; exit 2 ;;
 esac
 sed -i "s/^torch==.*/torch$build/" constraints.txt
 

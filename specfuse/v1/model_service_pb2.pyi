@@ -407,11 +407,13 @@ class GetModelResponse(_message.Message):
     revision: _builtins.str
     """Revision of the weights: a commit, or a digest of local files."""
     tokenizer_fingerprint: _builtins.str
-    """Digest of the tokenizer and chat template. Replicas of one member must agree."""
+    """Digest of the tokenizer and chat template. Answers of one query come from replicas that agree on
+    this, the revision and the backend.
+    """
     context_window: _builtins.int
     """Most tokens of context and segment together."""
     backend: _builtins.str
-    """"torch", "llama_cpp", "tgi" or "scripted"."""
+    """"torch", "llama_cpp", "sglang", "tgi", "vllm" or "scripted"."""
     @_builtins.property
     def capabilities(self) -> Global___Capabilities:
         """Always present."""

@@ -33,6 +33,10 @@ class ModelServiceStub:
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
     The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
     and no details.
+
+    A service should mark its answers with what gave them, for whoever holds on to a revision: trailing
+    metadata `x-specfuse-lineage`, made of what GetModel says as `lineage_mark` in specfuse/headers.py
+    makes it. One that does not mark them is taken at GetModel's word.
     """
 
     def __init__(self, channel):
@@ -66,6 +70,10 @@ class ModelServiceServicer:
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
     The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
     and no details.
+
+    A service should mark its answers with what gave them, for whoever holds on to a revision: trailing
+    metadata `x-specfuse-lineage`, made of what GetModel says as `lineage_mark` in specfuse/headers.py
+    makes it. One that does not mark them is taken at GetModel's word.
     """
 
     def ProposeSegment(self, request, context):
@@ -123,6 +131,10 @@ class ModelService:
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
     The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
     and no details.
+
+    A service should mark its answers with what gave them, for whoever holds on to a revision: trailing
+    metadata `x-specfuse-lineage`, made of what GetModel says as `lineage_mark` in specfuse/headers.py
+    makes it. One that does not mark them is taken at GetModel's word.
     """
 
     @staticmethod

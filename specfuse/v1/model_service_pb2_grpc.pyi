@@ -34,6 +34,10 @@ class ModelServiceStub:
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
     The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
     and no details.
+
+    A service should mark its answers with what gave them, for whoever holds on to a revision: trailing
+    metadata `x-specfuse-lineage`, made of what GetModel says as `lineage_mark` in specfuse/headers.py
+    makes it. One that does not mark them is taken at GetModel's word.
     """
 
     @_typing.overload
@@ -56,6 +60,10 @@ class ModelServiceAsyncStub(ModelServiceStub):
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
     The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
     and no details.
+
+    A service should mark its answers with what gave them, for whoever holds on to a revision: trailing
+    metadata `x-specfuse-lineage`, made of what GetModel says as `lineage_mark` in specfuse/headers.py
+    makes it. One that does not mark them is taken at GetModel's word.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -74,6 +82,10 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     its limit; RESOURCE_EXHAUSTED comes at once when the queue is full; both leave other calls unharmed.
     The one exception is a message of more than 16 MiB: gRPC itself refuses it, with RESOURCE_EXHAUSTED
     and no details.
+
+    A service should mark its answers with what gave them, for whoever holds on to a revision: trailing
+    metadata `x-specfuse-lineage`, made of what GetModel says as `lineage_mark` in specfuse/headers.py
+    makes it. One that does not mark them is taken at GetModel's word.
     """
 
     @_abc_1.abstractmethod

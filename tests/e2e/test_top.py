@@ -168,6 +168,12 @@ def test_before_anybody_is_there_a_terminal_waits(endpoint):
     assert ";31m" not in shown.shown
 
 
+def test_something_else_at_an_address_ends_it_at_once(endpoint):
+    with terminal("top", "--model", endpoint.address) as shown:
+        assert shown.wait() == 2
+    assert f"specfuse: --model: {endpoint.address}: that is a fuser's" in shown.shown
+
+
 def test_without_what_it_needs_it_says_which_extra_has_that():
     program = (
         "import sys; sys.modules['prometheus_client'] = None; "

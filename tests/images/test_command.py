@@ -71,6 +71,19 @@ def test_a_docker_without_its_daemon_is_no_builder(machine):
     assert machine.build().returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ACCELERATOR", "rocm", "ACCELERATOR: is 'rocm', may be cpu, cuda"),
+        ("SERVICES", "fuser modle", "SERVICES: is 'modle', may be fuser, model"),
+    ],
+)
+def test_what_there_is_not_is_refused_with_what_there_is(machine, variable, value, said):
+    machine.add("buildah")
+    built = machine.build(**{variable: value})
+    assert (built.returncode, built.stderr) == (2, f"make images: {said}\n")
+
+
 def test_buildah_is_taken_where_both_are(machine):
     machine.add("docker")
     machine.add("buildah")

@@ -87,7 +87,7 @@ def test_every_variable_that_is_asked_for_can_be_chosen(board: str) -> None:
 
 @every_panel
 def test_a_panel_asks_for_series_that_there_are(panel: Shown) -> None:
-    recorded = {rule.record for rule in catalogue.RECORDED.rules}
+    recorded = {rule.record for rule in catalogue.RECORDED}
     for expr, _ in panel.queries:
         named = set(re.findall(r"(?<![\w:])[a-zA-Z_:\d]+[a-zA-Z\d](?=\{)", expr))
         asked = {name for name in named if not ELSEWHERE.match(name)}

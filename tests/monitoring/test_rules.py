@@ -72,7 +72,7 @@ def test_every_severity_of_an_alert_is_seen(name: str) -> None:
 
 def test_rules_ask_for_series_that_there_are() -> None:
     known = series.names() | ELSEWHERE
-    recorded = {rule.record for rule in catalogue.RECORDED.rules}
+    recorded = {rule.record for rule in catalogue.RECORDED}
     for group in plain.rules(values.read())["groups"]:
         for rule in group["rules"]:
             asked = set(re.findall(r"\b(?:specfuse|kube)_[a-z_]+[a-z]\b(?!_)", rule["expr"]))

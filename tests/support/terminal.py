@@ -40,6 +40,10 @@ class Terminal:
     def press(self, key: bytes) -> int:
         """Presses a key that ends the command. Returns the exit code."""
         os.write(self._descriptor, key)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Waits until the command ends. Returns the exit code."""
         while piece := self._read():
             self.shown += piece
         return self._process.wait(PATIENCE_SECONDS)

@@ -62,7 +62,7 @@ def _error_ratios() -> Iterator[Recording]:
         yield Recording(f"{_ERROR_RATIO}{window}", ratio)
 
 
-RECORDED: Final = Group("specfuse.recorded", tuple(_error_ratios()))
+RECORDED: Final = tuple(_error_ratios())
 
 ENSEMBLES: Final = Group(
     "specfuse.ensembles",
@@ -217,6 +217,7 @@ LATENCY: Final = Group(
 BUDGET: Final = Group(
     "specfuse.budget",
     (
+        *RECORDED,  # in the group of who asks for them, so that they are never of the last time
         Alert(
             "ErrorBudgetBurn",
             f"({_burns('14.4', '1h', '5m')} {_enough_failed('1h')})\n"
@@ -380,6 +381,6 @@ sum by (namespace, team) (rate(specfuse_team_requests_total{${where}}[${window}]
     ),
 )
 
-GROUPS: Final = (RECORDED, ENSEMBLES, LATENCY, BUDGET, MEMBERS, OTHERS)
+GROUPS: Final = (ENSEMBLES, LATENCY, BUDGET, MEMBERS, OTHERS)
 
 ALERTS: Final = tuple(rule for group in GROUPS for rule in group.rules if isinstance(rule, Alert))

@@ -54,23 +54,18 @@ async def _once(targets: Sequence[Target], interval: float, console: Console) ->
 
 
 async def _live(targets: Sequence[Target], interval: float, console: Console) -> int:
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None  # noqa: S101 (for mypy)
+    showing = asyncio.create_task(_shown(targets, interval, console))
     for number in _SIGNALS:
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await _shown(await _first_look(targets), interval, console)
-    except asyncio.CancelledError:
-        return 0
-    finally:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+        asyncio.get_running_loop().add_signal_handler(number, showing.cancel)
+    await asyncio.wait((showing,))
+    if not showing.cancelled():
+        showing.result()  # raises: it does not end by itself
     return 0
 
 
-async def _shown(histories: Sequence[History], interval: float, console: Console) -> None:
+async def _shown(targets: Sequence[Target], interval: float, console: Console) -> None:
     """Shows the endpoints, each read on its own, so that nobody waits for one that hangs."""
-    now = list(histories)
+    now = await _first_look(targets)
     with Live(screen_of(board_of(now)), console=console) as live:
 
         async def follow(place: int) -> None:
