@@ -127,8 +127,9 @@ class Mesh:
         """Returns when there are so many pods of each part, all ready, and none that is ending."""
 
         def happened(pods: Objects) -> bool:
-            all_ready = all(is_true(pod, "Ready") for pod in pods.values())
-            return all_ready and all(len(of(pods, part)) == n for part, n in counts.items())
+            return all(map(_is_there, pods.values())) and all(
+                len(of(pods, part)) == count for part, count in counts.items()
+            )
 
         await self.cluster.api.until("pods", happened, self.namespace)
 
@@ -162,6 +163,11 @@ async def installed_mesh(cluster: Cluster, name: str) -> Mesh:
     await mesh.is_whole()
     mesh.reference.update(await mesh.answers())
     return mesh
+
+
+def _is_there(pod: Object) -> bool:
+    """Whether a pod is ready, and here to stay."""
+    return is_true(pod, "Ready") and "deletionTimestamp" not in pod["metadata"]
 
 
 def of(pods: Objects, part: str) -> list[Object]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import manifests
-from tests.cluster.api import Object, Objects
+from tests.cluster.api import ApiError, Object, Objects
 from tests.cluster.cluster import Cluster
 from tests.cluster.manifests import IDLE, container, pod
 from tests.cluster.observing import (
@@ -424,6 +424,13 @@ _RATHER_ON_C = {
         }
     ]
 }
+
+
+async def test_a_restricted_namespace_takes_no_other_pods(cluster: Cluster) -> None:
+    await cluster.create_namespace(manifests.restricted_namespace("restricted"))
+    with pytest.raises(ApiError) as refused:
+        await cluster.api.create("pods", pod("loose", container(*IDLE)), "restricted")
+    assert 'violates PodSecurity "restricted' in refused.value.message
 
 
 async def ready(cluster: Cluster, one: Object, namespace: str) -> Object:
