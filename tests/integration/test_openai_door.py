@@ -247,11 +247,11 @@ class TestAnswers:
         route, counted = "/v1/chat/completions", "specfuse_http_responses_total"
 
         async def counts() -> list[float]:
+            ended = "specfuse_request_duration_seconds_count"
             found = (
-                await mesh.metric("specfuse_request_duration_seconds_count", outcome="ok"),
-                await mesh.metric(
-                    "specfuse_request_duration_seconds_count", outcome="invalid_argument"
-                ),
+                await mesh.metric(ended, ensemble="all", outcome="ok"),
+                await mesh.metric(ended, ensemble="all", outcome="invalid_argument"),
+                await mesh.metric(ended, ensemble="unknown", outcome="invalid_argument"),
                 await mesh.metric(counted, route=route, status="200"),
                 await mesh.metric(counted, route=route, status="400"),
             )
@@ -265,7 +265,8 @@ class TestAnswers:
         await mesh.becomes_idle()
         assert [now - then for then, now in zip(before, await counts(), strict=True)] == [
             1,
-            2,
+            1,  # is wrong for the ensemble
+            1,  # is what no ensemble has, which nobody has looked at then
             1,
             2,
         ]
@@ -671,9 +672,8 @@ class TestInterruptions:
                 await nodes["a"].comes_to_wait()
             await nodes["a"].is_cancelled()
             await mesh.becomes_idle()
-            ended = await mesh.metric(
-                "specfuse_request_duration_seconds_count", outcome="cancelled"
-            )
+            name = "specfuse_request_duration_seconds_count"
+            ended = await mesh.metric(name, ensemble="all", outcome="cancelled")
         assert ended == 1
 
     async def test_the_ensembles_time_limit_ends_an_answer(self) -> None:

@@ -156,8 +156,8 @@ class TestWho:
             assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
             assert await outcomes(mesh, "search") == {"ok": 1}
             assert await outcomes(mesh, "unknown", "unknown") == {"unauthenticated": 6}
-            name, labels = "specfuse_request_duration_seconds_count", {"outcome": "unauthenticated"}
-            assert await mesh.metric(name, **labels) == 6
+            labels = {"ensemble": "unknown", "outcome": "unauthenticated"}
+            assert await mesh.metric("specfuse_request_duration_seconds_count", **labels) == 6
             assert await mesh.metric("specfuse_requests_in_flight") == 0
             assert await mesh.metric("specfuse_anonymous_allowed") == 0
 
