@@ -14,7 +14,7 @@ from specfuse.client import AsyncClient
 from tests.cluster import manifests
 from tests.cluster.api import Object, Objects
 from tests.cluster.cluster import Cluster
-from tests.cluster.observing import is_true
+from tests.cluster.observing import container_of, is_true
 from tests.cluster.release import Release
 from tests.robustness import questions
 
@@ -116,6 +116,15 @@ class Mesh:
         """The pods of the fuser, or of a member, but those that are ending."""
         pods = await self.cluster.api.list("pods", self.namespace)
         return [pod for pod in of(pods, part) if "deletionTimestamp" not in pod["metadata"]]
+
+    async def lives(self) -> dict[str, int]:
+        """How often the container of each pod was started again, by the pod's uid."""
+        pods = await self.cluster.api.list("pods", self.namespace)
+        return {
+            pod["metadata"]["uid"]: container_of(pod, one["name"])["restartCount"]
+            for pod in pods.values()
+            for one in pod["spec"]["containers"]
+        }
 
     async def scale(self, part: str, replicas: int) -> None:
         """Says how many pods there should be."""

@@ -15,7 +15,7 @@ from tests.cluster.control_plane import NODE_GRACE_SECONDS
 from tests.cluster.counted import Report
 from tests.cluster.judging import under_load
 from tests.cluster.mesh import GRPC, MEMBERS, SLOW, SLOW_ANSWER, Mesh
-from tests.cluster.observing import condition_of, container_of, takes_pods
+from tests.cluster.observing import condition_of, takes_pods
 from tests.robustness import questions
 
 pytestmark = [
@@ -61,7 +61,7 @@ async def test_a_node_is_drained_under_load_as_the_budgets_let_it(
 
 
 async def test_answers_go_on_while_the_api_server_is_away(mesh: Mesh, report: Report) -> None:
-    before = await lives_of(mesh)
+    before = await mesh.lives()
     plane = mesh.cluster.control_plane
     scenario = f"API server away for {AWAY_SECONDS:g} s"
     async with under_load(scenario, mesh, report) as history:
@@ -72,7 +72,7 @@ async def test_answers_go_on_while_the_api_server_is_away(mesh: Mesh, report: Re
         await plane.start_api_server()
         await mesh.is_whole()
     assert report.rows[-1].degraded == 0
-    assert await lives_of(mesh) == before
+    assert await mesh.lives() == before
     await knows_what_comes_next(mesh)
 
 
@@ -138,16 +138,6 @@ async def cordon(cluster: Cluster, node: str, *, unschedulable: bool) -> None:
     body = {"spec": {"unschedulable": unschedulable}}
     await cluster.api.merge("nodes", node, body)
     await cluster.api.until("nodes", lambda nodes: takes_pods(nodes[node]) is not unschedulable)
-
-
-async def lives_of(mesh: Mesh) -> dict[str, int]:
-    """How often each container of the mesh was started again, by the pod's uid."""
-    pods = await mesh.cluster.api.list("pods", mesh.namespace)
-    return {
-        pod["metadata"]["uid"]: container_of(pod, one["name"])["restartCount"]
-        for pod in pods.values()
-        for one in pod["spec"]["containers"]
-    }
 
 
 async def knows_what_comes_next(mesh: Mesh) -> None:

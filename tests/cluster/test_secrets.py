@@ -130,6 +130,7 @@ async def test_keys_and_certificates_change_under_load(
     assert await is_kept_out(mesh, partial(open_client, api_key=new_key()))
     assert "Succeeded" in await mesh.release.test()
 
+    before = await mesh.lives()
     async with under_load("keys and certificates changed", mesh, report):
         newest = await secrets.add_key()
         await until(lambda: is_let_in(mesh, partial(open_client, api_key=newest)))
@@ -138,6 +139,7 @@ async def test_keys_and_certificates_change_under_load(
         new = await secrets.issue_all()
         await until(lambda: shows_only(mesh, new.values()))
     assert report.rows[-1].degraded == 0
+    assert await mesh.lives() == before
     own = ("keys", "tests-key", "callers", "mesh-fuser", *(f"mesh-{name}" for name in MEMBERS))
     await mesh.release.uninstall(leaving=[f"secrets/{name}" for name in own])
 
