@@ -15,6 +15,7 @@ from specfuse.client.resumption import (
 from specfuse.errors import (
     Overloaded,
     QuorumLost,
+    RevisionLost,
     ShuttingDown,
     SpecFuseError,
     Unavailable,
@@ -22,7 +23,7 @@ from specfuse.errors import (
 )
 
 GONE = Unavailable("gone")
-MAY_PASS = {Unavailable, ShuttingDown, QuorumLost}
+MAY_PASS = {Unavailable, ShuttingDown, QuorumLost, RevisionLost}
 ADDRESSES = st.integers(1, 5)
 
 
