@@ -40,6 +40,8 @@ SERIES = (
 SESSIONS, ENSEMBLE, QUEUE = SERIES
 FREE = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
 NAMESPACE = "models"
+RELEASE = "specfuse"
+"""That of the examples. The chart's monitors have every series say whose it is."""
 ASLEEP = "asleep"
 
 
@@ -135,8 +137,9 @@ async def mesh_for(queries: Sequence[Query], folder: Path) -> AsyncIterator[Mesh
         settings = _fuser(addresses, ensembles_of(queries))
         fusers = [await _started(stack, fuser_main.start(settings)) for _ in range(2)]
         channels = [await stack.enter_async_context(open_channel(f.address)) for f in fusers]
+        collected = {"namespace": namespace, "app_kubernetes_io_instance": RELEASE}
         targets = [
-            (service.metrics_address, {"namespace": namespace, "pod": f"pod-{number}"})
+            (service.metrics_address, {**collected, "pod": f"pod-{number}"})
             for number, service in enumerate((*fusers, *models.values()))
         ]
         prometheus = await stack.enter_async_context(scraping(folder, targets))
