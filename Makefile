@@ -1,5 +1,7 @@
 # Everything works on a fresh clone with nothing but Python 3.11+ and git: the targets make .venv themselves.
 PYTHON ?= python3
+# How many processes `make test` spreads the tests over, for pytest-xdist; `WORKERS=0` is none but its own.
+WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -25,7 +27,7 @@ demo: $(READY) ## Start a mesh of the shipped experts, ask it questions, show wh
 	@echo "To ask it yourself in a browser, and see who writes what: $(BIN)/specfuse up --demo"
 
 test: $(READY) ## Run all tests that this machine can run.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 test-servers: $(READY) ## Run the tests against real inference servers that this machine has.
 	$(BIN)/python -m pytest -m servers tests/servers
