@@ -47,7 +47,7 @@ def test_the_end_token_of_an_empty_candidate_counts_as_a_byte() -> None:
 @pytest.mark.parametrize("statistic", Statistic)
 def test_impossible_is_minus_infinity_and_no_error(statistic: Statistic) -> None:
     score = Score(-math.inf, 0.0, token_count=3, byte_count=9)
-    assert problem_with(score) is None
+    assert problem_with(score, "text") is None
     assert log_statistic(score, statistic) == -math.inf
 
 
@@ -65,11 +65,11 @@ def test_impossible_is_minus_infinity_and_no_error(statistic: Statistic) -> None
     ],
 )
 def test_numbers_that_are_no_probabilities_are_named(score: Score, named: str) -> None:
-    assert named in (problem_with(score) or "")
+    assert named in (problem_with(score, "text") or "")
 
 
 def test_a_probability_rounded_above_one_is_still_one() -> None:
-    assert problem_with(Score(1e-4, 1.0001, 1, 1)) is None
+    assert problem_with(Score(1e-4, 1.0001, 1, 1), "t") is None
 
 
 # One verifier's shares

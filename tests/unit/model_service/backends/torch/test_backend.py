@@ -28,7 +28,13 @@ from specfuse.errors import (
 )
 from tests.support import tiny_models
 from tests.support.observers import RecordingObserver
-from tests.support.torch_serving import assert_same, generated, plainly_scored, serving
+from tests.support.torch_serving import (
+    assert_plain,
+    assert_same,
+    generated,
+    plainly_scored,
+    serving,
+)
 
 NEVER = Deadline.never()
 ALL = tiny_models.PACKED + tiny_models.COPIED
@@ -61,7 +67,7 @@ async def test_scores_are_those_of_plain_forward_passes(architecture: str) -> No
             for _ in range(2):
                 scores = await backend.score(ScoreRequest(context, CANDIDATES), NEVER)
                 for found, candidate in zip(scores.scores, CANDIDATES, strict=True):
-                    assert_same(found, plainly_scored(backend, architecture, context, candidate))
+                    assert_plain(found, plainly_scored(backend, architecture, context, candidate))
 
 
 @pytest.mark.parametrize("architecture", ALL)
@@ -76,7 +82,7 @@ async def test_own_score_is_what_scoring_says(architecture: str) -> None:
             candidate = Candidate(proposal.text, proposal.finish is SegmentFinish.END)
             if proposal.own_score:
                 established += 1
-                assert_same(
+                assert_plain(
                     proposal.own_score, plainly_scored(backend, architecture, context, candidate)
                 )
         assert established
@@ -151,7 +157,7 @@ async def test_a_long_candidate_is_scored_like_a_short_one() -> None:
         context = Context("Go on:")
         scores = await backend.score(ScoreRequest(context, (long, CANDIDATES[0])), NEVER)
         for found, candidate in zip(scores.scores, (long, CANDIDATES[0]), strict=True):
-            assert_same(found, plainly_scored(backend, "llama", context, candidate))
+            assert_plain(found, plainly_scored(backend, "llama", context, candidate))
 
 
 async def test_many_candidates_are_scored() -> None:
@@ -159,7 +165,7 @@ async def test_many_candidates_are_scored() -> None:
     async with serving("llama") as backend:
         scores = await backend.score(ScoreRequest(QUESTION, many), NEVER)
         assert len(scores.scores) == 200
-        assert_same(scores.scores[-1], plainly_scored(backend, "llama", QUESTION, many[-1]))
+        assert_plain(scores.scores[-1], plainly_scored(backend, "llama", QUESTION, many[-1]))
 
 
 async def test_context_that_does_not_fit_is_refused() -> None:
