@@ -71,6 +71,30 @@ async def test_scores_are_those_of_plain_forward_passes(architecture: str) -> No
 
 
 @pytest.mark.parametrize("architecture", ALL)
+async def test_a_greedy_draft_regrets_nothing_and_scoring_has_the_same_evidence(
+    architecture: str,
+) -> None:
+    async with serving(architecture) as backend:
+        established = 0
+        for number in range(8):
+            context = Context(f"Question {number}, please:", (" The answer",) * (number % 3))
+            proposal = await backend.propose(ProposeRequest(context, 1 + number % 4), NEVER)
+            own = proposal.own_score
+            if own is None:
+                continue
+            established += 1
+            assert own.evidence is not None
+            assert (own.evidence.regret_sum, own.evidence.regret_max) == (0.0, 0.0)
+            candidate = Candidate(proposal.text, proposal.finish is SegmentFinish.END)
+            scores = await backend.score(ScoreRequest(context, (candidate,)), NEVER)
+            scored = scores.scores[0].evidence
+            assert scored is not None
+            assert scored.regret_sum == pytest.approx(0.0, abs=1e-4)
+            assert own.evidence.weakest_logprob == pytest.approx(scored.weakest_logprob, abs=1e-4)
+        assert established
+
+
+@pytest.mark.parametrize("architecture", ALL)
 async def test_own_score_is_what_scoring_says(architecture: str) -> None:
     async with serving(architecture) as backend:
         established = 0
