@@ -202,9 +202,11 @@ def check_evidence(score: Score, regrets: Regrets) -> None:
     found = score.evidence
     assert found is not None
     largest = max(regret for _, regret in regrets)
-    assert found.regret_sum == pytest.approx(sum(regret for _, regret in regrets), abs=EXACT)
-    assert found.regret_max == pytest.approx(largest, abs=EXACT)
-    assert found.regret_offset in [offset for offset, regret in regrets if regret > largest - EXACT]
+    off = 2 * EXACT  # of two numbers
+    summed = sum(regret for _, regret in regrets)
+    assert found.regret_sum == pytest.approx(summed, abs=off * len(regrets))
+    assert found.regret_max == pytest.approx(largest, abs=off)
+    assert found.regret_offset in [offset for offset, regret in regrets if regret > largest - off]
     assert found.entropy is None
     assert found.weakest_logprob == min(score.token_logprobs)
 

@@ -95,8 +95,8 @@ def joined(parts: Sequence[Forced]) -> Forced:
 
 def entropy(logprobs: torch.Tensor) -> torch.Tensor:
     """In nats, of distributions over the last dimension. What has probability 0 adds nothing."""
-    of_each: torch.Tensor = torch.special.entr(logprobs.exp())
-    return of_each.sum(-1)
+    finite = logprobs.clamp_min(torch.finfo(logprobs.dtype).min)  # 0 times infinity is no number
+    return -(logprobs.exp() * finite).sum(-1)
 
 
 def _logprob(distribution: Distribution, token: int) -> float:
