@@ -151,7 +151,9 @@ async def test_token_logprobs_come_if_asked_for(door: ModelDoor) -> None:
 
 
 async def test_evidence_comes_where_the_backend_has_some(door: ModelDoor) -> None:
-    response = await door.stub.ScoreSegments(scoring())
+    response = await door.stub.ScoreSegments(
+        scoring(candidates=[pb.Candidate(text="ab"), pb.Candidate(finished=True)])
+    )
     expected = pb.Evidence(
         regret_sum=0.25,
         regret_max=0.25,
