@@ -38,6 +38,8 @@ from tests.support.torch_serving import (
 
 NEVER = Deadline.never()
 ALL = tiny_models.PACKED + tiny_models.COPIED
+KEEPING = tuple(name for name in ALL if name not in ("qwen2", "mistral"))
+"""Whose greedy drafts are now and then their text's own encoding."""
 QUESTION = Context((Message(Role.USER, "What is the capital of France, and what is 42 + 17?"),))
 CANDIDATES = (
     Candidate(" The capital of France", finished=False),
@@ -70,13 +72,13 @@ async def test_scores_are_those_of_plain_forward_passes(architecture: str) -> No
                     assert_plain(found, plainly_scored(backend, architecture, context, candidate))
 
 
-@pytest.mark.parametrize("architecture", ALL)
+@pytest.mark.parametrize("architecture", KEEPING)
 async def test_a_greedy_draft_regrets_nothing_and_scoring_has_the_same_evidence(
     architecture: str,
 ) -> None:
     async with serving(architecture) as backend:
         established = 0
-        for number in range(8):
+        for number in range(9):
             context = Context(f"Question {number}, please:", (" The answer",) * (number % 3))
             proposal = await backend.propose(ProposeRequest(context, 1 + number % 4), NEVER)
             own = proposal.own_score
