@@ -10,7 +10,15 @@ from typing import TypeVar
 from fuser_service.core.candidates import candidate_of
 from fuser_service.core.state import QueryState
 from fuser_service.core.steps import Busy, Failed, Late, Ok, Propose, Refused, Result, Verify
-from fuser_service.core.types import Departure, DepartureReason, MemberName, Proposal, Score
+from fuser_service.core.types import (
+    Candidate,
+    Departure,
+    DepartureReason,
+    Evidence,
+    MemberName,
+    Proposal,
+    Score,
+)
 
 Answer = TypeVar("Answer")
 
@@ -50,7 +58,7 @@ def with_scores(
 ) -> QueryState:
     """The state with these scores."""
     checked = {
-        member: _checked(results[member], partial(_problem_with_scores, expected=len(candidates)))
+        member: _checked(results[member], partial(_problem_with_scores, candidates=candidates))
         for member, candidates in asked.assignments.items()
     }
     state, answers = _attended(state, checked)
@@ -128,21 +136,24 @@ def _problem_with_proposal(proposal: Proposal) -> str | None:
     fewest = 1 if proposal.text else 0
     if proposal.token_count < fewest:
         return f"token_count is {proposal.token_count}, must be at least {fewest}"
-    return problem_with(proposal.own_score) if proposal.own_score else None
+    return problem_with(proposal.own_score, proposal.text) if proposal.own_score else None
 
 
-def _problem_with_scores(scores: tuple[Score, ...], expected: int) -> str | None:
-    if len(scores) != expected:
-        return f"{len(scores)} scores for {expected} candidates"
-    return next((problem for score in scores if (problem := problem_with(score))), None)
+def _problem_with_scores(
+    scores: tuple[Score, ...], candidates: tuple[Candidate, ...]
+) -> str | None:
+    if len(scores) != len(candidates):
+        return f"{len(scores)} scores for {len(candidates)} candidates"
+    pairs = zip(scores, candidates, strict=True)
+    return next((problem for s, c in pairs if (problem := problem_with(s, c.text))), None)
 
 
 def _ordered(state: QueryState, by_member: Mapping[MemberName, Answer]) -> dict[MemberName, Answer]:
     return {member: by_member[member] for member in state.in_order(by_member)}
 
 
-def problem_with(score: Score) -> str | None:
-    """Why these numbers cannot be a candidate's score; None if they can."""
+def problem_with(score: Score, text: str) -> str | None:
+    """Why these numbers cannot be the score of a candidate with this text; None if they can."""
     if score.token_count < 1:
         return f"token_count is {score.token_count}, must be at least 1"
     if score.byte_count < 0:
@@ -151,4 +162,28 @@ def problem_with(score: Score) -> str | None:
         return f"logprob_sum is {score.logprob_sum}, must be at most 0"
     if not 0.0 <= score.probability_mean <= 1.0 + ROUNDING:
         return f"probability_mean is {score.probability_mean}, must be in [0, 1]"
+    return _problem_with_evidence(score.evidence, text) if score.evidence else None
+
+
+def _problem_with_evidence(evidence: Evidence, text: str) -> str | None:
+    if not evidence.regret_max >= 0.0:  # also catches NaN
+        return f"regret_max is {evidence.regret_max}, must be at least 0"
+    if not evidence.regret_sum >= evidence.regret_max - ROUNDING:
+        return f"regret_sum is {evidence.regret_sum}, must be at least {evidence.regret_max}"
+    if evidence.entropy is not None and not evidence.entropy >= 0.0:
+        return f"entropy is {evidence.entropy}, must be at least 0"
+    if not evidence.weakest_logprob <= ROUNDING:
+        return f"weakest_logprob is {evidence.weakest_logprob}, must be at most 0"
+    return _problem_with_offset("regret_offset", evidence.regret_offset, text) or (
+        _problem_with_offset("weakest_offset", evidence.weakest_offset, text)
+    )
+
+
+def _problem_with_offset(name: str, offset: int, text: str) -> str | None:
+    """A byte of the text at which a character begins, or its length."""
+    written = text.encode()
+    if not 0 <= offset <= len(written):
+        return f"{name} is {offset}, must be at most {len(written)}"
+    if offset < len(written) and written[offset] & 0xC0 == 0x80:  # noqa: PLR2004 - UTF-8
+        return f"{name} is {offset}, within a character"
     return None

@@ -58,17 +58,39 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where a verifier disagrees with a candidate, in nats and in UTF-8 bytes of its text.
+
+    A token's regret is what the verifier's most probable token in its place has more of
+    log-probability: 0 where it would have written the same. `regret_sum` is that of all tokens
+    together, `regret_max` the largest, `regret_offset` where the token that has it begins, and
+    `entropy` that of the verifier's distribution there, None if it cannot tell. `weakest_logprob`
+    is the least of the tokens' log-probabilities, `weakest_offset` where that token begins. The end
+    token begins where the text ends.
+    """
+
+    regret_sum: float
+    regret_max: float
+    regret_offset: int
+    entropy: float | None
+    weakest_logprob: float
+    weakest_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """What a verifier makes of a candidate.
 
     `logprob_sum` in nats over `token_count` tokens (a finished candidate's end token included),
     `probability_mean` the arithmetic mean of their probabilities, `byte_count` of the UTF-8 text.
+    `evidence` is None where the verifier's backend has none.
     """
 
     logprob_sum: float
     probability_mean: float
     token_count: int
     byte_count: int
+    evidence: Evidence | None = None
 
 
 class SegmentFinish(Enum):

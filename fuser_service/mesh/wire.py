@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fuser_service.core.types import (
     Candidate,
     Context,
+    Evidence,
     Proposal,
     Role,
     Sampling,
@@ -94,4 +95,24 @@ def _context(context: Context) -> pb.Context:
 def _score(score: pb.Score) -> Score:
     if not (math.isfinite(score.logprob_sum) and math.isfinite(score.probability_mean)):
         raise ModelFailure("a score that is not a finite number")
-    return Score(score.logprob_sum, score.probability_mean, score.token_count, score.byte_count)
+    return Score(
+        score.logprob_sum,
+        score.probability_mean,
+        score.token_count,
+        score.byte_count,
+        _evidence(score.evidence) if score.HasField("evidence") else None,
+    )
+
+
+def _evidence(evidence: pb.Evidence) -> Evidence:
+    numbers = (evidence.regret_sum, evidence.regret_max, evidence.weakest_logprob)
+    if not all(map(math.isfinite, (*numbers, evidence.entropy))):
+        raise ModelFailure("evidence that is not a finite number")
+    return Evidence(
+        regret_sum=evidence.regret_sum,
+        regret_max=evidence.regret_max,
+        regret_offset=evidence.regret_offset,
+        entropy=evidence.entropy if evidence.HasField("entropy") else None,
+        weakest_logprob=evidence.weakest_logprob,
+        weakest_offset=evidence.weakest_offset,
+    )

@@ -1,11 +1,11 @@
-"""What a row of token log-probabilities says about a candidate."""
+"""What rows of token log-probabilities say about a candidate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from model_service.core.types import Score
+from model_service.core.types import Evidence, Score
 
 _ROUNDING = 1e-3
 """A log-probability this far above 0 is rounding; further, it never came from a softmax."""
@@ -15,12 +15,13 @@ class NotAProbability(ValueError):
     """A number that a model gave as a log-probability is not one."""
 
 
-def score_of(logprobs: Sequence[float], text: str) -> Score:
+def score_of(logprobs: Sequence[float], text: str, evidence: Evidence | None = None) -> Score:
     """The score of `text`, given the natural log-probability of each of its tokens.
 
     Args:
         logprobs: one per token, in order, the end token of a finished candidate last; at least one.
         text: the candidate's text, without any rendering of the end token.
+        evidence: `evidence_of` the same tokens, if it is known.
 
     Raises:
         NotAProbability: one of them is NaN or positive.
@@ -35,7 +36,55 @@ def score_of(logprobs: Sequence[float], text: str) -> Score:
         token_count=len(logprobs),
         byte_count=len(text.encode()),
         token_logprobs=logprobs,
+        evidence=evidence,
     )
+
+
+def evidence_of(
+    logprobs: Sequence[float],
+    best: Sequence[float],
+    offsets: Sequence[int],
+    entropy: float | None = None,
+) -> Evidence:
+    """Where the model disagrees with a candidate.
+
+    Args:
+        logprobs: as for `score_of`.
+        best: the log-probability of the most probable token in each token's place.
+        offsets: the byte of the candidate's text at which each token begins.
+        entropy: that of the model's distribution in the place that `most_regretted` names.
+
+    Raises:
+        NotAProbability: a logarithm, or the entropy, is NaN or has the wrong sign.
+    """
+    logprobs = tuple(map(_checked, logprobs))
+    regrets = _regrets(logprobs, tuple(map(_checked, best)))
+    most, weakest = _first_largest(regrets), logprobs.index(min(logprobs))
+    return Evidence(
+        regret_sum=math.fsum(regrets),
+        regret_max=regrets[most],
+        regret_offset=offsets[most],
+        entropy=None if entropy is None else -_checked(-entropy),
+        weakest_logprob=logprobs[weakest],
+        weakest_offset=offsets[weakest],
+    )
+
+
+def most_regretted(logprobs: Sequence[float], best: Sequence[float]) -> int:
+    """Which of a candidate's tokens has the largest regret; of several, the first."""
+    return _first_largest(_regrets(logprobs, best))
+
+
+def _regrets(logprobs: Sequence[float], best: Sequence[float]) -> list[float]:
+    """A token that is as probable as the best may be told a little above it: that is rounding."""
+    return [
+        most - logprob if logprob < most else 0.0
+        for logprob, most in zip(logprobs, best, strict=True)
+    ]
+
+
+def _first_largest(numbers: Sequence[float]) -> int:
+    return numbers.index(max(numbers))
 
 
 def _checked(logprob: float) -> float:

@@ -60,11 +60,32 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where a model disagrees with a candidate, in nats and in UTF-8 bytes of its text.
+
+    A token's regret is what the most probable token in its place has more of log-probability.
+    `regret_sum` is that of all tokens together, `regret_max` the largest, and `regret_offset` where
+    the token that has it begins; `entropy` is that of the model's distribution in that place, None
+    if it is not known. `weakest_logprob` is the least of the tokens' log-probabilities, and
+    `weakest_offset` where that token begins. Of several tokens it is the first; the end token
+    begins where the text ends.
+    """
+
+    regret_sum: float
+    regret_max: float
+    regret_offset: int
+    entropy: float | None
+    weakest_logprob: float
+    weakest_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """How probable a model finds a candidate.
 
     `logprob_sum` is in nats; `probability_mean` the arithmetic mean of the tokens' probabilities;
     `token_count` includes the end token of a finished candidate; `byte_count` is of the UTF-8 text.
+    `evidence` is None where the backend does not know the most probable tokens.
     """
 
     logprob_sum: float
@@ -72,6 +93,7 @@ class Score:
     token_count: int
     byte_count: int
     token_logprobs: tuple[float, ...] = field(default=(), repr=False)
+    evidence: Evidence | None = None
 
 
 class SegmentFinish(Enum):
@@ -134,11 +156,12 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend can do beyond answering correctly."""
+    """What a backend can do beyond answering correctly. `evidence`: its scores have some."""
 
     tree_scoring: bool
     own_scores: bool
     prefix_cache: bool
+    evidence: bool = False
 
 
 @dataclass(frozen=True, slots=True)

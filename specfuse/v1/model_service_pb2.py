@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from specfuse.v1 import prompt_pb2 as specfuse_dot_v1_dot_prompt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fspecfuse/v1/model_service.proto\x12\x0bspecfuse.v1\x1a\x18specfuse/v1/prompt.proto\"\x8c\x01\n\x07\x43ontext\x12\x31\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x19.specfuse.v1.ConversationH\x00\x12\x14\n\nraw_prompt\x18\x02 \x01(\tH\x00\x12\x1a\n\x12\x63ommitted_segments\x18\x03 \x03(\t\x12\x12\n\nsession_id\x18\x04 \x01(\tB\x08\n\x06prompt\"\xb9\x01\n\x15ProposeSegmentRequest\x12%\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x14.specfuse.v1.Context\x12\x17\n\nmax_tokens\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\'\n\x08sampling\x18\x03 \x01(\x0b\x32\x15.specfuse.v1.Sampling\x12\x0c\n\x04stop\x18\x04 \x03(\t\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x01\x88\x01\x01\x42\r\n\x0b_max_tokensB\x07\n\x05_seed\"\x92\x01\n\x07Segment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12*\n\x06\x66inish\x18\x02 \x01(\x0e\x32\x1a.specfuse.v1.SegmentFinish\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\x12*\n\town_score\x18\x04 \x01(\x0b\x32\x12.specfuse.v1.ScoreH\x00\x88\x01\x01\x42\x0c\n\n_own_score\"b\n\x16ProposeSegmentResponse\x12%\n\x07segment\x18\x01 \x01(\x0b\x32\x14.specfuse.v1.Segment\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.specfuse.v1.Usage\"+\n\tCandidate\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\"\x89\x01\n\x14ScoreSegmentsRequest\x12%\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x14.specfuse.v1.Context\x12*\n\ncandidates\x18\x02 \x03(\x0b\x32\x16.specfuse.v1.Candidate\x12\x1e\n\x16include_token_logprobs\x18\x03 \x01(\x08\"w\n\x05Score\x12\x13\n\x0blogprob_sum\x18\x01 \x01(\x01\x12\x18\n\x10probability_mean\x18\x02 \x01(\x01\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\x12\x12\n\nbyte_count\x18\x04 \x01(\r\x12\x16\n\x0etoken_logprobs\x18\x05 \x03(\x01\"^\n\x15ScoreSegmentsResponse\x12\"\n\x06scores\x18\x01 \x03(\x0b\x32\x12.specfuse.v1.Score\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.specfuse.v1.Usage\"\x11\n\x0fGetModelRequest\"N\n\x0c\x43\x61pabilities\x12\x14\n\x0ctree_scoring\x18\x01 \x01(\x08\x12\x12\n\nown_scores\x18\x02 \x01(\x08\x12\x14\n\x0cprefix_cache\x18\x03 \x01(\x08\"\xab\x01\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x04 \x01(\r\x12\x0f\n\x07\x62\x61\x63kend\x18\x05 \x01(\t\x12/\n\x0c\x63\x61pabilities\x18\x06 \x01(\x0b\x32\x19.specfuse.v1.Capabilities*{\n\rSegmentFinish\x12\x1e\n\x1aSEGMENT_FINISH_UNSPECIFIED\x10\x00\x12\x19\n\x15SEGMENT_FINISH_LENGTH\x10\x01\x12\x16\n\x12SEGMENT_FINISH_END\x10\x02\x12\x17\n\x13SEGMENT_FINISH_STOP\x10\x03\x32\x8a\x02\n\x0cModelService\x12Y\n\x0eProposeSegment\x12\".specfuse.v1.ProposeSegmentRequest\x1a#.specfuse.v1.ProposeSegmentResponse\x12V\n\rScoreSegments\x12!.specfuse.v1.ScoreSegmentsRequest\x1a\".specfuse.v1.ScoreSegmentsResponse\x12G\n\x08GetModel\x12\x1c.specfuse.v1.GetModelRequest\x1a\x1d.specfuse.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fspecfuse/v1/model_service.proto\x12\x0bspecfuse.v1\x1a\x18specfuse/v1/prompt.proto\"\x8c\x01\n\x07\x43ontext\x12\x31\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x19.specfuse.v1.ConversationH\x00\x12\x14\n\nraw_prompt\x18\x02 \x01(\tH\x00\x12\x1a\n\x12\x63ommitted_segments\x18\x03 \x03(\t\x12\x12\n\nsession_id\x18\x04 \x01(\tB\x08\n\x06prompt\"\xb9\x01\n\x15ProposeSegmentRequest\x12%\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x14.specfuse.v1.Context\x12\x17\n\nmax_tokens\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\'\n\x08sampling\x18\x03 \x01(\x0b\x32\x15.specfuse.v1.Sampling\x12\x0c\n\x04stop\x18\x04 \x03(\t\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x01\x88\x01\x01\x42\r\n\x0b_max_tokensB\x07\n\x05_seed\"\x92\x01\n\x07Segment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12*\n\x06\x66inish\x18\x02 \x01(\x0e\x32\x1a.specfuse.v1.SegmentFinish\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\x12*\n\town_score\x18\x04 \x01(\x0b\x32\x12.specfuse.v1.ScoreH\x00\x88\x01\x01\x42\x0c\n\n_own_score\"b\n\x16ProposeSegmentResponse\x12%\n\x07segment\x18\x01 \x01(\x0b\x32\x14.specfuse.v1.Segment\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.specfuse.v1.Usage\"+\n\tCandidate\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\"\x89\x01\n\x14ScoreSegmentsRequest\x12%\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x14.specfuse.v1.Context\x12*\n\ncandidates\x18\x02 \x03(\x0b\x32\x16.specfuse.v1.Candidate\x12\x1e\n\x16include_token_logprobs\x18\x03 \x01(\x08\"\xb2\x01\n\x05Score\x12\x13\n\x0blogprob_sum\x18\x01 \x01(\x01\x12\x18\n\x10probability_mean\x18\x02 \x01(\x01\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\x12\x12\n\nbyte_count\x18\x04 \x01(\r\x12\x16\n\x0etoken_logprobs\x18\x05 \x03(\x01\x12,\n\x08\x65vidence\x18\x06 \x01(\x0b\x32\x15.specfuse.v1.EvidenceH\x00\x88\x01\x01\x42\x0b\n\t_evidence\"\x9c\x01\n\x08\x45vidence\x12\x12\n\nregret_sum\x18\x01 \x01(\x01\x12\x12\n\nregret_max\x18\x02 \x01(\x01\x12\x15\n\rregret_offset\x18\x03 \x01(\r\x12\x14\n\x07\x65ntropy\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0fweakest_logprob\x18\x05 \x01(\x01\x12\x16\n\x0eweakest_offset\x18\x06 \x01(\rB\n\n\x08_entropy\"^\n\x15ScoreSegmentsResponse\x12\"\n\x06scores\x18\x01 \x03(\x0b\x32\x12.specfuse.v1.Score\x12!\n\x05usage\x18\x02 \x01(\x0b\x32\x12.specfuse.v1.Usage\"\x11\n\x0fGetModelRequest\"`\n\x0c\x43\x61pabilities\x12\x14\n\x0ctree_scoring\x18\x01 \x01(\x08\x12\x12\n\nown_scores\x18\x02 \x01(\x08\x12\x14\n\x0cprefix_cache\x18\x03 \x01(\x08\x12\x10\n\x08\x65vidence\x18\x04 \x01(\x08\"\xab\x01\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x04 \x01(\r\x12\x0f\n\x07\x62\x61\x63kend\x18\x05 \x01(\t\x12/\n\x0c\x63\x61pabilities\x18\x06 \x01(\x0b\x32\x19.specfuse.v1.Capabilities*{\n\rSegmentFinish\x12\x1e\n\x1aSEGMENT_FINISH_UNSPECIFIED\x10\x00\x12\x19\n\x15SEGMENT_FINISH_LENGTH\x10\x01\x12\x16\n\x12SEGMENT_FINISH_END\x10\x02\x12\x17\n\x13SEGMENT_FINISH_STOP\x10\x03\x32\x8a\x02\n\x0cModelService\x12Y\n\x0eProposeSegment\x12\".specfuse.v1.ProposeSegmentRequest\x1a#.specfuse.v1.ProposeSegmentResponse\x12V\n\rScoreSegments\x12!.specfuse.v1.ScoreSegmentsRequest\x1a\".specfuse.v1.ScoreSegmentsResponse\x12G\n\x08GetModel\x12\x1c.specfuse.v1.GetModelRequest\x1a\x1d.specfuse.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'specfuse.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEGMENTFINISH']._serialized_start=1329
-  _globals['_SEGMENTFINISH']._serialized_end=1452
+  _globals['_SEGMENTFINISH']._serialized_start=1566
+  _globals['_SEGMENTFINISH']._serialized_end=1689
   _globals['_CONTEXT']._serialized_start=75
   _globals['_CONTEXT']._serialized_end=215
   _globals['_PROPOSESEGMENTREQUEST']._serialized_start=218
@@ -46,16 +46,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANDIDATE']._serialized_end=697
   _globals['_SCORESEGMENTSREQUEST']._serialized_start=700
   _globals['_SCORESEGMENTSREQUEST']._serialized_end=837
-  _globals['_SCORE']._serialized_start=839
-  _globals['_SCORE']._serialized_end=958
-  _globals['_SCORESEGMENTSRESPONSE']._serialized_start=960
-  _globals['_SCORESEGMENTSRESPONSE']._serialized_end=1054
-  _globals['_GETMODELREQUEST']._serialized_start=1056
-  _globals['_GETMODELREQUEST']._serialized_end=1073
-  _globals['_CAPABILITIES']._serialized_start=1075
-  _globals['_CAPABILITIES']._serialized_end=1153
-  _globals['_GETMODELRESPONSE']._serialized_start=1156
-  _globals['_GETMODELRESPONSE']._serialized_end=1327
-  _globals['_MODELSERVICE']._serialized_start=1455
-  _globals['_MODELSERVICE']._serialized_end=1721
+  _globals['_SCORE']._serialized_start=840
+  _globals['_SCORE']._serialized_end=1018
+  _globals['_EVIDENCE']._serialized_start=1021
+  _globals['_EVIDENCE']._serialized_end=1177
+  _globals['_SCORESEGMENTSRESPONSE']._serialized_start=1179
+  _globals['_SCORESEGMENTSRESPONSE']._serialized_end=1273
+  _globals['_GETMODELREQUEST']._serialized_start=1275
+  _globals['_GETMODELREQUEST']._serialized_end=1292
+  _globals['_CAPABILITIES']._serialized_start=1294
+  _globals['_CAPABILITIES']._serialized_end=1390
+  _globals['_GETMODELRESPONSE']._serialized_start=1393
+  _globals['_GETMODELRESPONSE']._serialized_end=1564
+  _globals['_MODELSERVICE']._serialized_start=1692
+  _globals['_MODELSERVICE']._serialized_end=1958
 # @@protoc_insertion_point(module_scope)

@@ -284,6 +284,7 @@ class Score(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     BYTE_COUNT_FIELD_NUMBER: _builtins.int
     TOKEN_LOGPROBS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     logprob_sum: _builtins.float
     """Sum of the natural logarithms of the tokens' probabilities. At most 0."""
     probability_mean: _builtins.float
@@ -296,6 +297,10 @@ class Score(_message.Message):
     def token_logprobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Natural log-probability of each token in order. Only if asked for."""
 
+    @_builtins.property
+    def evidence(self) -> Global___Evidence:
+        """Where the model disagrees with the candidate. Absent where it cannot tell."""
+
     def __init__(
         self,
         *,
@@ -304,14 +309,64 @@ class Score(_message.Message):
         token_count: _builtins.int = ...,
         byte_count: _builtins.int = ...,
         token_logprobs: _abc.Iterable[_builtins.float] | None = ...,
+        evidence: Global___Evidence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_evidence", b"_evidence", "evidence", b"evidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_count", b"byte_count", "logprob_sum", b"logprob_sum", "probability_mean", b"probability_mean", "token_count", b"token_count", "token_logprobs", b"token_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_evidence", b"_evidence", "byte_count", b"byte_count", "evidence", b"evidence", "logprob_sum", b"logprob_sum", "probability_mean", b"probability_mean", "token_count", b"token_count", "token_logprobs", b"token_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__evidence: _TypeAlias = _typing.Literal["evidence"]  # noqa: Y015
+    _WhichOneofArgType__evidence: _TypeAlias = _typing.Literal["_evidence", b"_evidence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__evidence) -> _WhichOneofReturnType__evidence | None: ...
 
 Global___Score: _TypeAlias = Score  # noqa: Y015
+
+@_typing.final
+class Evidence(_message.Message):
+    """Where a model disagrees with a candidate: what scoring it shows beside the score. In nats, and UTF-8
+    bytes of the candidate's text. A token begins at the character of its first byte; the end token
+    begins at the text's length.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGRET_SUM_FIELD_NUMBER: _builtins.int
+    REGRET_MAX_FIELD_NUMBER: _builtins.int
+    REGRET_OFFSET_FIELD_NUMBER: _builtins.int
+    ENTROPY_FIELD_NUMBER: _builtins.int
+    WEAKEST_LOGPROB_FIELD_NUMBER: _builtins.int
+    WEAKEST_OFFSET_FIELD_NUMBER: _builtins.int
+    regret_sum: _builtins.float
+    """Sum over the scored tokens of log p(most probable token) - log p(this token). At least 0."""
+    regret_max: _builtins.float
+    """The largest of these differences. At least 0, and 0 where every token is the most probable one."""
+    regret_offset: _builtins.int
+    """Where the token with the largest difference begins; of several, the first."""
+    entropy: _builtins.float
+    """Entropy of the model's distribution in that token's place. At least 0. Absent where it cannot tell."""
+    weakest_logprob: _builtins.float
+    """The smallest log-probability of a scored token. At most 0."""
+    weakest_offset: _builtins.int
+    """Where that token begins; of several, the first."""
+    def __init__(
+        self,
+        *,
+        regret_sum: _builtins.float = ...,
+        regret_max: _builtins.float = ...,
+        regret_offset: _builtins.int = ...,
+        entropy: _builtins.float | None = ...,
+        weakest_logprob: _builtins.float = ...,
+        weakest_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_entropy", b"_entropy", "entropy", b"entropy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entropy", b"_entropy", "entropy", b"entropy", "regret_max", b"regret_max", "regret_offset", b"regret_offset", "regret_sum", b"regret_sum", "weakest_logprob", b"weakest_logprob", "weakest_offset", b"weakest_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__entropy: _TypeAlias = _typing.Literal["entropy"]  # noqa: Y015
+    _WhichOneofArgType__entropy: _TypeAlias = _typing.Literal["_entropy", b"_entropy"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__entropy) -> _WhichOneofReturnType__entropy | None: ...
+
+Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
 
 @_typing.final
 class ScoreSegmentsResponse(_message.Message):
@@ -369,22 +424,26 @@ class Capabilities(_message.Message):
     TREE_SCORING_FIELD_NUMBER: _builtins.int
     OWN_SCORES_FIELD_NUMBER: _builtins.int
     PREFIX_CACHE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     tree_scoring: _builtins.bool
     """Scores all candidates of a call in one forward pass."""
     own_scores: _builtins.bool
     """Returns own_score with greedy proposals."""
     prefix_cache: _builtins.bool
     """Keeps the context's key-value cache between calls."""
+    evidence: _builtins.bool
+    """Scores have evidence."""
     def __init__(
         self,
         *,
         tree_scoring: _builtins.bool = ...,
         own_scores: _builtins.bool = ...,
         prefix_cache: _builtins.bool = ...,
+        evidence: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["own_scores", b"own_scores", "prefix_cache", b"prefix_cache", "tree_scoring", b"tree_scoring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "own_scores", b"own_scores", "prefix_cache", b"prefix_cache", "tree_scoring", b"tree_scoring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

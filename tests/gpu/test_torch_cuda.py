@@ -16,7 +16,7 @@ from model_service.core.types import Candidate, Context, ProposeRequest, ScoreRe
 from specfuse.deadline import Deadline
 from tests.support import tiny_models
 from tests.support.observers import RecordingObserver
-from tests.support.torch_serving import assert_same, generated, plainly_scored
+from tests.support.torch_serving import assert_plain, generated, plainly_scored
 
 pytestmark = [
     pytest.mark.gpu,
@@ -54,7 +54,7 @@ async def test_answers_in_company_are_those_of_the_model_on_the_cpu(architecture
     for context, proposal, scored in zip(CONTEXTS, proposals, scores, strict=True):
         assert proposal.text == generated(backend, architecture, context, 8)
         for found, candidate in zip(scored.scores, CANDIDATES, strict=True):
-            assert_same(found, plainly_scored(backend, architecture, context, candidate))
+            assert_plain(found, plainly_scored(backend, architecture, context, candidate))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -68,4 +68,4 @@ async def test_half_precision_runs_packed(dtype: torch.dtype) -> None:
         await backend.close()
     for found, candidate in zip(scores.scores, CANDIDATES, strict=True):
         own = plainly_scored(backend, "llama", CONTEXTS[0], candidate)
-        assert found.logprob_sum == pytest.approx(own.logprob_sum, rel=0.05)
+        assert found.logprob_sum == pytest.approx(own.score.logprob_sum, rel=0.05)

@@ -150,6 +150,22 @@ async def test_token_logprobs_come_if_asked_for(door: ModelDoor) -> None:
     assert list(response.scores[0].token_logprobs) == [-0.5, -0.25]
 
 
+async def test_evidence_comes_where_the_backend_has_some(door: ModelDoor) -> None:
+    response = await door.stub.ScoreSegments(
+        scoring(candidates=[pb.Candidate(text="ab"), pb.Candidate(finished=True)])
+    )
+    expected = pb.Evidence(
+        regret_sum=0.25,
+        regret_max=0.25,
+        regret_offset=0,
+        entropy=1.5,
+        weakest_logprob=-0.5,
+        weakest_offset=0,
+    )
+    assert [score.HasField("evidence") for score in response.scores] == [True, False]
+    assert response.scores[0].evidence == expected
+
+
 async def test_the_description_of_the_model(door: ModelDoor) -> None:
     assert await door.stub.GetModel(pb.GetModelRequest()) == pb.GetModelResponse(
         name="held",
@@ -157,7 +173,7 @@ async def test_the_description_of_the_model(door: ModelDoor) -> None:
         tokenizer_fingerprint="f1",
         context_window=99,
         backend="scripted",
-        capabilities=pb.Capabilities(tree_scoring=True, prefix_cache=True),
+        capabilities=pb.Capabilities(tree_scoring=True, prefix_cache=True, evidence=True),
     )
 
 

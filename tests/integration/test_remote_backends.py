@@ -18,6 +18,7 @@ from model_service.core.types import (
     ProposeRequest,
     Role,
     Sampling,
+    Score,
     ScoreRequest,
     SegmentFinish,
 )
@@ -39,7 +40,7 @@ from tests.support.http_between import Between, between
 from tests.support.llama_server import llama_server, needs_llama_server
 from tests.support.meddling import MEDDLED, refusing
 from tests.support.observers import RecordingObserver
-from tests.support.remote_subjects import ARCHITECTURE, Subject, made_up
+from tests.support.remote_subjects import ARCHITECTURE, Regrets, Subject, made_up
 
 T = TypeVar("T")
 
@@ -172,6 +173,42 @@ async def check_scores(subject: Subject, backend: RemoteBackend, context: Contex
             expected = subject.scored(backend, context, candidate)
             assert score.token_logprobs == pytest.approx(expected, abs=EXACT)
             assert score.byte_count == len(candidate.text.encode())
+
+
+async def test_evidence_is_the_models_own_where_the_server_tells_the_most_probable_tokens(
+    subject: Subject, subtests: pytest.Subtests
+) -> None:
+    async with subject.opened() as backend:
+        tells = subject.kind != "tgi"
+        assert backend.model.capabilities.evidence == tells
+        for name, context in CONTEXTS.items():
+            with subtests.test(name):
+                candidates = candidates_for(subject)
+                proposal = await backend.propose(ProposeRequest(context, 12), soon())
+                scores = (await backend.score(ScoreRequest(context, candidates), soon())).scores
+                if not tells:
+                    assert not any(
+                        score.evidence for score in (*scores, proposal.own_score) if score
+                    )
+                    continue
+                for candidate, score in zip(candidates, scores, strict=True):
+                    check_evidence(score, subject.regrets(backend, context, candidate))
+                if proposal.own_score is not None:
+                    candidate = Candidate(proposal.text, proposal.finish is SegmentFinish.END)
+                    check_evidence(proposal.own_score, subject.regrets(backend, context, candidate))
+
+
+def check_evidence(score: Score, regrets: Regrets) -> None:
+    found = score.evidence
+    assert found is not None
+    largest = max(regret for _, regret in regrets)
+    off = 2 * EXACT  # of two numbers
+    summed = sum(regret for _, regret in regrets)
+    assert found.regret_sum == pytest.approx(summed, abs=off * len(regrets))
+    assert found.regret_max == pytest.approx(largest, abs=off)
+    assert found.regret_offset in [offset for offset, regret in regrets if regret > largest - off]
+    assert found.entropy is None
+    assert found.weakest_logprob == min(score.token_logprobs)
 
 
 async def test_calls_at_once_do_not_disturb_each_other(subject: Subject) -> None:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
-from model_service.core.scores import score_of
+from model_service.core.scores import evidence_of, score_of
 from model_service.core.types import (
+    Candidate,
     Capabilities,
     ModelDescription,
     Proposal,
     ProposeRequest,
+    Score,
     ScoreRequest,
     Scores,
     SegmentFinish,
@@ -36,7 +38,9 @@ MODEL = ModelDescription(
     tokenizer_fingerprint="f1",
     context_window=99,
     backend="scripted",
-    capabilities=Capabilities(tree_scoring=True, own_scores=False, prefix_cache=True),
+    capabilities=Capabilities(
+        tree_scoring=True, own_scores=False, prefix_cache=True, evidence=True
+    ),
 )
 
 
@@ -59,8 +63,7 @@ class HeldBackend:
 
     async def score(self, request: ScoreRequest, deadline: Deadline) -> Scores:
         await self._held(request, deadline)
-        rows = tuple(score_of([-0.5, -0.25], each.text) for each in request.candidates)
-        return Scores(rows, Usage(3, 2))
+        return Scores(tuple(map(_scored, request.candidates)), Usage(3, 2))
 
     async def close(self) -> None:
         self.released.set()
@@ -112,3 +115,10 @@ async def open_model_door(
 def raw_context(prompt: str = "Once upon a time", **fields: object) -> pb.Context:
     """A context that starts with raw text."""
     return pb.Context(raw_prompt=prompt, **fields)
+
+
+def _scored(candidate: Candidate) -> Score:
+    """With evidence where there is text."""
+    logprobs = [-0.5, -0.25]
+    evidence = evidence_of(logprobs, [-0.25, -0.25], [0, 1], 1.5) if candidate.text else None
+    return score_of(logprobs, candidate.text, evidence)

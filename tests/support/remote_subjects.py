@@ -54,6 +54,10 @@ _FAKES: dict[str, Callable[[], object]] = {
 }
 
 
+Regrets = list[tuple[int, float]]
+"""Of each token where it begins, and its regret."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A server of one kind that runs the tiny model, and the model's directory."""
@@ -91,6 +95,16 @@ class Subject:
             logits = tiny_models.reference(ARCHITECTURE)(torch.tensor([[*ids, *own]])).logits[0]
         logprobs = torch.log_softmax(logits.float(), -1)
         return [float(logprobs[len(ids) - 1 + at, token]) for at, token in enumerate(own)]
+
+    def regrets(self, backend: RemoteBackend, context: Context, candidate: Candidate) -> Regrets:
+        """By how much the most probable token is more so than each of a candidate's."""
+        ids, own = self._branch_ids(backend, context, candidate)
+        with torch.inference_mode():
+            logits = tiny_models.reference(ARCHITECTURE)(torch.tensor([[*ids, *own]])).logits[0]
+        logprobs = torch.log_softmax(logits.float(), -1)[len(ids) - 1 : -1]
+        chosen = logprobs.gather(1, torch.tensor(own)[:, None])[:, 0]
+        regrets: list[float] = (logprobs.amax(-1) - chosen).tolist()
+        return [*zip(backend._encoder.tokenizer.offsets(candidate, context), regrets, strict=True)]
 
     def _context_ids(self, backend: RemoteBackend, context: Context) -> list[int]:
         if self.kind == "tgi":

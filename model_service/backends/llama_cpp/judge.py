@@ -12,6 +12,9 @@ from model_service.backends.remote import answers
 from model_service.backends.text.encoders import TokenIds
 from specfuse.errors import Misconfigured, ModelFailure
 
+Numbers = tuple[float, float]
+"""Of a token: the natural logarithm of its probability, and of the most probable one's there."""
+
 Complete = Callable[[TokenIds, Mapping[str, object]], Awaitable[dict[str, Any]]]
 """Completes a prompt, as some parameters say, in one slot."""
 
@@ -44,18 +47,18 @@ class Judge:
         self.cached: int | None = None
         """Tokens of the first prompt that the slot had; None as long as there was none."""
 
-    async def logprobs(self, context: TokenIds, branch: TokenIds) -> tuple[float, ...]:
-        """The natural logarithms of the branch's tokens' probabilities.
+    async def judged(self, context: TokenIds, branch: TokenIds) -> list[Numbers]:
+        """What is told of the branch's tokens.
 
         Raises:
             ModelFailure: what the server tells is of other tokens.
         """
-        scored: list[float] = []
+        scored: list[Numbers] = []
         for part in parts(branch, self._is_literal):
             scored += await self._part(context + branch[: len(scored)], part)
-        return tuple(scored)
+        return scored
 
-    async def _part(self, before: TokenIds, part: Part) -> list[float]:
+    async def _part(self, before: TokenIds, part: Part) -> list[Numbers]:
         if isinstance(part, Single):
             return [await self._single(before, part.token)]
         try:
@@ -67,14 +70,15 @@ class Judge:
                 for prompt, token in zip(singles, part.ids, strict=True)
             ]
 
-    async def _run(self, before: TokenIds, ids: TokenIds) -> list[float]:
+    async def _run(self, before: TokenIds, ids: TokenIds) -> list[Numbers]:
         body = {"n_predict": len(ids), "grammar": grammar(ids)}
-        generated = told(await self._asked(before, body))
+        answer = await self._asked(before, body)
+        generated = told(answer)
         if tuple(token for token, _ in generated) != ids:
             raise ModelFailure("the server generated other tokens than those it was to judge")
-        return [logprob for _, logprob in generated]
+        return [*zip((logprob for _, logprob in generated), best(answer), strict=True)]
 
-    async def _single(self, before: TokenIds, token: int) -> float:
+    async def _single(self, before: TokenIds, token: int) -> Numbers:
         for most in (_LIKELY, _ALL):
             body = {"n_predict": 1, "n_probs": most, "logit_bias": [[self._decoy, _SURE]]}
             answer = await self._asked(before, body)
@@ -82,7 +86,7 @@ class Judge:
                 raise ModelFailure("the server generated another token than it was made to")
             for found, logprob in alternatives(answer):
                 if found == token:
-                    return logprob
+                    return logprob, best(answer)[0]
         raise ModelFailure("the server's model does not have a token that it was to judge")
 
     async def _asked(self, before: TokenIds, body: Mapping[str, object]) -> dict[str, Any]:
@@ -123,11 +127,19 @@ def alternatives(answer: Mapping[str, Any]) -> list[tuple[int, float]]:
     Raises:
         ModelFailure: there is no such list.
     """
-    first = next(iter(_entries(answer)), None)
-    place = "completion_probabilities[0]"
-    entry = answers.mapping(first, place)
-    found = answers.sequence(entry.get("top_logprobs"), f"{place}.top_logprobs")
-    return [_told(one, f"{place}.top_logprobs[{at}]") for at, one in enumerate(found)]
+    return _alternatives(next(iter(_entries(answer)), None), 0)
+
+
+def best(answer: Mapping[str, Any]) -> list[float]:
+    """The most probable tokens' log-probabilities, in the places of those an answer tells of.
+
+    Raises:
+        ModelFailure: there are none.
+    """
+    return [
+        max(logprob for _, logprob in _alternatives(entry, at))
+        for at, entry in enumerate(_entries(answer))
+    ]
 
 
 def cached(answer: Mapping[str, Any]) -> int:
@@ -138,6 +150,14 @@ def cached(answer: Mapping[str, Any]) -> int:
 def _entries(answer: Mapping[str, Any]) -> list[Any]:
     place = "completion_probabilities"
     return answers.sequence(answer.get(place, []), place)
+
+
+def _alternatives(entry: Any, at: int) -> list[tuple[int, float]]:  # noqa: ANN401
+    place = f"completion_probabilities[{at}]"
+    found = answers.sequence(
+        answers.mapping(entry, place).get("top_logprobs"), f"{place}.top_logprobs"
+    )
+    return [_told(one, f"{place}.top_logprobs[{rank}]") for rank, one in enumerate(found)]
 
 
 def _told(entry: Any, place: str) -> tuple[int, float]:  # noqa: ANN401

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Final
 
 from model_service.backends.llama_cpp.forcing import is_whole
-from model_service.backends.llama_cpp.judge import Judge, cached, told
+from model_service.backends.llama_cpp.judge import Judge, best, cached, told
 from model_service.backends.llama_cpp.slots import Slots
 from model_service.backends.remote import answers
 from model_service.backends.remote.client import Request, ServerClient
@@ -118,7 +118,7 @@ class LlamaServer:
         complete = tuple(token for token, _ in logprobs) == ids
         numbers = tuple(logprob for _, logprob in logprobs) if complete else None
         ended = answer.get("stop_type") == "eos"
-        return Generated(ids, numbers, cached(answer), ended)
+        return Generated(ids, numbers, cached(answer), ended, tuple(best(answer)))
 
     async def judge(
         self, context: TokenizedContext, branches: Sequence[Branch], deadline: Deadline
@@ -127,8 +127,12 @@ class LlamaServer:
         async with self._slots.of(context.context.session_id) as slot:
             complete = self._completion("judge", slot, deadline)
             judge = Judge(complete, self._is_literal, self._decoy)
-            logprobs = [await judge.logprobs(context.ids, branch.ids) for branch in branches]
-        return Judged(tuple(logprobs), judge.cached or 0)
+            judged = [await judge.judged(context.ids, branch.ids) for branch in branches]
+        return Judged(
+            logprobs=tuple(tuple(own for own, _ in numbers) for numbers in judged),
+            cached_tokens=judge.cached or 0,
+            best=tuple(tuple(most for _, most in numbers) for numbers in judged),
+        )
 
     async def load(self, deadline: Deadline) -> Load | None:
         """How many of its slots are at work. Of its queue it tells only with `--metrics`."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from model_service.backends.remote.client import ServerClient
-from model_service.backends.remote.proposals import proposal_of
+from model_service.backends.remote.proposals import judged_score, proposal_of
 from model_service.backends.remote.server import (
     Branch,
     Generated,
@@ -20,7 +19,6 @@ from model_service.backends.remote.trials import Abilities
 from model_service.backends.remote.watch import Watch
 from model_service.backends.text.contexts import ContextEncoder
 from model_service.backends.text.lanes import Lanes
-from model_service.core.scores import NotAProbability, score_of
 from model_service.core.types import (
     ModelDescription,
     Proposal,
@@ -90,7 +88,8 @@ class RemoteBackend:
             partial(self._server.judge, context, branches, deadline), deadline
         )
         usage = self._ingested(context, judged.cached_tokens)
-        return Scores(_scores(judged, branches), usage)
+        scores = partial(self._scores, judged if self._abilities.evidence else _bare(judged))
+        return Scores(await self._lanes.run(scores, request), usage)
 
     async def close(self) -> None:
         """Stops looking after the server, and closes the connections to it. Idempotent."""
@@ -107,7 +106,8 @@ class RemoteBackend:
         )
         able = self._abilities
         exact = able.exact if request.sampling.greedy else able.exact_when_sampling
-        return generated if exact else replace(generated, logprobs=None)
+        known = generated if able.evidence else replace(generated, best=None)
+        return known if exact else replace(known, logprobs=None)
 
     def _context(self, request: ProposeRequest) -> TokenizedContext:
         ids = self._encoder.context_ids(request.context, request.max_tokens)
@@ -119,6 +119,19 @@ class RemoteBackend:
             map(Branch, request.candidates, branches)
         )
 
+    def _scores(self, judged: Judged, request: ScoreRequest) -> tuple[Score, ...]:
+        """What was judged, in the candidates' order."""
+        best = judged.best or (None,) * len(judged.logprobs)
+        if not len(judged.logprobs) == len(best) == len(request.candidates):
+            raise ModelFailure(
+                f"the server scored {len(judged.logprobs)} of {len(request.candidates)} candidates"
+            )
+        offsets = self._encoder.tokenizer.offsets
+        return tuple(
+            judged_score(own, most, candidate.text, partial(offsets, candidate, request.context))
+            for own, most, candidate in zip(judged.logprobs, best, request.candidates, strict=True)
+        )
+
     def _ingested(self, context: TokenizedContext, cached: int) -> Usage:
         tokens = len(context.ids)
         hit = min(cached, tokens)
@@ -126,15 +139,5 @@ class RemoteBackend:
         return Usage(context_tokens=tokens, cached_tokens=hit)
 
 
-def _scores(judged: Judged, branches: Sequence[Branch]) -> tuple[Score, ...]:
-    if len(judged.logprobs) != len(branches):
-        raise ModelFailure(
-            f"the server scored {len(judged.logprobs)} of {len(branches)} candidates"
-        )
-    try:
-        return tuple(
-            score_of(logprobs, branch.candidate.text)
-            for logprobs, branch in zip(judged.logprobs, branches, strict=True)
-        )
-    except NotAProbability as error:
-        raise ModelFailure(str(error)) from error
+def _bare(judged: Judged) -> Judged:
+    return replace(judged, best=None)

@@ -126,14 +126,18 @@ def _description(
         context_window=encoder.window,
         backend=section.kind,
         capabilities=Capabilities(
-            tree_scoring=False, own_scores=able.exact, prefix_cache=able.caches
+            tree_scoring=False,
+            own_scores=able.exact,
+            prefix_cache=able.caches,
+            evidence=able.evidence,
         ),
     )
 
 
 def _tell(url: str, identity: Identity, abilities: Abilities) -> None:
     _logger.info(
-        "%s runs %s; own scores: %s; own scores when sampling: %s; keeps contexts: %s",
+        "%s runs %s; own scores: %s; own scores when sampling: %s; keeps contexts: %s; "
+        "evidence: %s",
         url,
         identity,
         *("yes" if able else "no" for able in astuple(abilities)),

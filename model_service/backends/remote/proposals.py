@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from model_service.backends.remote.server import Generated
+from model_service.backends.text.offsets import Offsets
 from model_service.backends.text.segments import Ending, SegmentDraft
 from model_service.backends.text.tokenizer import SegmentTokenizer
-from model_service.core.scores import NotAProbability, score_of
+from model_service.core.scores import NotAProbability, evidence_of, score_of
 from model_service.core.types import (
     Candidate,
     Proposal,
@@ -35,7 +39,7 @@ def proposal_of(
         finish=ending.finish,
         token_count=len(segment.ids),
         usage=usage,
-        own_score=_own_score(ending, generated, tokenizer.end_ids[0]),
+        own_score=_own_score(request, tokenizer, generated, ending),
     )
 
 
@@ -47,13 +51,36 @@ def _ending(draft: SegmentDraft, generated: Generated) -> Ending:
     return draft.end() if generated.ended else draft.cut()
 
 
-def _own_score(ending: Ending, generated: Generated, end: int) -> Score | None:
+def _own_score(
+    request: ProposeRequest, tokenizer: SegmentTokenizer, generated: Generated, ending: Ending
+) -> Score | None:
     """What scoring the segment would say, if its tokens are those that were generated."""
     candidate = Candidate(ending.segment.text, ending.finish is SegmentFinish.END)
-    ids = ending.segment.ids + ((end,) if candidate.finished else ())
+    ids = ending.segment.ids + (tokenizer.end_ids[:1] if candidate.finished else ())
     if generated.logprobs is None or not generated.scores(candidate, ids):
         return None
+    best = None if generated.best is None else generated.best[: len(ids)]
+    return judged_score(
+        generated.logprobs[: len(ids)],
+        best,
+        candidate.text,
+        partial(tokenizer.offsets, candidate, request.context),
+    )
+
+
+def judged_score(
+    logprobs: tuple[float, ...],
+    best: tuple[float, ...] | None,
+    text: str,
+    offsets: Callable[[], Offsets],
+) -> Score:
+    """The score of a text, with evidence if the most probable tokens are known, too.
+
+    Raises:
+        ModelFailure: the numbers are no probabilities.
+    """
     try:
-        return score_of(generated.logprobs[: len(ids)], ending.segment.text)
+        evidence = None if best is None else evidence_of(logprobs, best, offsets())
+        return score_of(logprobs, text, evidence)
     except NotAProbability as error:
         raise ModelFailure(str(error)) from error

@@ -59,7 +59,8 @@ class Generated:
     If the model ended its answer, `ids` ends with the end token; `ended` says so where the server
     took a token for an end that the model's own files do not call one. `logprobs` are natural
     logarithms, one for each id, exactly what scoring the same tokens would say; None if the
-    server's are not, or may not be. `scored_as` is for servers that are sent text: the tokens that
+    server's are not, or may not be. `best` are those of the most probable tokens in the same
+    places, None if it does not tell. `scored_as` is for servers that are sent text: the tokens that
     a candidate after the same context would be scored by.
     """
 
@@ -67,6 +68,7 @@ class Generated:
     logprobs: tuple[float, ...] | None
     cached_tokens: int = 0
     ended: bool = False
+    best: tuple[float, ...] | None = None
     scored_as: Callable[[Candidate], TokenIds] | None = None
 
     def scores(self, candidate: Candidate, ids: TokenIds) -> bool:
@@ -78,10 +80,14 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """For each branch the natural logarithms of its tokens' probabilities, in order."""
+    """For each branch the natural logarithms of its tokens' probabilities, in order.
+
+    `best` are those of the most probable tokens in the same places; None if it does not tell.
+    """
 
     logprobs: tuple[tuple[float, ...], ...]
     cached_tokens: int = 0
+    best: tuple[tuple[float, ...], ...] | None = None
 
 
 class Server(Protocol):

@@ -6,6 +6,7 @@ of them tells. So the server generates and scores a few tokens, and the numbers 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
@@ -45,12 +46,14 @@ class Abilities:
     """What a server was seen to do.
 
     `exact` and `exact_when_sampling` say that the numbers that come with generated tokens are those
-    that scoring gives; `caches` that a context is not computed twice.
+    that scoring gives; `caches` that a context is not computed twice; `evidence` that scoring tells
+    of the most probable tokens, and that these are the ones that are generated.
     """
 
     exact: bool
     exact_when_sampling: bool
     caches: bool
+    evidence: bool = False
 
 
 async def tried(server: Server, tokenizer: SegmentTokenizer, deadline: Deadline) -> Abilities:
@@ -65,12 +68,44 @@ async def tried(server: Server, tokenizer: SegmentTokenizer, deadline: Deadline)
     await _check_tokenizer(server, tokenizer, deadline)
     trial = _Trial(server, tokenizer, deadline)
     await trial.check_candidates_are_independent()
-    exact = await trial.exact(Sampling())
+    greedy = await trial.compared(Sampling())
+    exact = _are_close([each.difference for each in greedy])
     return Abilities(
         exact=exact,
-        exact_when_sampling=exact and await trial.exact(_WARM),
+        exact_when_sampling=exact
+        and _are_close([each.difference for each in await trial.compared(_WARM)]),
         caches=await trial.caches(),
+        evidence=_are_close([each.regret for each in greedy]),
     )
+
+
+def _are_close(differences: Sequence[float | None]) -> bool:
+    """Whether all of those that are known are small, and there are any."""
+    known = [difference for difference in differences if difference is not None]
+    return bool(known) and max(known) < _SAME_NUMBERS
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """The numbers of generated tokens, those that scoring gives them, and its best ones."""
+
+    generated: tuple[float, ...] | None
+    scored: tuple[float, ...]
+    best: tuple[float, ...] | None
+
+    @property
+    def difference(self) -> float | None:
+        """The largest difference between the numbers of generating and of scoring, if known."""
+        if self.generated is None:
+            return None
+        return max(abs(a - b) for a, b in zip(self.generated, self.scored, strict=False))
+
+    @property
+    def regret(self) -> float | None:
+        """How far the best are from what was generated, if they are known: not far, if greedily."""
+        if self.best is None:
+            return None
+        return max(abs(a - b) for a, b in zip(self.best, self.scored, strict=True))
 
 
 async def _check_tokenizer(server: Server, tokenizer: SegmentTokenizer, deadline: Deadline) -> None:
@@ -92,11 +127,10 @@ class _Trial:
             for context in (Context(text, session_id=_SESSION) for text in _TEXTS)
         ]
 
-    async def exact(self, sampling: Sampling) -> bool:
-        """Whether generated tokens come with the numbers that scoring gives them."""
-        compared = [await self._differences(context, sampling) for context in self._contexts]
-        known = [difference for difference in compared if difference is not None]
-        return bool(known) and max(known) < _SAME_NUMBERS
+    async def compared(self, sampling: Sampling) -> list[_Compared]:
+        """What generated tokens come with beside what scoring gives them, where it can be said."""
+        compared = [await self._compared_after(context, sampling) for context in self._contexts]
+        return [each for each in compared if each is not None]
 
     async def check_candidates_are_independent(self) -> None:
         """Checks that what is said of a candidate does not depend on those beside it.
@@ -124,19 +158,20 @@ class _Trial:
         again = await self._server.judge(context, [end], self._deadline)
         return again.cached_tokens > 0
 
-    async def _differences(self, context: TokenizedContext, sampling: Sampling) -> float | None:
-        """The largest difference between the numbers of generating and of scoring, if known."""
+    async def _compared_after(
+        self, context: TokenizedContext, sampling: Sampling
+    ) -> _Compared | None:
         generated = await self._server.generate(context, _TOKENS, sampling, self._deadline)
         if not generated.ids:
             raise ModelFailure("the server generates no tokens")
         branch = self._branch(context, generated)
-        if generated.logprobs is None or branch is None:
+        if branch is None:
             return None
         judged = await self._server.judge(context, [branch], self._deadline)
-        scored = judged.logprobs[0]
-        if len(scored) != len(branch.ids):
+        if len(judged.logprobs[0]) != len(branch.ids):
             return None
-        return max(abs(a - b) for a, b in zip(generated.logprobs, scored, strict=False))
+        best = None if judged.best is None else judged.best[0]
+        return _Compared(generated.logprobs, judged.logprobs[0], best)
 
     def _branch(self, context: TokenizedContext, generated: Generated) -> Branch | None:
         """As much of what was generated, from its beginning, as is scored by the same tokens."""

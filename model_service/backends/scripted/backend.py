@@ -11,10 +11,11 @@ import asyncio
 import hashlib
 import math
 import re
+from itertools import accumulate
 from typing import Final
 
 from model_service.backends.scripted.settings import Line, ScriptedSection
-from model_service.core.scores import score_of
+from model_service.core.scores import evidence_of, score_of
 from model_service.core.text import stop_end
 from model_service.core.types import (
     Candidate,
@@ -62,7 +63,9 @@ class ScriptedBackend:
             tokenizer_fingerprint="words",
             context_window=script.context_window,
             backend="scripted",
-            capabilities=Capabilities(tree_scoring=False, own_scores=True, prefix_cache=False),
+            capabilities=Capabilities(
+                tree_scoring=False, own_scores=True, prefix_cache=False, evidence=True
+            ),
         )
 
     @property
@@ -152,8 +155,11 @@ def _judged(line: Line, rest: list[str], candidate: Candidate) -> Score:
     """What the scripted model thinks of a candidate of at least one token."""
     words = _words(candidate.text) + ([_END] if candidate.finished else [])
     expected = [*rest, *[_END] * len(words)]
-    probabilities = (
-        line.own_probability if word == own else line.other_probability
+    logprobs = [
+        math.log(line.own_probability if word == own else line.other_probability)
         for word, own in zip(words, expected, strict=False)
-    )
-    return score_of([math.log(p) for p in probabilities], candidate.text)
+    ]
+    best = math.log(max(line.own_probability, line.other_probability))
+    offsets = accumulate((len(word.encode()) for word in words), initial=0)
+    evidence = evidence_of(logprobs, [best] * len(logprobs), [*offsets])
+    return score_of(logprobs, candidate.text, evidence)

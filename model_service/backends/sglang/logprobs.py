@@ -48,6 +48,34 @@ def input_logprobs(meta: Mapping[str, Any], ids: TokenIds) -> tuple[float, ...]:
     return tuple(answers.logprob(logprob, place) for logprob, _ in told[1:])
 
 
+def output_best(meta: Mapping[str, Any], tokens: int) -> tuple[float, ...]:
+    """The log-probability of the most probable token in the place of each that was generated.
+
+    Raises:
+        ModelFailure: there are no such numbers, or not as many.
+    """
+    place = "meta_info.output_top_logprobs"
+    return _best(answers.sequence(meta.get("output_top_logprobs"), place), tokens, place)
+
+
+def input_best(meta: Mapping[str, Any], tokens: int) -> tuple[float, ...]:
+    """The log-probability of the most probable token in the place of each of an input's last.
+
+    Raises:
+        ModelFailure: there are no such numbers, or not as many.
+    """
+    place = "meta_info.input_top_logprobs"
+    told = answers.sequence(meta.get("input_top_logprobs"), place)
+    return _best(told[1:], tokens, place)  # of where they begin nothing is told
+
+
+def _best(told: list[Any], tokens: int, place: str) -> tuple[float, ...]:
+    if len(told) != tokens:
+        raise answers.wrong(f"the length of {place}", f"{tokens}", len(told))
+    tops = (_pairs(top, f"{place}[{at}]") for at, top in enumerate(told))
+    return tuple(answers.logprob(top[0][0] if top else None, place) for top in tops)
+
+
 def _pairs(entries: Any, place: str) -> list[tuple[Any, Any]]:  # noqa: ANN401
     found = [
         answers.sequence(entry, f"{place}[{at}]")

@@ -22,7 +22,12 @@ from model_service.backends.remote.server import (
     Load,
     TokenizedContext,
 )
-from model_service.backends.sglang.logprobs import input_logprobs, output_logprobs
+from model_service.backends.sglang.logprobs import (
+    input_best,
+    input_logprobs,
+    output_best,
+    output_logprobs,
+)
 from model_service.backends.text.encoders import TokenIds
 from model_service.core.types import Sampling
 from specfuse.deadline import Deadline
@@ -95,7 +100,9 @@ class SglangServer:
         _check_counted(answer, "prompt_tokens", len(context.ids))
         _check_counted(answer, "completion_tokens", len(ids))
         ended = _finish(answer) == _ENDED
-        return Generated(ids, output_logprobs(_meta(answer), ids), _cached(answer), ended)
+        logprobs = output_logprobs(_meta(answer), ids)
+        best = None if logprobs is None else output_best(_meta(answer), len(ids))
+        return Generated(ids, logprobs, _cached(answer), ended, best)
 
     async def judge(
         self, context: TokenizedContext, branches: Sequence[Branch], deadline: Deadline
@@ -114,6 +121,10 @@ class SglangServer:
                 for answer, branch in zip(judged, branches, strict=True)
             ),
             cached_tokens=min(map(_cached, judged)),
+            best=tuple(
+                input_best(_meta(answer), len(branch.ids))
+                for answer, branch in zip(judged, branches, strict=True)
+            ),
         )
 
     async def load(self, deadline: Deadline) -> Load | None:
@@ -130,7 +141,7 @@ class SglangServer:
             ModelFailure: they are not as many as the inputs, or the model had no numbers for one.
             Unavailable: one was broken off.
         """
-        whole = {**body, "stream": False, "return_logprob": True}
+        whole = {**body, "stream": False, "return_logprob": True, "top_logprobs_num": 1}
         found = await self._client.json(Request(operation, "/generate", whole), deadline)
         if len(answers.sequence(found, "the answer")) != inputs:
             raise answers.wrong("the number of answers", f"{inputs}", len(found))

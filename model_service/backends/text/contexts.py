@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from model_service.backends.text.encoders import TokenIds
+from model_service.backends.text.offsets import Offsets
 from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.core.types import Candidate, Context
 from specfuse.errors import ContextTooLong, InvalidArgument
@@ -46,6 +47,10 @@ class ContextEncoder:
             branches.append(self._candidate_ids(index, candidate, context))
             self._check_window(len(ids) + len(branches[-1]))
         return ids, tuple(branches)
+
+    def offsets(self, context: Context, candidates: Sequence[Candidate]) -> tuple[Offsets, ...]:
+        """Where in its text each token of the candidates' `branches` begins, in UTF-8 bytes."""
+        return tuple(self.tokenizer.offsets(candidate, context) for candidate in candidates)
 
     def _ids(self, context: Context) -> TokenIds:
         ids = self.tokenizer.context_ids(context)

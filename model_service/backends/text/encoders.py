@@ -15,6 +15,7 @@ from tokenizers.models import Model
 
 from model_service.backends.text.bounds import bound_of
 from model_service.backends.text.cuts import can_cut, in_parts, marks_every_section
+from model_service.backends.text.offsets import Spans
 from model_service.backends.text.spelling import replaced, spelling_of
 from specfuse.errors import ContextTooLong, InvalidArgument
 
@@ -61,7 +62,7 @@ class Encoders:
         self._rules = {key: value for key, value in description.items() if key != "model"}
         self._native = _built(self._rules, model)
         self._plain = _built(self._rules, model, specials=False)
-        self._continuing = _built(_without_prefix_space(self._rules), model, specials=False)
+        self._continuing = _built(_continuing(self._rules), model, specials=False)
         self._beginning = _beginning(self._plain)
         self._marking: dict[int, bool] = {}
         self._bound = bound_of(description)
@@ -143,6 +144,15 @@ class Encoders:
         self._check_bound(text, window)
         return self._in_parts(text, window, self._continuing_ids)
 
+    def spans(self, text: str) -> Spans:
+        """Where in the text each token of its `continuation` is from."""
+        spans: Spans = []
+        before = 0
+        for part in in_parts(text) if self._cuts else (text,):
+            spans += _moved(self._continuing_spans(part), before)
+            before += len(part)
+        return spans
+
     def _check_bound(self, text: str, window: int) -> None:
         if len(text) > _SHORT_CHARACTERS:
             check_fits(self._bound.at_least(text, window + 1), window)
@@ -178,15 +188,30 @@ class Encoders:
         ids = _ids(encoder, text)
         if self.specials.keys().isdisjoint(ids):
             return ids
-        spans = self._special_spans(_encoding(encoder, text))
+        first, *rest = self._apart(text, _encoding(encoder, text))
+        ids = self._text_ids(first, encoder)
+        return sum((self._continuing_ids(part) for part in rest), ids)
+
+    def _continuing_spans(self, text: str) -> Spans:
+        encoding = _encoding(self._continuing, text)
+        if self.specials.keys().isdisjoint(encoding.ids):
+            return encoding.offsets
+        spans: Spans = []
+        before = 0
+        for part in self._apart(text, encoding):
+            spans += _moved(self._continuing_spans(part), before)
+            before += len(part)
+        return spans
+
+    def _apart(self, text: str, encoding: Encoding) -> list[str]:
+        """The text, cut within each part of it that is taken for a special token."""
+        spans = self._special_spans(encoding)
         if any(end - start == 1 for start, end in spans):
             raise InvalidArgument(
                 "context", "holds a character that is a special token of the model"
             )
         cuts = [start + 1 for start, _ in spans]
-        first, *rest = (text[a:b] for a, b in pairwise([0, *cuts, len(text)]))
-        ids = self._text_ids(first, encoder)
-        return sum((self._continuing_ids(part) for part in rest), ids)
+        return [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
 
     def _special_spans(self, encoding: Encoding) -> list[tuple[int, int]]:
         pairs = zip(encoding.ids, encoding.offsets, strict=True)
@@ -237,6 +262,18 @@ def _encoding(tokenizer: Tokenizer, text: str) -> Encoding:
     """What `_ids` leaves out: where in the text each token is from."""
     (encoding,) = tokenizer.encode_batch([text], add_special_tokens=False)
     return encoding
+
+
+def _moved(spans: Spans, by: int) -> Spans:
+    return [(start + by, end + by) for start, end in spans] if by else spans
+
+
+def _continuing(description: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer's JSON for text that goes on from other text.
+
+    What it does to the tokens in the end would only say of words that they begin after their space.
+    """
+    return _without_prefix_space(description) | {"post_processor": None}
 
 
 def _without_prefix_space(description: dict[str, Any]) -> dict[str, Any]:

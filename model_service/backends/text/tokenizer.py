@@ -32,10 +32,11 @@ from tokenizers import Tokenizer
 from model_service.backends.text.detokenizer import Detokenizer
 from model_service.backends.text.drafts import Draft
 from model_service.backends.text.encoders import UNLIMITED, Encoders, TokenIds, check_fits
+from model_service.backends.text.offsets import Offsets, of_spans, of_spelling
 from model_service.backends.text.published import PublishedTokenizer
 from model_service.backends.text.spelling import replaced
 from model_service.backends.text.templates import ChatTemplate
-from model_service.core.types import Context, Message
+from model_service.core.types import Candidate, Context, Message
 from specfuse.errors import InvalidArgument, Misconfigured
 
 Prompt = tuple[Message, ...] | str
@@ -130,6 +131,24 @@ class SegmentTokenizer:
             InvalidArgument: like `prompt_ids`.
         """
         return self._ids_after(_last_segment(context), context.prompt, text)
+
+    def offsets(self, candidate: Candidate, context: Context) -> Offsets:
+        """Where each of a candidate's tokens begins, in UTF-8 bytes of its text.
+
+        One for each of its `segment_ids`, then the end token's, which begins where the text ends.
+
+        Raises:
+            InvalidArgument: like `prompt_ids`.
+        """
+        text = candidate.text
+        marker = " " if text and self.opens_marked(context) else ""
+        pieces = list(map(self.spell, self.segment_ids(text, context)))
+        marked = f"{marker}{text}"
+        found = of_spelling(marked, pieces)
+        if found is None:
+            found = of_spans(marked, self._encoders.spans(marked))
+        ends = (len(text.encode()),) if candidate.finished else ()
+        return (*(max(0, offset - len(marker)) for offset in found), *ends)
 
     def whole_ids(self, text: str) -> TokenIds:
         """The ids that the tokenizer itself gives a text, as a server does that is sent the text.

@@ -78,6 +78,7 @@ class TorchBackend:
                 tree_scoring=engine.scores_trees,
                 own_scores=True,
                 prefix_cache=engine.caches_prefixes,
+                evidence=True,
             ),
         )
 
@@ -112,7 +113,8 @@ class TorchBackend:
 
     def _score_call(self, request: ScoreRequest) -> ScoreCall:
         ids, branches = self._encoder.branches(request.context, request.candidates)
-        return ScoreCall(request.candidates, ids, branches)
+        offsets = self._encoder.offsets(request.context, request.candidates)
+        return ScoreCall(request.candidates, ids, branches, offsets)
 
     def _ingested(self, usage: Usage) -> None:
         self._observer.ingested(

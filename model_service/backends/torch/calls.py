@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-import torch
-
 from model_service.backends.text.drafts import DraftedText
+from model_service.backends.text.offsets import Offsets
 from model_service.backends.text.segments import Ending, SegmentDraft
 from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.backends.torch.engine.engine import (
@@ -22,8 +21,15 @@ from model_service.backends.torch.engine.engine import (
     Step,
     TokenIds,
 )
+from model_service.backends.torch.engine.forced import (
+    Forced,
+    forced_as_tree,
+    forced_in_rows,
+    forced_in_turn,
+    joined,
+)
 from model_service.backends.torch.engine.sampling import choose
-from model_service.core.scores import NotAProbability, score_of
+from model_service.core.scores import NotAProbability, evidence_of, score_of
 from model_service.core.types import (
     Candidate,
     Proposal,
@@ -87,51 +93,51 @@ class ProposeCall:
         self, segment: DraftedText, finish: SegmentFinish, trail: list[Distribution]
     ) -> Score | None:
         """What scoring the segment would say, if the draft was the segment's own encoding."""
-        ids = segment.ids + (self.tokenizer.end_ids[:1] if finish is SegmentFinish.END else ())
+        candidate = Candidate(segment.text, finish is SegmentFinish.END)
+        ids = segment.ids + (self.tokenizer.end_ids[:1] if candidate.finished else ())
         if not segment.drafted or not ids:
             return None
-        logprobs = [
-            _logprob(distribution, token) for distribution, token in zip(trail, ids, strict=False)
-        ]
-        return _score(logprobs, segment.text)
+        offsets = self.tokenizer.offsets(candidate, self.request.context)
+        return _score(forced_in_turn(trail, ids), segment.text, offsets)
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreCall:
-    """A request to score candidates, tokenized: each candidate's ids, with its end token."""
+    """A request to score candidates, tokenized: each candidate's ids, with its end token.
+
+    `offsets` are where in its text they begin.
+    """
 
     candidates: tuple[Candidate, ...]
     ids: TokenIds
     branches: tuple[TokenIds, ...]
+    offsets: tuple[Offsets, ...]
 
     def run(self, engine: Engine) -> Generator[Step, Rows, Scores]:
         """Scores the candidates, as many in one step as fit."""
         lease = engine.open(self.ids)
         try:
-            logprobs = yield from self._scored(lease)
+            forced = yield from self._forced(lease)
         finally:
             lease.close()
+        texts = (candidate.text for candidate in self.candidates)
         return Scores(
-            tuple(
-                _score(scored, candidate.text)
-                for scored, candidate in zip(logprobs, self.candidates, strict=True)
-            ),
-            Usage(len(self.ids), lease.cached),
+            tuple(map(_score, forced, texts, self.offsets)), Usage(len(self.ids), lease.cached)
         )
 
-    def _scored(self, lease: Lease) -> Generator[Step, Rows, list[list[float]]]:
+    def _forced(self, lease: Lease) -> Generator[Step, Rows, list[Forced]]:
         following = lease.following
-        logprobs: list[list[float]] = []
+        forced: list[Forced] = []
         for group in _groups(self.branches):
             if len(group[0]) > _TREE_TOKENS:
                 following = following or (yield from _ingested(lease))
-                logprobs.append((yield from _scored_in_pieces(lease, following, group[0])))
+                forced.append((yield from _forced_in_pieces(lease, following, group[0])))
                 continue
             rows = yield Step(lease, ingest=lease.missing, branches=tuple(group))
             if following is None:
                 following, rows = rows[0], rows.part(1, len(rows))
-            logprobs += _scored_as_tree(following, rows, group)
-        return logprobs
+            forced += forced_as_tree(following, rows, group)
+        return forced
 
 
 def _ingested(lease: Lease) -> Generator[Step, Rows, Distribution]:
@@ -142,33 +148,18 @@ def _ingested(lease: Lease) -> Generator[Step, Rows, Distribution]:
     return rows[0]
 
 
-def _scored_as_tree(
-    following: Distribution, rows: Rows, branches: list[TokenIds]
-) -> list[list[float]]:
-    """The log-probabilities of alternatives, from the rows of all their tokens.
-
-    A branch's last token is judged by the one before it, but is fed as well: it may become context.
-    """
-    logprobs, start = [], 0
-    for branch in branches:
-        part = rows.part(start, start + len(branch) - 1)
-        logprobs.append([_logprob(following, branch[0]), *_chosen(part, branch[1:])])
-        start += len(branch)
-    return logprobs
-
-
-def _scored_in_pieces(
+def _forced_in_pieces(
     lease: Lease, following: Distribution, branch: TokenIds
-) -> Generator[Step, Rows, list[float]]:
-    """The log-probabilities of one long alternative, fed piece by piece."""
-    logprobs = [_logprob(following, branch[0])]
+) -> Generator[Step, Rows, Forced]:
+    """What is said of one long alternative, fed piece by piece."""
+    parts = [forced_in_turn([following], branch[:1])]
     lease.begin_draft(len(branch) - 1)
     for start in range(0, len(branch) - 1, _TREE_TOKENS):
         piece = branch[start : min(start + _TREE_TOKENS, len(branch) - 1)]
         rows = yield Step(lease, draft=piece)
-        logprobs += _chosen(rows, branch[start + 1 : start + 1 + len(piece)])
+        parts.append(forced_in_rows(rows, branch[start + 1 : start + 1 + len(piece)]))
     lease.end_draft(0, None)
-    return logprobs
+    return joined(parts)
 
 
 def _groups(branches: tuple[TokenIds, ...]) -> list[list[TokenIds]]:
@@ -184,21 +175,9 @@ def _groups(branches: tuple[TokenIds, ...]) -> list[list[TokenIds]]:
     return groups
 
 
-def _logprob(distribution: Distribution, token: int) -> float:
-    return float(distribution.logprobs[token])
-
-
-def _chosen(rows: Rows, ids: TokenIds) -> list[float]:
-    """Row by row, the log-probability of that row's token."""
-    if not ids:
-        return []
-    index = torch.tensor(ids, device=rows.logprobs.device)
-    chosen: list[float] = rows.logprobs.gather(1, index[:, None])[:, 0].tolist()
-    return chosen
-
-
-def _score(logprobs: list[float], text: str) -> Score:
+def _score(forced: Forced, text: str, offsets: Offsets) -> Score:
     try:
-        return score_of(logprobs, text)
+        evidence = evidence_of(forced.logprobs, forced.best, offsets, forced.entropy)
+        return score_of(forced.logprobs, text, evidence)
     except NotAProbability as error:
         raise ModelFailure(str(error)) from error

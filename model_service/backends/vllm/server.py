@@ -12,7 +12,6 @@ needs a GPU, so it was not tried, and what of it runs on a CPU ended the engine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, Final
 
 from model_service.backends.remote import answers
@@ -29,7 +28,7 @@ from model_service.backends.remote.server import (
 )
 from model_service.backends.text.encoders import TokenIds
 from model_service.backends.vllm.models import chosen
-from model_service.backends.vllm.scoring import branch_logprobs, portions
+from model_service.backends.vllm.scoring import best_logprobs, branch_logprobs, portions
 from model_service.core.types import Sampling
 from specfuse.deadline import Deadline
 from specfuse.errors import Unavailable
@@ -95,24 +94,32 @@ class VllmServer:
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
             "seed": seed_of(sampling, context),
-            "logprobs": 0,
+            "logprobs": 1,
             "return_token_ids": True,
         }
         answer = await self._completion("generate", drawing, deadline)
         (choice,) = _choices(answer, 1)
         ids = answers.ids(choice.get("token_ids"), "token_ids")
         ended = choice["finish_reason"] == _ENDED
-        return Generated(ids, _logprobs(choice, len(ids)), _cached(answer), ended)
+        logprobs = _logprobs(choice, len(ids))
+        best = None if logprobs is None else _best(choice, logprobs)
+        return Generated(ids, logprobs, _cached(answer), ended, best)
 
     async def judge(
         self, context: TokenizedContext, branches: Sequence[Branch], deadline: Deadline
     ) -> Judged:
         """Has the prompts scored that the branches make of the context. None of it is cached."""
         prompts = [context.ids + branch.ids for branch in branches]
-        scored = [
-            await self._scored(portion, len(context.ids), deadline) for portion in portions(prompts)
+        start = len(context.ids)
+        told = [
+            (choice, prompt)
+            for portion in portions(prompts)
+            for choice, prompt in await self._scored(portion, deadline)
         ]
-        return Judged(tuple(chain.from_iterable(scored)))
+        return Judged(
+            logprobs=tuple(branch_logprobs(choice, prompt, start) for choice, prompt in told),
+            best=tuple(best_logprobs(choice, prompt, start) for choice, prompt in told),
+        )
 
     async def load(self, deadline: Deadline) -> Load | None:
         """How many prompts it works on. Does not say with `--disable-log-stats`."""
@@ -120,15 +127,12 @@ class VllmServer:
         return await load_of(self._client, running, waiting, deadline)
 
     async def _scored(
-        self, prompts: Sequence[TokenIds], start: int, deadline: Deadline
-    ) -> list[tuple[float, ...]]:
-        body = {"prompt": prompts, "max_tokens": 1, "prompt_logprobs": 0}
+        self, prompts: Sequence[TokenIds], deadline: Deadline
+    ) -> list[tuple[dict[str, Any], TokenIds]]:
+        """What is told of each prompt."""
+        body = {"prompt": prompts, "max_tokens": 1, "prompt_logprobs": 1}
         answer = await self._completion("judge", body, deadline)
-        choices = _choices(answer, len(prompts))
-        return [
-            branch_logprobs(choice, prompt, start)
-            for choice, prompt in zip(choices, prompts, strict=True)
-        ]
+        return [*zip(_choices(answer, len(prompts)), prompts, strict=True)]
 
     async def _completion(
         self, operation: str, body: Mapping[str, object], deadline: Deadline
@@ -165,6 +169,23 @@ def _logprobs(choice: Mapping[str, Any], tokens: int) -> tuple[float, ...] | Non
     if len(told) != tokens:
         raise answers.wrong(f"the length of {place}", f"{tokens}", len(told))
     return tuple(answers.logprob(one, f"{place}[{at}]") for at, one in enumerate(told))
+
+
+def _best(choice: Mapping[str, Any], logprobs: Sequence[float]) -> tuple[float, ...]:
+    """The log-probabilities of the most probable tokens, where these were generated.
+
+    They come by the tokens' texts. Two tokens of one text are one entry, the more probable one's.
+    """
+    place = "logprobs.top_logprobs"
+    told = answers.sequence(
+        answers.mapping(choice["logprobs"], "logprobs").get("top_logprobs"), place
+    )
+    if len(told) != len(logprobs):
+        raise answers.wrong(f"the length of {place}", f"{len(logprobs)}", len(told))
+    return tuple(
+        max(own, *(answers.logprob(one, place) for one in answers.mapping(top, place).values()))
+        for own, top in zip(logprobs, told, strict=True)
+    )
 
 
 def _cached(answer: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from grpc.aio import ServicerContext
 from model_service.core.types import (
     Candidate,
     Context,
+    Evidence,
     Message,
     Proposal,
     ProposeRequest,
@@ -89,6 +90,7 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
                 tree_scoring=model.capabilities.tree_scoring,
                 own_scores=model.capabilities.own_scores,
                 prefix_cache=model.capabilities.prefix_cache,
+                evidence=model.capabilities.evidence,
             ),
         )
 
@@ -184,6 +186,18 @@ def _score(score: Score, *, with_tokens: bool) -> pb.Score:
         token_count=score.token_count,
         byte_count=score.byte_count,
         token_logprobs=score.token_logprobs if with_tokens else (),
+        evidence=None if score.evidence is None else _evidence(score.evidence),
+    )
+
+
+def _evidence(evidence: Evidence) -> pb.Evidence:
+    return pb.Evidence(
+        regret_sum=evidence.regret_sum,
+        regret_max=evidence.regret_max,
+        regret_offset=evidence.regret_offset,
+        entropy=evidence.entropy,
+        weakest_logprob=evidence.weakest_logprob,
+        weakest_offset=evidence.weakest_offset,
     )
 
 

@@ -27,13 +27,15 @@ class Drawn:
     """A token and its log-probability.
 
     That is `raw` as the model gives it, `tempered` with the temperature that it was drawn at, and
-    `processed` in the distribution that it was drawn from.
+    `processed` in the distribution that it was drawn from. `best` is the model's most probable
+    token in its place, with the same three numbers.
     """
 
     token: int
     raw: float
     tempered: float
     processed: float
+    best: Drawn | None = None
 
 
 class RunningModel:
@@ -62,6 +64,11 @@ class RunningModel:
         rows = self._logprobs(ids)
         scored = [float(rows[at, token]) for at, token in enumerate(ids[1:])]
         return [None, *scored]
+
+    def prompt_best(self, ids: Sequence[int]) -> list[tuple[int, float]]:
+        """For each token but the first the most probable one in its place."""
+        logprobs, tokens = self._logprobs(ids)[:-1].max(-1)
+        return [*zip(tokens.tolist(), logprobs.tolist(), strict=True)]
 
     async def continuation(
         self, ids: Sequence[int], drawing: Drawing, most: int
@@ -94,7 +101,13 @@ class RunningModel:
         tempered = _tempered(raw, drawing.temperature)
         processed = _cut(tempered, drawing)
         token = int(torch.multinomial(processed.exp(), 1, generator=generator))
-        return Drawn(token, float(raw[token]), float(tempered[token]), float(processed[token]))
+        numbers = (raw, tempered, processed)
+        best = int(raw.argmax())
+        return Drawn(
+            token,
+            *(float(row[token]) for row in numbers),
+            best=Drawn(best, *(float(row[best]) for row in numbers)),
+        )
 
 
 def _tempered(raw: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -136,6 +136,9 @@ class FakeSglang(FakeServer):
         if body.get("return_logprob") and self.trouble != "missing":
             meta["input_token_logprobs"] = self._inputs(ids, start)
             meta["output_token_logprobs"] = self._outputs(drawn, temperature)
+            if body.get("top_logprobs_num"):
+                meta["input_top_logprobs"] = self._input_tops(ids, start)
+                meta["output_top_logprobs"] = self._output_tops(drawn, temperature)
         text = self.model.tokenizer.decode(output_ids, skip_special_tokens=True)
         return {"text": text, "output_ids": output_ids, "meta_info": meta}
 
@@ -154,6 +157,15 @@ class FakeSglang(FakeServer):
         shift = 1 if self.trouble == "others" else 0
         pairs = zip(numbers, ids[start:], strict=True)
         return self._spoiled([[told, self._named(token + shift), None] for told, token in pairs])
+
+    def _input_tops(self, ids: list[int], start: int) -> list[Any]:
+        tops = self.model.prompt_best(ids)[start:]
+        told = [None, *([[logprob, token, None]] for token, logprob in tops)]
+        return told if start < len(ids) else []
+
+    def _output_tops(self, drawn: list[Drawn], temperature: float) -> list[Any]:
+        raw = self.original_logprobs or temperature == 0
+        return [[[_number(one.best, raw=raw), one.best.token, None]] for one in drawn if one.best]
 
     def _named(self, token: int) -> int:
         """It says 0 for the last id of the vocabulary."""

@@ -15,6 +15,9 @@ _BLOCK: Final = 128
 """Contexts are cached in blocks of so many tokens."""
 
 _DEFAULT_MAX_TOKENS: Final = 16
+_LOWEST: Final = -9999.0
+"""What it says for a generated token that had probability 0."""
+
 _MOST_TEMPERATURE: Final = 2.0
 _METRICS: Final = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -155,11 +158,15 @@ class FakeVllm(FakeServer):
         return {
             "index": index,
             "text": self.model.tokenizer.decode(ids, skip_special_tokens=True),
-            "logprobs": self._logprobs(drawn) if body.get("logprobs") is not None else None,
+            "logprobs": None
+            if body.get("logprobs") is None
+            else self._logprobs(drawn, body["logprobs"]),
             "finish_reason": self._finish(ended=ended),
             "stop_reason": None,
             "token_ids": ids if body.get("return_token_ids") else None,
-            "prompt_logprobs": self._prompt(prompt) if "prompt_logprobs" in body else None,
+            "prompt_logprobs": self._prompt(prompt, body["prompt_logprobs"])
+            if "prompt_logprobs" in body
+            else None,
         }
 
     def _finish(self, *, ended: bool) -> str:
@@ -167,19 +174,37 @@ class FakeVllm(FakeServer):
             return "abort"
         return "stop" if ended else "length"
 
-    def _logprobs(self, drawn: list[Drawn]) -> dict[str, Any] | None:
+    def _logprobs(self, drawn: list[Drawn], most: int) -> dict[str, Any] | None:
         if self.trouble == "missing":
             return None
-        told = [one.processed if self.processed_logprobs else one.raw for one in drawn]
-        return {"token_logprobs": self._spoiled(told)}
+        return {
+            "token_logprobs": self._spoiled([self._number(one) for one in drawn]),
+            "top_logprobs": [self._top(one, most) for one in drawn],
+        }
 
-    def _prompt(self, prompt: list[int]) -> list[Any] | None:
+    def _top(self, drawn: Drawn, most: int) -> dict[str, float]:
+        """By text: what was drawn, then the most probable, which may spell the same."""
+        told = [drawn, drawn.best][: most + 1]
+        return {
+            self.model.tokenizer.decode([one.token]): max(self._number(one), _LOWEST)
+            for one in told
+            if one is not None
+        }
+
+    def _number(self, drawn: Drawn) -> float:
+        return drawn.processed if self.processed_logprobs else drawn.raw
+
+    def _prompt(self, prompt: list[int], most: int) -> list[Any] | None:
         if self.trouble == "missing":
             return None
         shift = 1 if self.trouble == "others" else 0
         scored = self._spoiled(self.model.prompt_logprobs(prompt)[1:])
-        entries = zip(prompt[1:], scored, strict=False)
-        return [None, *({str(token + shift): {"logprob": told}} for token, told in entries)]
+        pairs = zip(prompt[1:], scored, strict=False)
+        entries = [{str(token + shift): {"logprob": told}} for token, told in pairs]
+        best = self.model.prompt_best(prompt) if most else []
+        for entry, (token, told) in zip(entries, best, strict=False):
+            entry.setdefault(str(token), {"logprob": told, "rank": 1})
+        return [None, *entries]
 
     def _spoiled(self, numbers: list[Any]) -> list[Any]:
         match self.trouble:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -32,6 +33,7 @@ from fuser_service.core.types import (
     Candidate,
     Departure,
     DepartureReason,
+    Evidence,
     FinishReason,
     Proposal,
     Score,
@@ -425,6 +427,16 @@ def test_scores_that_are_no_numbers_are_their_members_failure() -> None:
     ).play(rules())
     assert played.rounds[0].winner == "b"
     assert "MODEL_FAILURE: logprob_sum is nan" in played.states[-1].lost[0].detail
+
+
+def test_evidence_of_another_text_is_its_members_failure() -> None:
+    elsewhere = replace(score(0.9), evidence=Evidence(1.0, 1.0, 3, None, -1.0, 0))
+    played = Script(
+        {"a": done(" x"), "b": done(" y")},
+        opinions={"a": {" x": elsewhere, " y": score(0.1)}, "b": {" x": 0.2, " y": 0.8}},
+    ).play(rules())
+    assert played.rounds[0].winner == "b"
+    assert "MODEL_FAILURE: regret_offset is 3" in played.states[-1].lost[0].detail
 
 
 def test_too_few_scores_are_a_failure() -> None:

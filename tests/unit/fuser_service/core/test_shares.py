@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -13,7 +14,7 @@ from fuser_service.core.attendance import problem_with
 from fuser_service.core.candidates import DistinctCandidate, distinct_candidates
 from fuser_service.core.rules import SelfJudgement, Statistic
 from fuser_service.core.shares import fused, log_statistic, normalised
-from fuser_service.core.types import Candidate, Score
+from fuser_service.core.types import Candidate, Evidence, Score
 from fuser_service.core.weights import Weights
 from tests.support.members import END, STOP, proposal
 
@@ -47,7 +48,7 @@ def test_the_end_token_of_an_empty_candidate_counts_as_a_byte() -> None:
 @pytest.mark.parametrize("statistic", Statistic)
 def test_impossible_is_minus_infinity_and_no_error(statistic: Statistic) -> None:
     score = Score(-math.inf, 0.0, token_count=3, byte_count=9)
-    assert problem_with(score) is None
+    assert problem_with(score, "text") is None
     assert log_statistic(score, statistic) == -math.inf
 
 
@@ -65,11 +66,44 @@ def test_impossible_is_minus_infinity_and_no_error(statistic: Statistic) -> None
     ],
 )
 def test_numbers_that_are_no_probabilities_are_named(score: Score, named: str) -> None:
-    assert named in (problem_with(score) or "")
+    assert named in (problem_with(score, "text") or "")
+
+
+EVIDENCE = Evidence(2.0, 1.5, 1, 0.7, -3.0, 3)
+TEXT = "né "
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"regret_sum": math.nan}, "regret_sum is nan"),
+        ({"regret_sum": 1.0}, "regret_sum is 1.0, must be at least 1.5"),
+        ({"regret_max": math.nan}, "regret_max is nan"),
+        ({"regret_max": -0.1}, "regret_max is -0.1"),
+        ({"entropy": math.nan}, "entropy is nan"),
+        ({"entropy": -0.1}, "entropy is -0.1"),
+        ({"weakest_logprob": math.nan}, "weakest_logprob is nan"),
+        ({"weakest_logprob": 0.1}, "weakest_logprob is 0.1"),
+        ({"regret_offset": 5}, "regret_offset is 5, must be at most 4"),
+        ({"regret_offset": -1}, "regret_offset is -1"),
+        ({"regret_offset": 2}, "regret_offset is 2, within a character"),
+        ({"weakest_offset": 5}, "weakest_offset is 5, must be at most 4"),
+        ({"weakest_offset": 2}, "weakest_offset is 2, within a character"),
+    ],
+)
+def test_evidence_that_cannot_be_is_named(wrong: dict[str, float], named: str) -> None:
+    evidence = replace(EVIDENCE, **wrong)  # type: ignore[arg-type]
+    assert named in (problem_with(Score(-1.0, 0.5, 2, 4, evidence), TEXT) or "")
+
+
+@pytest.mark.parametrize("offset", [0, 1, 3, 4])
+def test_evidence_may_name_any_character_and_the_end(offset: int) -> None:
+    evidence = replace(EVIDENCE, regret_offset=offset, weakest_offset=offset, entropy=None)
+    assert problem_with(Score(-1.0, 0.5, 2, 4, evidence), TEXT) is None
 
 
 def test_a_probability_rounded_above_one_is_still_one() -> None:
-    assert problem_with(Score(1e-4, 1.0001, 1, 1)) is None
+    assert problem_with(Score(1e-4, 1.0001, 1, 1), "t") is None
 
 
 # One verifier's shares

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from fuser_service.core.types import (
     Candidate,
     Context,
+    Evidence,
     Message,
     Proposal,
     Role,
@@ -94,3 +96,26 @@ def test_as_many_scores_as_candidates_are_expected(given: int) -> None:
     response = pb.ScoreSegmentsResponse(scores=[pb.Score()] * given)
     with pytest.raises(ModelFailure, match=f"{given} scores for 2 candidates"):
         wire.scores(response, expected=2)
+
+
+def evident(**fields: Any) -> pb.Score:
+    told = {"regret_sum": 2.0, "regret_max": 1.5, "regret_offset": 1, "weakest_logprob": -3.0}
+    evidence = pb.Evidence(**{**told, "weakest_offset": 2, **fields})
+    return pb.Score(
+        logprob_sum=-1.5, probability_mean=0.25, token_count=2, byte_count=3, evidence=evidence
+    )
+
+
+@pytest.mark.parametrize("entropy", [None, 0.0, 0.7])
+def test_evidence_is_read_with_or_without_an_entropy(entropy: float | None) -> None:
+    response = pb.ScoreSegmentsResponse(scores=[evident(entropy=entropy)])
+    (read,) = wire.scores(response, expected=1)
+    assert read.evidence == Evidence(2.0, 1.5, 1, entropy, -3.0, 2)
+
+
+@pytest.mark.parametrize("field", ["regret_sum", "regret_max", "entropy", "weakest_logprob"])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_evidence_that_is_no_number_is_the_models_failure(field: str, number: float) -> None:
+    response = pb.ScoreSegmentsResponse(scores=[evident(**{field: number})])
+    with pytest.raises(ModelFailure, match="not a finite number"):
+        wire.scores(response, expected=1)

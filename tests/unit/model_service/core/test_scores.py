@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_service.core.scores import NotAProbability, score_of
+from model_service.core.scores import NotAProbability, evidence_of, most_regretted, score_of
+from model_service.core.types import Evidence
 
 logprobs = st.lists(st.floats(max_value=0.0, min_value=-100.0), min_size=1, max_size=20)
 
@@ -54,3 +55,57 @@ def test_what_is_no_probability(row: list[float]) -> None:
 def test_no_tokens() -> None:
     with pytest.raises(ValueError, match="no tokens"):
         score_of([], "x")
+
+
+def test_evidence_by_hand() -> None:
+    evidence = evidence_of([-1.0, -3.0, -2.5], [-1.0, -0.5, -0.5], [0, 4, 9], entropy=1.5)
+    assert evidence == Evidence(
+        regret_sum=4.5,
+        regret_max=2.5,
+        regret_offset=4,
+        entropy=1.5,
+        weakest_logprob=-3.0,
+        weakest_offset=4,
+    )
+
+
+def test_of_equals_the_first_is_named() -> None:
+    evidence = evidence_of([-2.0, -2.0], [-1.0, -1.0], [0, 3])
+    assert (evidence.regret_offset, evidence.weakest_offset) == (0, 0)
+    assert evidence.entropy is None
+
+
+@given(st.lists(st.tuples(*[st.floats(max_value=0.0, min_value=-100.0)] * 2), min_size=1))
+def test_regrets_are_never_negative_and_the_largest_is_one_of_them(
+    tokens: list[tuple[float, float]],
+) -> None:
+    row, best = zip(*tokens, strict=True)
+    evidence = evidence_of(row, best, range(len(row)))
+    assert 0.0 <= evidence.regret_max <= evidence.regret_sum
+    assert evidence.regret_offset == most_regretted(row, best)
+    own, most = tokens[evidence.regret_offset]
+    assert evidence.regret_max == max(0.0, most - own)
+    assert row[evidence.weakest_offset] == evidence.weakest_logprob == min(row)
+
+
+def test_impossible_tokens_are_regretted_without_end() -> None:
+    evidence = evidence_of([-1.0, -math.inf], [-1.0, -0.5], [0, 1])
+    assert evidence.regret_max == math.inf
+    assert evidence.regret_offset == evidence.weakest_offset == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "best", "entropy"),
+    [
+        ([math.nan], [-1.0], None),
+        ([-1.0], [math.nan], None),
+        ([-1.0], [0.1], None),
+        ([-1.0], [-1.0], math.nan),
+        ([-1.0], [-1.0], -0.1),
+    ],
+)
+def test_evidence_of_what_is_no_probability(
+    row: list[float], best: list[float], entropy: float | None
+) -> None:
+    with pytest.raises(NotAProbability):
+        evidence_of(row, best, [0], entropy)

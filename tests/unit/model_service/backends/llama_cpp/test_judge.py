@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from model_service.backends.llama_cpp.judge import alternatives, told
+from model_service.backends.llama_cpp.judge import alternatives, best, told
 from specfuse.errors import Misconfigured, ModelFailure
 
 LOWEST = -3.4028234663852886e38
@@ -50,3 +50,9 @@ def test_a_server_that_says_it_guesses_is_refused_before_it_does() -> None:
 def test_what_is_no_such_list_is_an_error(wrong: Any) -> None:
     with pytest.raises(ModelFailure):
         told({"completion_probabilities": wrong})
+
+
+def test_the_most_probable_in_each_place() -> None:
+    likelier = answer(-1.0, -2.0)
+    likelier["completion_probabilities"][1]["top_logprobs"] = [{"id": 9, "logprob": -0.5}]
+    assert best(likelier) == [-1.0, -0.5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -88,3 +89,32 @@ async def test_candidates_must_not_sway_each_other() -> None:
 async def test_only_tokens_that_scoring_would_score_are_compared() -> None:
     found = await tried(JoiningServer(), TOKENIZER, Deadline.never())
     assert found.exact
+
+
+class TellingServer(PlayedServer):
+    """Tells the most probable tokens' numbers, too: of those that it generates, by default."""
+
+    best = -1.0
+
+    async def judge(
+        self, context: TokenizedContext, branches: Sequence[Branch], deadline: Deadline
+    ) -> Judged:
+        plain = await super().judge(context, branches, deadline)
+        return replace(plain, best=tuple((self.best,) * len(row) for row in plain.logprobs))
+
+
+class StrayingServer(TellingServer):
+    """Generates other tokens than those that it says are the most probable."""
+
+    best = -0.5
+
+
+@pytest.mark.parametrize(
+    ("server", "evidence"),
+    [(PlayedServer(), False), (TellingServer(), True), (StrayingServer(), False)],
+)
+async def test_the_most_probable_tokens_are_believed_if_they_are_generated(
+    server: PlayedServer, evidence: bool
+) -> None:
+    found = await tried(server, TOKENIZER, Deadline.never())
+    assert found.evidence == evidence

@@ -143,3 +143,18 @@ def test_its_revision_is_of_its_script() -> None:
     one, two = scripted(Line(answer="1")).model, scripted(Line(answer="2")).model
     assert one == scripted(Line(answer="1")).model
     assert one.revision != two.revision
+
+
+async def test_evidence_is_where_a_candidate_leaves_the_script() -> None:
+    backend = scripted(Line(answer=ANSWER, own_probability=0.8, other_probability=0.2))
+    candidates = (Candidate("Paris était", finished=True), Candidate("", finished=True))
+    scores = await backend.score(ScoreRequest(CONTEXT, candidates), NEVER)
+    long, empty = (score.evidence for score in scores.scores)
+    assert backend.model.capabilities.evidence
+    assert long is not None
+    assert long.regret_max == pytest.approx(math.log(4))
+    assert long.regret_sum == pytest.approx(2 * math.log(4))
+    assert long.regret_offset == long.weakest_offset == len("Paris")
+    assert long.entropy is None
+    assert empty is not None
+    assert empty.regret_offset == 0

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from model_service.backends.sglang.logprobs import input_logprobs, output_logprobs
+from model_service.backends.sglang.logprobs import (
+    input_best,
+    input_logprobs,
+    output_best,
+    output_logprobs,
+)
 from specfuse.errors import ModelFailure
 
 IDS = (419, 300, 2)
@@ -55,3 +60,19 @@ def test_outputs_may_have_none() -> None:
 def test_other_outputs_are_an_error(told: Any) -> None:
     with pytest.raises(ModelFailure):
         output_logprobs({"output_token_logprobs": told}, IDS)
+
+
+TOPS = [None, [[-0.25, 7, None]], [[-5.25, 2, None]]]
+
+
+def test_the_most_probable_of_inputs_have_one_number_less_than_tokens() -> None:
+    assert input_best({"input_top_logprobs": TOPS}, 2) == (-0.25, -5.25)
+    assert output_best({"output_top_logprobs": TOPS[1:]}, 2) == (-0.25, -5.25)
+
+
+@pytest.mark.parametrize(
+    "told", [None, [], TOPS[:2], [*TOPS, [[-1.0, 3, None]]], [*TOPS[:2], None], [*TOPS[:2], []]]
+)
+def test_other_most_probable_ones_are_an_error(told: Any) -> None:
+    with pytest.raises(ModelFailure):
+        input_best({"input_top_logprobs": told}, 2)

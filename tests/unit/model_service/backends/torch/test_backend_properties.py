@@ -20,7 +20,7 @@ from model_service.core.types import Candidate, Context, ProposeRequest, ScoreRe
 from specfuse.deadline import Deadline
 from specfuse.errors import ContextTooLong, Overloaded
 from tests.support import tiny_models
-from tests.support.torch_serving import assert_same, generated, plainly_scored, serving
+from tests.support.torch_serving import assert_plain, generated, plainly_scored, serving
 
 NEVER = Deadline.never()
 
@@ -82,7 +82,7 @@ async def _checked(
         assert shape is CRAMPED
         return
     for found, candidate in zip(scores.scores, request.candidates, strict=True):
-        assert_same(found, plainly_scored(backend, architecture, request.context, candidate))
+        assert_plain(found, plainly_scored(backend, architecture, request.context, candidate))
 
 
 @pytest.mark.parametrize("architecture", tiny_models.PACKED)

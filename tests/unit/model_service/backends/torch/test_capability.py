@@ -20,7 +20,7 @@ from specfuse.deadline import Deadline
 from specfuse.errors import Misconfigured
 from tests.support import tiny_models
 from tests.support.observers import RecordingObserver
-from tests.support.torch_serving import assert_same, generated, plainly_scored
+from tests.support.torch_serving import assert_plain, generated, plainly_scored
 
 
 def chosen(model: PreTrainedModel) -> Engine:
@@ -86,7 +86,7 @@ async def test_without_caches_the_answers_are_the_same() -> None:
     assert not backend.model.capabilities.tree_scoring
     assert proposal.text == generated(backend, "bloom", context, 6)
     for found, candidate in zip(scores.scores, candidates, strict=True):
-        assert_same(found, plainly_scored(backend, "bloom", context, candidate))
+        assert_plain(found, plainly_scored(backend, "bloom", context, candidate))
 
 
 def test_a_model_that_never_says_the_same_twice_is_refused() -> None:
@@ -116,4 +116,4 @@ async def test_compiled_answers_are_the_same() -> None:
         await backend.close()
     assert implementation == "specfuse_compiled"
     assert proposal.text == generated(backend, "gemma2", context, 9)
-    assert_same(scores.scores[0], plainly_scored(backend, "gemma2", context, candidate))
+    assert_plain(scores.scores[0], plainly_scored(backend, "gemma2", context, candidate))

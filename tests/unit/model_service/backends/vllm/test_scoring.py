@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_service.backends.vllm.scoring import branch_logprobs, portions
+from model_service.backends.vllm.scoring import best_logprobs, branch_logprobs, portions
 from specfuse.errors import ModelFailure
 
 PROMPT = (1, 400, 300, 2)
@@ -57,3 +57,10 @@ def test_numbers_are_found_by_the_tokens_ids(start: int, logprobs: tuple[float, 
 def test_anything_else_is_an_error_that_says_where(told: object, problem: str) -> None:
     with pytest.raises(ModelFailure, match=problem):
         branch_logprobs({"prompt_logprobs": told}, PROMPT, 1)
+
+
+def test_the_most_probable_is_the_prompts_own_token_or_the_other_one_told() -> None:
+    assert best_logprobs({"prompt_logprobs": ENTRIES}, PROMPT, 1) == (-8.5, -0.5, -5.25)
+    told = [*ENTRIES[:3], {"2": {"logprob": -5.25}, "3": {"logprob": math.nan}}]
+    with pytest.raises(ModelFailure, match="nan for prompt_logprobs"):
+        best_logprobs({"prompt_logprobs": told}, PROMPT, 1)

@@ -26,7 +26,7 @@ from tests.support import tiny_models
 from tests.support.command import running
 from tests.support.observers import RecordingObserver
 from tests.support.processes import wait_until_gone
-from tests.support.torch_serving import assert_same, generated, plainly_scored
+from tests.support.torch_serving import assert_plain, generated, plainly_scored
 
 NEVER = Deadline.never()
 QUESTION = "What is the capital of France, and what is 42 + 17?"
@@ -124,7 +124,7 @@ async def answers_are_right(backend: TorchBackend, number: int) -> None:
     for _ in range(3):
         scores = await backend.score(ScoreRequest(context, CANDIDATES), NEVER)
         for candidate, found in zip(CANDIDATES, scores.scores, strict=True):
-            assert_same(found, plainly_scored(backend, "llama", context, candidate))
+            assert_plain(found, plainly_scored(backend, "llama", context, candidate))
         proposal = await backend.propose(ProposeRequest(context, 8), NEVER)
         assert proposal.text == generated(backend, "llama", context, 8)
         context = Context(context.prompt, (*context.committed, proposal.text or " and"))
