@@ -80,5 +80,5 @@ class Race(Generic[Answer]):
             self._runner.cancel()
 
 
-class _Overtaken(Exception):  # noqa: N818 (nothing went wrong)
+class _Overtaken(Exception):
     """The second call ended before the first."""
