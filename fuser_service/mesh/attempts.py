@@ -130,7 +130,7 @@ class Attempts(Generic[Response]):
 
     async def _race(self, replica: Replica, deadline: Deadline) -> Response:
         """The response of this replica, or of another that is faster once this one is late."""
-        race = Race[Answered[Response]]()
+        race: Race[Answered[Response]] = Race()
         late = deadline.within(self.pace.late_seconds).remaining
         hedge = partial(self._hedge, race, deadline)
         timer = asyncio.get_running_loop().call_later(late, hedge)
