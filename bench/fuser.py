@@ -2,7 +2,9 @@
 
 The processor time of a fuser's own process over each of its doors, for the same questions to the
 same scripted members, in turns: gRPC's `Generate`, and a stream of `/v1/chat/completions`. Members
-are processes of their own and take no time to think, so what is left is the fuser.
+are processes of their own, take no time to think and never agree, so a round has both of its steps
+and what is left is the fuser. Beside it, in turns with it, the least that a round can cost with the
+same library: the same calls of the same members, made by `grpc.aio` alone in this process.
 """
 
 from __future__ import annotations
@@ -10,11 +12,15 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import grpc
 import httpx2
 import psutil
 import typer
@@ -25,142 +31,274 @@ from rich.table import Table
 from specfuse.cli.up import MeshOptions, with_mesh
 from specfuse.client import AsyncClient
 from specfuse.localmesh import MeshAddresses
+from specfuse.v1 import model_service_pb2 as pb
+from specfuse.v1 import prompt_pb2
+from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
+
+if TYPE_CHECKING:  # there are asynchronous stubs for the type checker only
+    from specfuse.v1.model_service_pb2_grpc import ModelServiceAsyncStub
 
 WORDS_A_SEGMENT = 4
-ROUNDS = 50
-ANSWER = " ".join(f"word{number}" for number in range(WORDS_A_SEGMENT * ROUNDS))
 QUESTION = "What is the answer?"
 ENSEMBLE = "all"
-ALLOWED_RATIO = 1.3
-"""What the HTTP door may cost of gRPC's."""
-
 Ask = Callable[[], Awaitable[None]]
 """Asks one question and reads all of the answer."""
 
+Clock = Callable[[], float]
+"""Seconds of processor time that somebody has taken so far."""
 
-def mesh_of(members: int) -> dict[str, Any]:
-    """Scripted models that all know the answer, in an ensemble that nobody leaves."""
-    names = [f"model{number}" for number in range(members)]
-    model = {"backend": "scripted", "scripted": {"lines": [{"answer": ANSWER}]}}
-    ensemble = {"members": names, "segment_tokens": WORDS_A_SEGMENT, "exit": {"policy": "none"}}
-    rules = {"max_tokens": len(ANSWER), "max_tokens_limit": len(ANSWER)}
-    return {
-        "models": dict.fromkeys(names, model),
-        "fuser": {"ensembles": {ENSEMBLE: ensemble | rules}},
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is asked: of how many members, for how many rounds."""
+
+    members: int
+    rounds: int
+
+    @property
+    def words(self) -> int:
+        """Words, and tokens, of an answer."""
+        return WORDS_A_SEGMENT * self.rounds
+
+    def answer_of(self, member: int) -> str:
+        """Nobody else's."""
+        return " ".join(f"m{member}w{number}" for number in range(self.words))
+
+    def segments(self) -> list[str]:
+        """The first member's answer as it is committed: equals decide in its favour."""
+        words = self.answer_of(0).split(" ")
+        starts = range(0, self.words, WORDS_A_SEGMENT)
+        texts = [" ".join(words[start : start + WORDS_A_SEGMENT]) for start in starts]
+        return [texts[0], *(f" {text}" for text in texts[1:])]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Something that answers, and the processor time that it takes."""
+
+    ask: Ask
+    clock: Clock
+
+
+@dataclass(slots=True)
+class Costs:
+    """Of each turn: milliseconds of processor time a round, and answers a second."""
+
+    milliseconds: list[float] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
+
+
+def mesh_of(shape: Shape) -> dict[str, Any]:
+    """Scripted models that never agree, in an ensemble that nobody leaves."""
+    models = {
+        f"model{number}": {
+            "backend": "scripted",
+            "scripted": {
+                "lines": [{"answer": shape.answer_of(number)}],
+                "context_window": 4 * shape.words + 100,
+            },
+        }
+        for number in range(shape.members)
     }
+    ensemble = {
+        "members": list(models),
+        "segment_tokens": WORDS_A_SEGMENT,
+        "exit": {"policy": "none"},
+        "max_tokens": shape.words,
+        "max_tokens_limit": shape.words,
+        "request_timeout_seconds": 600,
+    }
+    limits = {"requests_in_flight": 256}
+    return {"models": models, "fuser": {"ensembles": {ENSEMBLE: ensemble}, "limits": limits}}
 
 
-def fuser_process() -> psutil.Process:
-    """The fuser, among the processes that were started from here."""
+def fuser_clock() -> Clock:
+    """The processor time of the fuser, among the processes that were started from here."""
     (fuser,) = (one for one in psutil.Process().children() if "fuser" in one.cmdline())
-    return fuser
+
+    def seconds() -> float:
+        times = fuser.cpu_times()
+        return float(times.user + times.system)
+
+    return seconds
 
 
-def cpu_seconds(process: psutil.Process) -> float:
-    """What it has taken so far, of all processors."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def over_grpc(client: AsyncClient, expected: str) -> Ask:
+    """The question by the contract."""
+
+    async def ask() -> None:
+        answer = await client.generate(QUESTION, ensemble=ENSEMBLE)
+        if answer.text != expected:
+            raise ValueError("the answer over gRPC is another")
+
+    return ask
 
 
-async def over_http(client: httpx2.AsyncClient) -> None:
+def over_http(client: httpx2.AsyncClient, expected: str) -> Ask:
     """A streamed chat completion."""
     body = {
         "model": ENSEMBLE,
         "messages": [{"role": "user", "content": QUESTION}],
         "stream": True,
     }
-    text = ""
-    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
-                for choice in json.loads(line[6:])["choices"]:
-                    text += choice["delta"].get("content") or ""
-    if text != ANSWER:
-        raise ValueError("the answer over HTTP is another")
+
+    async def ask() -> None:
+        text = ""
+        async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    for choice in json.loads(line[6:])["choices"]:
+                        text += choice["delta"].get("content") or ""
+        if text != expected:
+            raise ValueError("the answer over HTTP is another")
+
+    return ask
 
 
-async def over_grpc(client: AsyncClient) -> None:
-    """The same question by the contract."""
-    answer = await client.generate(QUESTION, ensemble=ENSEMBLE)
-    if answer.text != ANSWER:
-        raise ValueError("the answer over gRPC is another")
+def bare(stubs: Sequence[ModelServiceAsyncStub], shape: Shape) -> Ask:
+    """The members' calls of an answer, and nothing else: no votes, no limits, nobody to tell."""
+    candidates = [
+        pb.Candidate(text=" ".join(shape.answer_of(number).split(" ")[:WORDS_A_SEGMENT]))
+        for number in range(shape.members)
+    ]
+    segments = shape.segments()
+    turn = prompt_pb2.Message(role=prompt_pb2.ROLE_USER, content=QUESTION)
+
+    def context(committed: int) -> pb.Context:
+        return pb.Context(
+            conversation=prompt_pb2.Conversation(messages=[turn]),
+            committed_segments=segments[:committed],
+            session_id="bare",
+        )
+
+    async def proposed(stub: ModelServiceAsyncStub, committed: int) -> str:
+        request = pb.ProposeSegmentRequest(context=context(committed), max_tokens=WORDS_A_SEGMENT)
+        return (await stub.ProposeSegment(request, timeout=60)).segment.text
+
+    async def scored(stub: ModelServiceAsyncStub, committed: int) -> float:
+        others = candidates[1:]
+        request = pb.ScoreSegmentsRequest(context=context(committed), candidates=others)
+        return (await stub.ScoreSegments(request, timeout=60)).scores[0].logprob_sum
+
+    async def ask() -> None:
+        for number in range(shape.rounds):
+            await asyncio.gather(*(proposed(stub, number) for stub in stubs))
+            await asyncio.gather(*(scored(stub, number) for stub in stubs))
+
+    return ask
 
 
-async def cost(fuser: psutil.Process, ask: Ask, callers: int, questions: int) -> float:
-    """Milliseconds of the fuser's processor time a round."""
+@asynccontextmanager
+async def subjects(
+    addresses: MeshAddresses, shape: Shape, callers: int
+) -> AsyncIterator[dict[str, Subject]]:
+    """All that take turns, by name."""
+    expected = shape.answer_of(0)
+    fuser = fuser_clock()
+    async with AsyncExitStack() as stack:
+        grpc_client = await stack.enter_async_context(AsyncClient(addresses.fuser.address))
+        http_client = await stack.enter_async_context(
+            httpx2.AsyncClient(
+                base_url=f"http://{addresses.fuser.http_address}",
+                limits=httpx2.Limits(max_connections=callers),
+                timeout=600,
+            )
+        )
+        stubs: list[ModelServiceAsyncStub] = []
+        for model in addresses.models.values():
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(model.address))
+            stubs.append(ModelServiceStub(channel))
+        yield {
+            "bare": Subject(bare(stubs, shape), time.process_time),
+            "gRPC": Subject(over_grpc(grpc_client, expected), fuser),
+            "HTTP": Subject(over_http(http_client, expected), fuser),
+        }
+
+
+async def turn(subject: Subject, callers: int, questions: int, rounds: int, costs: Costs) -> None:
+    """Has every caller ask so many questions, one after the other."""
 
     async def caller() -> None:
         for _ in range(questions):
-            await ask()
+            await subject.ask()
 
-    before = cpu_seconds(fuser)
+    before, began = subject.clock(), time.monotonic()
     async with asyncio.TaskGroup() as group:
         for _ in range(callers):
             group.create_task(caller())
-    return 1000 * (cpu_seconds(fuser) - before) / (callers * questions * ROUNDS)
+    answers = callers * questions
+    costs.milliseconds.append(1000 * (subject.clock() - before) / (answers * rounds))
+    costs.answers.append(answers / (time.monotonic() - began))
 
 
 async def measured(
-    addresses: MeshAddresses, callers: int, questions: int, repeats: int
-) -> dict[str, list[float]]:
-    """The cost of a round by door, a number for each repeat; the doors take turns."""
-    fuser = fuser_process()
-    limits = httpx2.Limits(max_connections=callers)
-    base = f"http://{addresses.fuser.http_address}"
-    async with (
-        AsyncClient(addresses.fuser.address) as grpc_client,
-        httpx2.AsyncClient(base_url=base, limits=limits, timeout=120) as http_client,
-    ):
-        doors: dict[str, Ask] = {
-            "gRPC": lambda: over_grpc(grpc_client),
-            "HTTP": lambda: over_http(http_client),
-        }
-        costs: dict[str, list[float]] = {door: [] for door in doors}
-        for ask in doors.values():
-            await ask()
+    addresses: MeshAddresses, shape: Shape, callers: int, questions: int, repeats: int
+) -> dict[str, Costs]:
+    """The costs of a round by subject; the subjects take turns."""
+    async with subjects(addresses, shape, callers) as by_name:
+        costs = {name: Costs() for name in by_name}
+        for subject in by_name.values():
+            await subject.ask()
         for _ in range(repeats):
-            for door, ask in doors.items():
-                costs[door].append(await cost(fuser, ask, callers, questions))
+            for name, subject in by_name.items():
+                await turn(subject, callers, questions, shape.rounds, costs[name])
     return costs
 
 
-def table_of(costs: dict[int, dict[str, list[float]]], members: int) -> Table:
-    """Medians, and the median of the ratios within each turn."""
-    title = f"the fuser's processor time a round, {members} members, {ROUNDS} rounds an answer"
+def ratio(of: Costs, to: Costs) -> float:
+    """The median of the ratios within each turn."""
+    pairs = zip(of.milliseconds, to.milliseconds, strict=True)
+    return median(one / other for one, other in pairs)
+
+
+def table_of(costs: dict[tuple[Shape, int], dict[str, Costs]]) -> Table:
+    """Medians, and the medians of the ratios within each turn."""
     table = Table(
-        "callers", "gRPC, ms", "HTTP, ms", f"HTTP of gRPC (<= {ALLOWED_RATIO})", title=title
+        "members",
+        "callers",
+        "rounds",
+        "bare calls, ms",
+        "gRPC, ms",
+        "HTTP, ms",
+        "bare / gRPC",
+        "HTTP / gRPC",
+        "answers a second",
+        title="processor time a round",
     )
-    for callers, by_door in costs.items():
-        pairs = zip(by_door["HTTP"], by_door["gRPC"], strict=True)
-        ratio = median(http / grpc for http, grpc in pairs)
+    for (shape, callers), by_name in costs.items():
+        milliseconds = [f"{median(one.milliseconds):.2f}" for one in by_name.values()]
         table.add_row(
+            str(shape.members),
             str(callers),
-            f"{median(by_door['gRPC']):.2f}",
-            f"{median(by_door['HTTP']):.2f}",
-            f"{ratio:.2f}",
+            str(shape.rounds),
+            *milliseconds,
+            f"{ratio(by_name['bare'], by_name['gRPC']):.2f}",
+            f"{ratio(by_name['HTTP'], by_name['gRPC']):.2f}",
+            f"{median(by_name['gRPC'].answers):.1f}",
         )
     return table
 
 
 def main(
-    members: Annotated[int, typer.Option(min=1, max=20, help="Scripted members.")] = 5,
-    callers: Annotated[list[int] | None, typer.Option(help="At a time. [default: 1, 16]")] = None,
-    questions: Annotated[int, typer.Option(min=1, help="Of each caller, a turn.")] = 4,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of each door.")] = 5,
+    members: Annotated[list[int] | None, typer.Option(help="Scripted members. [5]")] = None,
+    callers: Annotated[list[int] | None, typer.Option(help="At a time. [1, 16]")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=4096, help="Of an answer.")] = 50,
+    questions: Annotated[int, typer.Option(min=1, help="Of each caller, a turn.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 5,
 ) -> None:
-    """Measure what a round costs the fuser over each of its doors."""
+    """Measure what a round costs the fuser over each of its doors, beside the bare calls."""
+    costs: dict[tuple[Shape, int], dict[str, Costs]] = {}
+    for shape in (Shape(number, rounds) for number in members or (5,)):
 
-    async def work(addresses: MeshAddresses) -> dict[int, dict[str, list[float]]]:
-        return {
-            number: await measured(addresses, number, questions, repeats)
-            for number in callers or (1, 16)
-        }
+        async def work(addresses: MeshAddresses, shape: Shape = shape) -> None:
+            for number in callers or (1, 16):
+                costs[shape, number] = await measured(addresses, shape, number, questions, repeats)
 
-    with tempfile.TemporaryDirectory() as directory:
-        file = Path(directory) / "mesh.yaml"
-        file.write_text(yaml.safe_dump(mesh_of(members)), encoding="utf-8")
-        costs = with_mesh(MeshOptions(file), work)
-    Console().print(table_of(costs, members))
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "mesh.yaml"
+            file.write_text(yaml.safe_dump(mesh_of(shape)), encoding="utf-8")
+            with_mesh(MeshOptions(file), work)
+    Console().print(table_of(costs))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from typing import Final
 
 AUTHORIZATION: Final = "authorization"
@@ -16,6 +17,7 @@ LINEAGE: Final = "x-specfuse-lineage"
 """In what a model service sends last: what gave the answer, as `lineage_mark` has it."""
 
 
+@lru_cache(maxsize=1024)  # every answer has one, and there are few
 def lineage_mark(revision: str, tokenizer_fingerprint: str, backend: str) -> str:
     """A word for what gives answers: another one wherever GetModel tells anything else of it."""
     told = json.dumps([revision, tokenizer_fingerprint, backend])

@@ -8,7 +8,9 @@ its call is cancelled. Cancelling the caller cancels every call at once.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -56,35 +58,57 @@ class Gathering(Generic[Answer]):
     clock: Callable[[], float]
     errors: dict[MemberName, SpecFuseError] = field(default_factory=dict)
     straggled_seconds: float | None = None
+    _left: int = 0
+    _answered: int = 0
+    _has_quorum: bool = False
+    _quorum_at: float | None = None
+    _all_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _limit: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
     _over: bool = False
 
     async def run(self, patience: Patience) -> dict[MemberName, Result[Answer]]:
         """Makes the calls; returns when all have ended, or patience runs out."""
+        self._left = len(self.calls)
         async with asyncio.TaskGroup() as group:
-            tasks = {m: group.create_task(self._call(m), name=f"call {m}") for m in self.calls}
-            await self._wait(set(tasks.values()), patience)
+            tasks = {m: group.create_task(self._call(m, patience)) for m in self.calls}
+            await self._wait(patience.deadline)
             self._over = True
             for task in tasks.values():
                 task.cancel()
         # A call cancelled before its first step never ran, and has no result of its own.
         return {m: Late() if task.cancelled() else task.result() for m, task in tasks.items()}
 
-    async def _wait(self, pending: set[asyncio.Task[Result[Answer]]], patience: Patience) -> None:
-        deadline = patience.deadline
-        answered = 0
-        quorum_at: float | None = None
-        while pending and not deadline.passed:
-            done, pending = await asyncio.wait(
-                pending, timeout=deadline.timeout, return_when=asyncio.FIRST_COMPLETED
-            )
-            answered += sum(isinstance(task.result(), Ok) for task in done)
-            if quorum_at is None and pending and answered >= patience.required:
-                quorum_at = self.clock()
-                deadline = deadline.within(patience.grace_seconds)
-        if quorum_at is not None:
-            self.straggled_seconds = self.clock() - quorum_at
+    async def _wait(self, deadline: Deadline) -> None:
+        """Returns when all calls have ended, or the deadline or the grace period has passed."""
+        if not deadline.passed:
+            self._limit = asyncio.timeout(deadline.timeout)
+            with suppress(TimeoutError):
+                async with self._limit:
+                    await self._all_ended.wait()
+        if self._quorum_at is not None:
+            self.straggled_seconds = self.clock() - self._quorum_at
 
-    async def _call(self, member: MemberName) -> Result[Answer]:
+    def _count(self, result: Result[Answer], patience: Patience) -> None:
+        """A call has ended: the last one ends the wait, the quorum's begins the grace period."""
+        self._left -= 1
+        self._answered += isinstance(result, Ok)
+        if not self._left:
+            self._all_ended.set()
+        elif not self._has_quorum and self._answered >= patience.required:
+            self._has_quorum = True
+            # Who answers in the same turn of the loop is not waited for.
+            asyncio.get_running_loop().call_soon(self._wait_at_most, patience.grace_seconds)
+
+    def _wait_at_most(self, seconds: float) -> None:
+        if not self._left or self._over:
+            return
+        self._quorum_at = self.clock()
+        by = asyncio.get_running_loop().time() + seconds
+        planned = self._limit.when()
+        if math.isfinite(by) and not self._limit.expired():
+            self._limit.reschedule(by if planned is None else min(by, planned))
+
+    async def _call(self, member: MemberName, patience: Patience) -> Result[Answer]:
         began = self.clock()
         outcome: Outcome = "cancelled"
         try:
@@ -103,6 +127,7 @@ class Gathering(Generic[Answer]):
                 result, outcome = Failed(detail, may_pass=True), "failed"
         finally:
             self.ended(member, outcome, self.clock() - began)
+        self._count(result, patience)
         return result
 
 

@@ -142,12 +142,13 @@ class _Run:
         self, state: QueryState, step: Propose, clock: _RoundClock
     ) -> dict[MemberName, Result[Proposal]]:
         patience = self._patience("propose", step)
+        context, sampling = self._context(state), self._sampling(state)
         calls = {
             member: partial(
                 self.participants[member].propose,
-                self._context(state),
+                context,
                 max_tokens=step.max_tokens,
-                sampling=self._sampling(state),
+                sampling=sampling,
                 stop=self.query.rules.stop,
                 deadline=patience.deadline,
             )
@@ -163,10 +164,11 @@ class _Run:
         self, state: QueryState, step: Verify, clock: _RoundClock
     ) -> dict[MemberName, Result[tuple[Score, ...]]]:
         patience = self._patience("score", step)
+        context = self._context(state)
         calls = {
             member: partial(
                 self.participants[member].score,
-                self._context(state),
+                context,
                 candidates,
                 deadline=patience.deadline,
             )

@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, Literal, TypeVar
 
 from fuser_service.mesh.budget import Budget
@@ -25,6 +26,7 @@ from fuser_service.mesh.discovery.port import Address
 from fuser_service.mesh.lineage import Lineage
 from fuser_service.mesh.pace import Pace
 from fuser_service.mesh.pool import Hold, Pool
+from fuser_service.mesh.race import Race
 from fuser_service.mesh.replica import Answered, Replica
 from specfuse.deadline import Deadline
 from specfuse.errors import Overloaded, RevisionLost, SpecFuseError, Unavailable
@@ -58,7 +60,7 @@ class Attempts(Generic[Response]):
     budget: Budget
     second_call: Callable[[SecondCall], None]
     tried: set[Address] = field(default_factory=set)
-    racing: dict[asyncio.Task[Answered[Response]], Replica] = field(default_factory=dict)
+    hedged_at: Replica | None = None
 
     async def run(self, deadline: Deadline) -> Response:
         """The first response.
@@ -128,19 +130,18 @@ class Attempts(Generic[Response]):
 
     async def _race(self, replica: Replica, deadline: Deadline) -> Response:
         """The response of this replica, or of another that is faster once this one is late."""
-        self._start(replica, deadline)
+        race: Race[Answered[Response]] = Race()
+        late = deadline.within(self.pace.late_seconds).remaining
+        hedge = partial(self._hedge, race, deadline)
+        timer = asyncio.get_running_loop().call_later(late, hedge)
+        self.hedged_at = None
         try:
-            late = deadline.within(self.pace.late_seconds)
-            await asyncio.wait(self.racing, timeout=late.timeout)
-            if not self._finished() and not deadline.passed:
-                self._hedge(deadline)
-            return await self._winner()
+            answered = await race.run(self._timed(replica, deadline))
         finally:
-            await self._stop()
-
-    def _start(self, replica: Replica, deadline: Deadline) -> None:
-        call = asyncio.ensure_future(self._timed(replica, deadline))
-        self.racing[call] = replica
+            timer.cancel()
+            await race.stop()
+        self._won(replica, race, answered.lineage)
+        return answered.response
 
     async def _timed(self, replica: Replica, deadline: Deadline) -> Answered[Response]:
         began = time.monotonic()
@@ -148,37 +149,21 @@ class Attempts(Generic[Response]):
         self.pace.took(time.monotonic() - began)
         return answered
 
-    def _hedge(self, deadline: Deadline) -> None:
+    def _hedge(self, race: Race[Answered[Response]], deadline: Deadline) -> None:
         """Asks another replica as well, if there is one and the budget has a call to spare."""
-        if self.budget.left and (other := self._next()) is not None:
+        if deadline.passed or not self.budget.left:
+            return
+        if (other := self._next()) is not None:
             self.budget.spend()
             self.second_call("hedged")
-            self._start(other, deadline)
+            self.hedged_at = other
+            race.join(self._timed(other, deadline))
 
-    def _finished(self) -> bool:
-        return any(call.done() for call in self.racing)
-
-    async def _winner(self) -> Response:
-        """The first response; an error only once there is nobody else to wait for."""
-        while True:
-            done, _ = await asyncio.wait(self.racing, return_when=asyncio.FIRST_COMPLETED)
-            for call in done:
-                replica = self.racing.pop(call)
-                if self.racing and isinstance(call.exception(), Unavailable | Overloaded):
-                    continue  # the other may still answer
-                answered = call.result()
-                self._won(replica, answered.lineage)
-                return answered.response
-
-    def _won(self, winner: Replica, lineage: Lineage) -> None:
+    def _won(self, first: Replica, race: Race[Answered[Response]], lineage: Lineage) -> None:
+        """Has the query stay with the winner. A call that was still being made was slower."""
+        winner, slower = first, self.hedged_at if race.joined else None
+        if race.second_won and self.hedged_at is not None:
+            winner, slower = self.hedged_at, first if race.overtaken else None
         self.pool.keep(self.hold, winner, lineage)
-        for loser in self.racing.values():
-            if loser.address != winner.address:
-                loser.outpaced_by_sibling()
-
-    async def _stop(self) -> None:
-        """Ends the calls that are still in flight."""
-        calls, self.racing = list(self.racing), {}
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
+        if slower is not None and slower.address != winner.address:
+            slower.outpaced_by_sibling()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
 
 KEPT = 100
@@ -24,17 +25,22 @@ class Pace:
     """The pace of one kind of call, over all replicas of a member."""
 
     def __init__(self) -> None:
-        self._seconds: deque[float] = deque(maxlen=KEPT)
+        self._seconds: deque[float] = deque()
+        self._ordered: list[float] = []  # the same, kept in order: every call asks when it is late
 
     def took(self, seconds: float) -> None:
         """A call was answered after this long."""
+        if len(self._seconds) == KEPT:
+            oldest = self._seconds.popleft()
+            del self._ordered[bisect_left(self._ordered, oldest)]
         self._seconds.append(seconds)
+        insort(self._ordered, seconds)
 
     @property
     def late_seconds(self) -> float:
         """From when on a call in flight is late."""
-        if len(self._seconds) < FEWEST:
+        known = len(self._ordered)
+        if known < FEWEST:
             return COLD_SECONDS
-        ordered = sorted(self._seconds)
-        most = ordered[math.ceil(0.95 * len(ordered)) - 1]
+        most = self._ordered[math.ceil(0.95 * known) - 1]
         return max(SHORTEST_SECONDS, LATE_FACTOR * most)

@@ -19,7 +19,6 @@ from fuser_service.mesh.replica import Answered, Method, Replica
 from specfuse.deadline import Deadline
 from specfuse.errors import RevisionLost
 
-Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ class GrpcParticipant:
     ) -> Proposal:
         """The member's next segment, at most `max_tokens` of its own tokens."""
         request = wire.propose_request(context, max_tokens=max_tokens, sampling=sampling, stop=stop)
-        send = partial(_send, request, lambda stub: stub.ProposeSegment)
+        send = partial(_send, request, lambda stub: stub.propose_segment)
         response = await self._asked(send, self._member.proposing, deadline)
         return wire.proposal(response)
 
@@ -74,7 +73,7 @@ class GrpcParticipant:
     ) -> tuple[Score, ...]:
         """The member's score of each candidate, in order."""
         request = wire.score_request(context, candidates)
-        send = partial(_send, request, lambda stub: stub.ScoreSegments)
+        send = partial(_send, request, lambda stub: stub.score_segments)
         response = await self._asked(send, self._member.scoring, deadline)
         return wire.scores(response, expected=len(candidates))
 
@@ -97,8 +96,8 @@ class GrpcParticipant:
 
 
 async def _send(
-    request: Request,
-    method: Method[Request, Response],
+    request: bytes,
+    method: Method[Response],
     replica: Replica,
     deadline: Deadline,
     lineage: Lineage | None,

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -20,17 +20,13 @@ from fuser_service.mesh.breaker import Breaker
 from fuser_service.mesh.discovery.port import Address, Endpoint
 from fuser_service.mesh.identity import Identity
 from fuser_service.mesh.lineage import UNTOLD, Lineage
+from fuser_service.mesh.stub import ModelServiceStub
 from specfuse.deadline import Deadline
 from specfuse.errors import Cancelled, DeadlineExceeded, SpecFuseError, Unavailable
 from specfuse.headers import LINEAGE
 from specfuse.rpc.errors import from_rpc_error, without_address
 from specfuse.v1 import model_service_pb2 as pb
-from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
 
-if TYPE_CHECKING:  # there are asynchronous stubs for the type checker only
-    from specfuse.v1.model_service_pb2_grpc import ModelServiceAsyncStub
-
-Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 _logger = logging.getLogger(__name__)
@@ -56,7 +52,7 @@ _DOES_NOT_TELL = (
 
 
 Method: TypeAlias = (
-    "Callable[[ModelServiceAsyncStub], grpc.aio.UnaryUnaryMultiCallable[Request, Response]]"
+    "Callable[[ModelServiceStub], grpc.aio.UnaryUnaryMultiCallable[bytes, Response]]"
 )
 """Takes a method from a stub."""
 
@@ -157,8 +153,8 @@ class Replica:
 
     async def call(
         self,
-        method: Method[Request, Response],
-        request: Request,
+        method: Method[Response],
+        request: bytes,
         deadline: Deadline,
         lineage: Lineage | None = None,
     ) -> Answered[Response]:
@@ -216,8 +212,8 @@ class Replica:
 
     async def _answered(
         self,
-        method: Method[Request, Response],
-        request: Request,
+        method: Method[Response],
+        request: bytes,
         deadline: Deadline,
         lineage: Lineage | None,
     ) -> Answered[Response]:
@@ -315,7 +311,7 @@ class Replica:
 
     async def _lineage_asked(self) -> Lineage:
         try:
-            model = await self._stub.GetModel(pb.GetModelRequest(), timeout=_IDENTIFY_SECONDS)
+            model = await self._stub.get_model(pb.GetModelRequest(), timeout=_IDENTIFY_SECONDS)
         except grpc.aio.AioRpcError as error:
             if error.code() in _DOES_NOT_TELL:
                 return UNTOLD

@@ -1,9 +1,14 @@
-"""Between the fuser's own types and the model service's messages. Pure."""
+"""Between the fuser's own types and the model service's messages. Pure.
+
+Requests are made in their encoded form, as most of each is the context, which all members are told
+alike: it is encoded once.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from fuser_service.core.types import (
     Candidate,
@@ -33,10 +38,9 @@ _FINISHES = {
 
 def propose_request(
     context: Context, *, max_tokens: int, sampling: Sampling, stop: Sequence[str]
-) -> pb.ProposeSegmentRequest:
-    """The request for a model's next segment."""
-    return pb.ProposeSegmentRequest(
-        context=_context(context),
+) -> bytes:
+    """The request for a model's next segment, a `ProposeSegmentRequest`."""
+    rest = pb.ProposeSegmentRequest(
         max_tokens=max_tokens,
         sampling=prompt_pb2.Sampling(
             temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k
@@ -44,14 +48,15 @@ def propose_request(
         stop=stop,
         seed=sampling.seed,
     )
+    return _only_context(context) + rest.SerializeToString()
 
 
-def score_request(context: Context, candidates: Sequence[Candidate]) -> pb.ScoreSegmentsRequest:
-    """The request for a model's opinion of the candidates."""
-    return pb.ScoreSegmentsRequest(
-        context=_context(context),
+def score_request(context: Context, candidates: Sequence[Candidate]) -> bytes:
+    """The request for a model's opinion of the candidates, a `ScoreSegmentsRequest`."""
+    rest = pb.ScoreSegmentsRequest(
         candidates=[pb.Candidate(text=one.text, finished=one.finished) for one in candidates],
     )
+    return _only_context(context) + rest.SerializeToString()
 
 
 def proposal(response: pb.ProposeSegmentResponse) -> Proposal:
@@ -80,7 +85,13 @@ def scores(response: pb.ScoreSegmentsResponse, *, expected: int) -> tuple[Score,
     return tuple(_score(score) for score in response.scores)
 
 
-def _context(context: Context) -> pb.Context:
+@lru_cache(maxsize=4)  # members are asked right after one another, and prompts may be large
+def _only_context(context: Context) -> bytes:
+    """A request of which only the context is set: the field is the same of both.
+
+    What encodes further fields, put after it, completes it: an encoding may be cut anywhere between
+    fields (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+    """
     message = pb.Context(committed_segments=context.committed, session_id=context.session_id)
     if isinstance(context.prompt, str):
         message.raw_prompt = context.prompt
@@ -89,7 +100,7 @@ def _context(context: Context) -> pb.Context:
             prompt_pb2.Message(role=_ROLES[turn.role], content=turn.content)
             for turn in context.prompt
         )
-    return message
+    return pb.ProposeSegmentRequest(context=message).SerializeToString()
 
 
 def _score(score: pb.Score) -> Score:

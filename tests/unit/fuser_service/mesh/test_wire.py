@@ -30,7 +30,7 @@ def test_a_proposal_is_asked_for_with_everything_it_depends_on() -> None:
     request = wire.propose_request(
         RAW, max_tokens=7, sampling=Sampling(0.5, 0.9, 40, seed=2**64 - 1), stop=("\n", "END")
     )
-    assert request == pb.ProposeSegmentRequest(
+    assert pb.ProposeSegmentRequest.FromString(request) == pb.ProposeSegmentRequest(
         context=pb.Context(raw_prompt="Once", committed_segments=[" upon", " a"], session_id="s"),
         max_tokens=7,
         sampling=prompt_pb2.Sampling(temperature=0.5, top_p=0.9, top_k=40),
@@ -41,7 +41,8 @@ def test_a_proposal_is_asked_for_with_everything_it_depends_on() -> None:
 
 def test_a_conversation_keeps_its_roles_and_order() -> None:
     turns = tuple(Message(role, role.value) for role in (Role.SYSTEM, Role.ASSISTANT, Role.USER))
-    request = wire.score_request(Context(turns, (), ""), [Candidate("x", finished=True)])
+    encoded = wire.score_request(Context(turns, (), ""), [Candidate("x", finished=True)])
+    request = pb.ScoreSegmentsRequest.FromString(encoded)
     assert [(one.role, one.content) for one in request.context.conversation.messages] == [
         (prompt_pb2.ROLE_SYSTEM, "system"),
         (prompt_pb2.ROLE_ASSISTANT, "assistant"),
