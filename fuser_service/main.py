@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Final
 
 from fuser_service.core.types import MemberName
 from fuser_service.doors.grpc.health import reporting
@@ -43,6 +44,10 @@ from specfuse.serving.doors import Door, grpc_door
 from specfuse.serving.ending import Ending
 from specfuse.serving.files import FollowedFiles, following
 from specfuse.serving.running import GRPC, HTTP, RunningService, open_metrics
+from specfuse.serving.tracing import open_tracing
+
+_RESOURCE: Final = {"service.name": "specfuse-fuser"}
+"""What spans are of."""
 
 _logger = logging.getLogger(__name__)
 
@@ -74,6 +79,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
         tenancy = settings.tenancy or Tenancy(anonymous="allow")
         files = await stack.enter_async_context(following())
         certificates = Certificates(files, registry, stack)
+        tracing = open_tracing(settings.tracing, _RESOURCE, files, stack)
         metrics = FuserMetrics(
             registry,
             members=settings.members,
@@ -92,7 +98,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             reports=Reports(metrics, _open_book(tenancy.accounting, metrics, stack)),
         )
         tls = certificates.grpc(settings.tls)
-        door = grpc_door(rpc_service(service), settings.listen, tls)
+        door = grpc_door(rpc_service(service), settings.listen, tls, tracing)
         doors: dict[str, Door] = {GRPC: door}
         if settings.http is not None:
             # Probes have no certificate; nobody else is answered without one, or a key.
@@ -103,6 +109,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
                 bounds=Bounds(body_bytes=settings.http.body_bytes),
                 asks=settings.http.page,
                 loopback_only=settings.tenancy is None,
+                tracing=tracing,
             )
             doors[HTTP] = _http_door(settings.http.listen, https, service, around)
         await stack.enter_async_context(reporting(service, door, metrics.standing))
