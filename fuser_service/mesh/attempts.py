@@ -26,6 +26,7 @@ from fuser_service.mesh.lineage import Lineage
 from fuser_service.mesh.pace import Pace
 from fuser_service.mesh.pool import Hold, Pool
 from fuser_service.mesh.replica import Answered, Replica
+from fuser_service.mesh.spans import CallSpans
 from specfuse.deadline import Deadline
 from specfuse.errors import Overloaded, RevisionLost, SpecFuseError, Unavailable
 
@@ -48,7 +49,7 @@ class Attempts(Generic[Response]):
 
     `send` makes it at one replica, for a response of a lineage; `pace` is that of such calls.
 
-    `second_call` is told of every call made beyond the first, and why.
+    `second_call` is told of every call made beyond the first, and why: `latest` of the last one.
     """
 
     pool: Pool
@@ -57,6 +58,8 @@ class Attempts(Generic[Response]):
     pace: Pace
     budget: Budget
     second_call: Callable[[SecondCall], None]
+    spans: CallSpans
+    latest: SecondCall | None = None
     tried: set[Address] = field(default_factory=set)
     racing: dict[asyncio.Task[Answered[Response]], Replica] = field(default_factory=dict)
 
@@ -114,7 +117,7 @@ class Attempts(Generic[Response]):
     def _other(self) -> Replica | None:
         replica = self._next()
         if replica is not None:
-            self.second_call("moved")
+            self._once_more("moved")
         return replica
 
     def _again(self, replica: Replica) -> Replica | None:
@@ -123,8 +126,12 @@ class Attempts(Generic[Response]):
         if not (usable and self.budget.left):
             return None
         self.budget.spend()
-        self.second_call("repeated")
+        self._once_more("repeated")
         return replica
+
+    def _once_more(self, why: SecondCall) -> None:
+        self.latest = why
+        self.second_call(why)
 
     async def _race(self, replica: Replica, deadline: Deadline) -> Response:
         """The response of this replica, or of another that is faster once this one is late."""
@@ -139,12 +146,15 @@ class Attempts(Generic[Response]):
             await self._stop()
 
     def _start(self, replica: Replica, deadline: Deadline) -> None:
-        call = asyncio.ensure_future(self._timed(replica, deadline))
+        call = asyncio.ensure_future(self._timed(replica, deadline, self.latest))
         self.racing[call] = replica
 
-    async def _timed(self, replica: Replica, deadline: Deadline) -> Answered[Response]:
+    async def _timed(
+        self, replica: Replica, deadline: Deadline, why: SecondCall | None
+    ) -> Answered[Response]:
         began = time.monotonic()
-        answered = await self.send(replica, deadline, self.hold.lineage)
+        with self.spans.attempt(replica.address, why):
+            answered = await self.send(replica, deadline, self.hold.lineage)
         self.pace.took(time.monotonic() - began)
         return answered
 
@@ -152,7 +162,7 @@ class Attempts(Generic[Response]):
         """Asks another replica as well, if there is one and the budget has a call to spare."""
         if self.budget.left and (other := self._next()) is not None:
             self.budget.spend()
-            self.second_call("hedged")
+            self._once_more("hedged")
             self._start(other, deadline)
 
     def _finished(self) -> bool:

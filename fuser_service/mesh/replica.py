@@ -24,6 +24,7 @@ from specfuse.deadline import Deadline
 from specfuse.errors import Cancelled, DeadlineExceeded, SpecFuseError, Unavailable
 from specfuse.headers import LINEAGE
 from specfuse.rpc.errors import from_rpc_error, without_address
+from specfuse.spans import sent_along
 from specfuse.v1 import model_service_pb2 as pb
 from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
 
@@ -225,7 +226,8 @@ class Replica:
         if lineage not in (None, before):
             self._breaker.abandoned()
             raise Unavailable("the replica is of another revision")
-        call = method(self._stub)(request, timeout=deadline.timeout)
+        traced = tuple(sent_along().items())
+        call = method(self._stub)(request, timeout=deadline.timeout, metadata=traced)
         response = await call
         if not await self._is_of(before, await call.trailing_metadata(), deadline):
             self._identity.forget()
