@@ -8,6 +8,9 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Final
+
+from opentelemetry.trace import Tracer
 
 from fuser_service.core.types import MemberName
 from fuser_service.doors.grpc.health import reporting
@@ -43,6 +46,10 @@ from specfuse.serving.doors import Door, grpc_door
 from specfuse.serving.ending import Ending
 from specfuse.serving.files import FollowedFiles, following
 from specfuse.serving.running import GRPC, HTTP, RunningService, open_metrics
+from specfuse.serving.tracing import open_tracing
+
+_RESOURCE: Final = {"service.name": "specfuse-fuser"}
+"""What spans are of."""
 
 _logger = logging.getLogger(__name__)
 
@@ -74,6 +81,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
         tenancy = settings.tenancy or Tenancy(anonymous="allow")
         files = await stack.enter_async_context(following())
         certificates = Certificates(files, registry, stack)
+        tracing = open_tracing(settings.tracing, _RESOURCE, files, stack)
         metrics = FuserMetrics(
             registry,
             members=settings.members,
@@ -81,10 +89,10 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             teams=tenancy.teams,
         )
         endpoint = await open_metrics(settings.metrics_listen, registry, stack)
-        members = await _started_members(settings.members, metrics, files, stack)
+        members = await _started_members(settings.members, metrics, tracing.tracer, files, stack)
         readiness = Readiness(members, metrics, settings.limits.requests_in_flight)
         service = FuserService(
-            Fusion(members, metrics),
+            Fusion(members, metrics, tracer=tracing.tracer),
             ensembles=settings.ensembles,
             readiness=readiness,
             limits=settings.limits,
@@ -92,7 +100,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             reports=Reports(metrics, _open_book(tenancy.accounting, metrics, stack)),
         )
         tls = certificates.grpc(settings.tls)
-        door = grpc_door(rpc_service(service), settings.listen, tls)
+        door = grpc_door(rpc_service(service), settings.listen, tls, tracing)
         doors: dict[str, Door] = {GRPC: door}
         if settings.http is not None:
             # Probes have no certificate; nobody else is answered without one, or a key.
@@ -205,6 +213,7 @@ def _open_book(settings: Accounting | None, metrics: FuserMetrics, stack: AsyncE
 async def _started_members(
     settings: Mapping[str, Member],
     metrics: FuserMetrics,
+    tracer: Tracer,
     files: FollowedFiles,
     stack: AsyncExitStack,
 ) -> dict[str, GrpcMember]:
@@ -213,7 +222,7 @@ async def _started_members(
     for name, member in settings.items():
         reconnect = partial(_reconnect, name, members)
         connect = partial(open_channel, tls=_followed_tls(member.tls, files, reconnect))
-        members[name] = opened = GrpcMember(name, member.open(), connect, metrics)
+        members[name] = opened = GrpcMember(name, member.open(), connect, metrics, tracer)
         metrics.watch_revisions(name, opened.revisions)
     stack.push_async_callback(_stop, members.values())
     try:

@@ -22,6 +22,7 @@ from specfuse.serving.doors import grpc_door
 from specfuse.serving.ending import Ending, Lingering
 from specfuse.serving.files import following
 from specfuse.serving.running import GRPC, RunningService, open_metrics
+from specfuse.serving.tracing import open_tracing
 
 _logger = logging.getLogger(__name__)
 
@@ -48,15 +49,17 @@ async def start(settings: Settings) -> RunningService:
         registry = service_registry()
         files = await stack.enter_async_context(following())
         tls = Certificates(files, registry, stack).grpc(settings.tls)
+        resource = {"service.name": "specfuse-model", "specfuse.member": settings.name}
+        tracing = open_tracing(settings.tracing, resource, files, stack)
         metrics = ModelMetrics(settings.name, registry)
         endpoint = await open_metrics(settings.metrics_listen, registry, stack)
         _logger.info("loading %s; metrics on %s", settings.name, endpoint.address)
         readiness = Readiness()
-        host = BackendHost(settings.name, metrics, _end_at_once, readiness.set)
+        host = BackendHost(settings.name, metrics, _end_at_once, readiness.set, tracing.tracer)
         backend = await open_backend(settings.backend, settings.chosen, host)
         stack.push_async_callback(backend.close)
-        service = ModelService(backend, settings.limits, metrics)
-        door = grpc_door(rpc_service(service), settings.listen, tls)
+        service = ModelService(backend, settings.limits, metrics, tracing.tracer)
+        door = grpc_door(rpc_service(service), settings.listen, tls, tracing)
         await stack.enter_async_context(reporting(readiness, door))
         seconds = settings.linger_seconds
         ending = Ending(settings.drain_seconds, Lingering(door, seconds) if seconds else None)

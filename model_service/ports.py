@@ -16,7 +16,7 @@ from model_service.core.types import (
     Scores,
 )
 from specfuse.deadline import Deadline
-from specfuse.spans import NO_TRACER
+from specfuse.observability.tracing.spans import NO_TRACER
 
 ForwardKind = Literal["prefill", "draft", "score"]
 RemoteOutcome = Literal["ok", "refused", "overloaded", "unavailable", "failed", "cancelled"]

@@ -21,7 +21,10 @@ from model_service.settings import Limits
 from model_service.validation import check_proposal, check_scoring
 from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, Overloaded
-from specfuse.spans import NO_TRACER, span
+from specfuse.observability.tracing.conventions import (
+    STAGE,
+)
+from specfuse.observability.tracing.spans import NO_TRACER, span
 
 
 class ModelService:
@@ -110,7 +113,7 @@ class ModelService:
         if not self._places.locked():
             await self._places.acquire()
             return
-        with span(self._tracer, "queue", {"specfuse.stage": "admission"}):
+        with span(self._tracer, "queue", {STAGE: "admission"}):
             await self._places.acquire()
 
     def _count(self, *, waiting: int = 0, running: int = 0) -> None:

@@ -23,6 +23,7 @@ from model_service.backends.section import BackendSection
 from specfuse.config import settings_file
 from specfuse.config.settings_file import Contradictions, Problem
 from specfuse.config.types import Address, Count, Name, Seconds, Section, ServerTls
+from specfuse.observability.tracing.settings import Tracing
 
 
 class Limits(Section):
@@ -61,6 +62,8 @@ class Settings(Backends):
     """What runs the model. The section of this name is required."""
     limits: Limits = Limits()
     """What one process takes on."""
+    tracing: Tracing | None = None
+    """Where traces go. Absent means there are none."""
     linger_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 0.0
     """How long it serves on as before when it is told to end, at most: until no call came for 2 s.
     For where callers know that it ends and send no new session, as Kubernetes tells a fuser."""
@@ -102,6 +105,8 @@ class Settings(Backends):
 
 def _contradictions(settings: Settings) -> Iterator[Problem]:
     """Values that are right one by one and wrong together."""
+    for problem in settings.tracing.contradictions() if settings.tracing else ():
+        yield Problem(("tracing", *problem.key), problem.text)
     for name in BACKENDS:
         section = settings.section(name)
         if name == settings.backend and section is None:

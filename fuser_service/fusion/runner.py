@@ -39,7 +39,7 @@ from specfuse.errors import (
     SpecFuseError,
     Unavailable,
 )
-from specfuse.spans import NO_TRACER
+from specfuse.observability.tracing.spans import NO_TRACER
 
 Answer = TypeVar("Answer")
 

@@ -14,7 +14,23 @@ from fuser_service.core.types import MemberName
 from fuser_service.fusion.events import Finished
 from fuser_service.fusion.ports import Outcome, Rpc
 from fuser_service.fusion.query import Query
-from specfuse import spans
+from specfuse.observability.tracing import spans
+from specfuse.observability.tracing.conventions import (
+    ACTIVE_MEMBERS,
+    DEGRADED,
+    FINISH_REASONS,
+    INPUT_TOKENS,
+    MEMBER,
+    MEMBERS,
+    OPERATION,
+    OUTCOME,
+    OUTPUT_TOKENS,
+    ROUND,
+    ROUNDS,
+    TOKENS,
+    WINNER,
+    WORKFLOW,
+)
 
 
 class QuerySpans:
@@ -35,46 +51,46 @@ class QuerySpans:
         if self._whole is not None:
             self._end_round()
             self._round = self._within(self._whole, "round")
-            self._round.set_attribute("specfuse.round", number)
-            self._round.set_attribute("specfuse.active_members", members)
+            self._round.set_attribute(ROUND, number)
+            self._round.set_attribute(ACTIVE_MEMBERS, members)
 
     def phase(self, rpc: Rpc, members: Collection[MemberName]) -> AbstractContextManager[Span]:
         """A phase of the round, in which these members are asked."""
         if self._round is None:
             return spans.UNTRACED
         phase = self._within(self._round, rpc)
-        phase.set_attribute("specfuse.members", tuple(members))
+        phase.set_attribute(MEMBERS, tuple(members))
         return spans.current(phase)
 
     def missed(self, member: MemberName, outcome: Outcome) -> None:
         """A member did not answer in the phase that is under way."""
         if self._round is not None:
-            told = {"specfuse.member": member, "specfuse.outcome": outcome}
+            told = {MEMBER: member, OUTCOME: outcome}
             get_current_span().add_event("missed", told)
 
     def committed(self, commit: Commit) -> None:
         """The round ends with a segment."""
         if self._round is not None:
-            self._round.set_attribute("specfuse.winner", commit.round.winner)
-            self._round.set_attribute("specfuse.tokens", commit.round.token_count)
+            self._round.set_attribute(WINNER, commit.round.winner)
+            self._round.set_attribute(TOKENS, commit.round.token_count)
             self._end_round()
 
     def finished(self, answer: Finished) -> None:
         """The answer is complete."""
         if self._whole is not None:
-            self._whole.set_attribute("specfuse.rounds", answer.rounds)
-            self._whole.set_attribute("specfuse.degraded", answer.degraded)
-            self._whole.set_attribute("gen_ai.usage.input_tokens", answer.prompt_tokens)
-            self._whole.set_attribute("gen_ai.usage.output_tokens", answer.output_tokens)
-            self._whole.set_attribute("gen_ai.response.finish_reasons", (answer.reason.value,))
+            self._whole.set_attribute(ROUNDS, answer.rounds)
+            self._whole.set_attribute(DEGRADED, answer.degraded)
+            self._whole.set_attribute(INPUT_TOKENS, answer.prompt_tokens)
+            self._whole.set_attribute(OUTPUT_TOKENS, answer.output_tokens)
+            self._whole.set_attribute(FINISH_REASONS, (answer.reason.value,))
             self._end()
 
     def __enter__(self) -> Self:
         if spans.traced():
             name = self._query.ensemble
             self._whole = self._tracer.start_span(f"fuse {name}")
-            self._whole.set_attribute("gen_ai.operation.name", "invoke_workflow")
-            self._whole.set_attribute("gen_ai.workflow.name", name)
+            self._whole.set_attribute(OPERATION, "invoke_workflow")
+            self._whole.set_attribute(WORKFLOW, name)
         return self
 
     def __exit__(

@@ -14,7 +14,7 @@ from fuser_service.mesh.discovery.port import Address, Discovery
 from fuser_service.mesh.participant import GrpcParticipant, MeshObserver, Shared
 from fuser_service.mesh.pool import Pool
 from specfuse.errors import Misconfigured
-from specfuse.spans import NO_TRACER
+from specfuse.observability.tracing.spans import NO_TRACER
 
 _DISCOVERY_SECONDS = 2.0
 """How long a start waits to know the replicas."""

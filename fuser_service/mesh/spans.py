@@ -13,12 +13,20 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 
 from fuser_service.core.types import MemberName
 from fuser_service.mesh.discovery.port import Address
-from specfuse import spans
 from specfuse.errors import SpecFuseError
+from specfuse.observability.tracing import spans
+from specfuse.observability.tracing.conventions import (
+    MEMBER,
+    RPC_METHOD,
+    RPC_STATUS,
+    RPC_SYSTEM,
+    SECOND_CALL,
+    SERVER_ADDRESS,
+    SERVER_PORT,
+)
 from specfuse.v1 import model_service_pb2 as pb
 
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["ModelService"].full_name
-_STATUS: Final = "rpc.response.status_code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +44,13 @@ class CallSpans:
         method = f"{_SERVICE}/{self.method}"
         host, _, port = address.rpartition(":")
         span = self.tracer.start_span(method, kind=SpanKind.CLIENT)
-        span.set_attribute("rpc.system.name", "grpc")
-        span.set_attribute("rpc.method", method)
-        span.set_attribute("server.address", host.strip("[]"))
-        span.set_attribute("server.port", int(port))
-        span.set_attribute("specfuse.member", self.member)
+        span.set_attribute(RPC_SYSTEM, "grpc")
+        span.set_attribute(RPC_METHOD, method)
+        span.set_attribute(SERVER_ADDRESS, host.strip("[]"))
+        span.set_attribute(SERVER_PORT, int(port))
+        span.set_attribute(MEMBER, self.member)
         if why is not None:
-            span.set_attribute("specfuse.second_call", why)
+            span.set_attribute(SECOND_CALL, why)
         return _with_status(span)
 
 
@@ -53,9 +61,9 @@ def _with_status(span: Span) -> Iterator[None]:
             yield
         except BaseException as error:
             if (status := _status(error)) is not None:
-                span.set_attribute(_STATUS, status)
+                span.set_attribute(RPC_STATUS, status)
             raise
-        span.set_attribute(_STATUS, "OK")
+        span.set_attribute(RPC_STATUS, "OK")
 
 
 def _status(error: BaseException) -> str | None:

@@ -149,6 +149,12 @@ def from_rpc_error(error: grpc.RpcError, peer: str = "") -> SpecFuseError:
     return _build(cls, message, metadata)
 
 
+def reason_in(metadata: Iterable[Any]) -> str:
+    """The reason in what a call ended with; empty if there is none of ours."""
+    info = _error_info(_rich_status(metadata))
+    return "" if info is None else str(info.reason)
+
+
 def without_address(error: SpecFuseError) -> SpecFuseError:
     """The error for those who are not to know where the peer is.
 

@@ -18,10 +18,12 @@ from grpc_reflection.v1alpha import reflection
 from specfuse.config.addresses import host_and_port
 from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, Misconfigured
+from specfuse.observability.tracing.requests import NONE, RequestSpans
 from specfuse.rpc.channels import MAX_MESSAGE_BYTES, PROBE_SECONDS
 from specfuse.rpc.errors import ErrorInterceptor
 from specfuse.rpc.interception import Context, Handler, wrapped
 from specfuse.rpc.tls import RenewableTls, TlsFiles
+from specfuse.rpc.tracing import TracingInterceptor
 
 _STANDARD_SERVICES: Final = (health.SERVICE_NAME, reflection.SERVICE_NAME)
 _WATCH: Final = f"/{health.SERVICE_NAME}/Watch"
@@ -76,6 +78,7 @@ class RpcServer:
         *,
         tls: TlsFiles | RenewableTls | None = None,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        tracing: RequestSpans = NONE,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         """Prepares a server; nothing is bound before `start`.
@@ -86,12 +89,14 @@ class RpcServer:
             tls: Certificate, key and, for mutual TLS, the callers' authority. None is plain text.
             interceptors: Code around every call but those to health and reflection. What it raises
                 becomes a status, as in a servicer.
+            tracing: Makes the span of every call but those.
             max_message_bytes: A larger message, either way, fails with RESOURCE_EXHAUSTED.
         """
         self._services = tuple(services)
         self._listen = listen
         self._tls = tls
         self._interceptors = tuple(interceptors)
+        self._tracing = (TracingInterceptor(tracing),) if tracing.makes_any else ()
         self._max_message_bytes = max_message_bytes
         self._health = health.aio.HealthServicer()
         self._in_flight = _InFlight()
@@ -120,6 +125,7 @@ class RpcServer:
             interceptors=(
                 self._in_flight,
                 self._watchers,
+                *map(_NotAroundStandardServices, self._tracing),
                 ErrorInterceptor(),
                 *map(_NotAroundStandardServices, self._interceptors),
             ),

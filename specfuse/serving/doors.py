@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
-import grpc.aio
-
+from specfuse.observability.tracing.requests import NONE, RequestSpans
 from specfuse.rpc.server import RpcServer, RpcService
 from specfuse.rpc.tls import RenewableTls
 
@@ -36,7 +34,7 @@ def grpc_door(
     service: RpcService,
     listen: str,
     tls: RenewableTls | None,
-    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    tracing: RequestSpans = NONE,
 ) -> RpcServer:
     """The gRPC door of a service. `tls` None is plain text."""
-    return RpcServer([service], listen, tls=tls, interceptors=interceptors)
+    return RpcServer([service], listen, tls=tls, tracing=tracing)

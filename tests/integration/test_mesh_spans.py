@@ -21,10 +21,10 @@ from opentelemetry.trace import (
 
 from fuser_service.core.types import Candidate, Context
 from model_service.backends.scripted.settings import Line
-from specfuse import spans
 from specfuse.deadline import Deadline
 from specfuse.errors import InvalidArgument, Unavailable
-from specfuse.spans import CANCELLED, ERROR
+from specfuse.observability.tracing import spans
+from specfuse.observability.tracing.conventions import CANCELLED, ERROR_TYPE
 from tests.support.fuser_mesh import PATIENCE_SECONDS, Node, Nodes
 from tests.support.grpc_member import ask, go_on, member_of, ranked_first
 from tests.support.tracing import Recorder
@@ -181,6 +181,6 @@ def told(span: ReadableSpan, node: Node) -> tuple[object, object, object]:
     attributes = span.attributes or {}
     host, port = node.address.split(":")
     assert (attributes["server.address"], attributes["server.port"]) == (host, int(port))
-    keys = ("rpc.response.status_code", ERROR, "specfuse.second_call")
+    keys = ("rpc.response.status_code", ERROR_TYPE, "specfuse.second_call")
     status, error, why = (attributes.get(key) for key in keys)
     return status, error, why

@@ -14,7 +14,7 @@ from model_service.backends.llama_cpp.settings import LlamaCppSection
 from model_service.backends.remote.client import Request, ServerClient
 from specfuse.deadline import Deadline
 from specfuse.errors import Overloaded, Unavailable
-from specfuse.spans import CANCELLED, ERROR
+from specfuse.observability.tracing.conventions import CANCELLED, ERROR_TYPE
 from tests.support.observers import RecordingObserver
 from tests.support.tracing import Recorder
 
@@ -131,7 +131,7 @@ async def test_a_refusal_is_told_by_its_status_and_reason(
         await ask(client)
     span = only_request(recorder)
     assert span.attributes["http.response.status_code"] == 503
-    assert span.attributes[ERROR] == refused.value.reason
+    assert span.attributes[ERROR_TYPE] == refused.value.reason
     assert SECRET not in span.to_json()
 
 

@@ -18,8 +18,8 @@ from fuser_service.mesh.discovery.port import Discovery, Endpoint
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.mesh.participant import GrpcParticipant
 from specfuse.deadline import Deadline
+from specfuse.observability.tracing.spans import NO_TRACER
 from specfuse.rpc.channels import open_channel
-from specfuse.spans import NO_TRACER
 from tests.support.fuser_mesh import PATIENCE_SECONDS, Node
 
 

@@ -1,39 +1,38 @@
-"""A tracer whose spans a test looks at, and what must be true of any spans."""
+"""The spans of this process as a tree, for tests of what makes some within a request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Span, Tracer
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.trace import Span
 
-from specfuse import spans
+from specfuse.observability.tracing.spans import current
+from tests.support.recorded_spans import RecordedSpans
 
 
-@dataclass
-class Recorder:
-    """Makes spans in this process, all of them sampled, and keeps those that ended."""
+class Recorder(RecordedSpans):
+    """Makes spans by a tracer of the SDK, and keeps those that ended."""
 
-    exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: list[ReadableSpan] = []
 
-    def __post_init__(self) -> None:
-        provider = TracerProvider(shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracer: Tracer = provider.get_tracer("tests")
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self._kept += spans
+        return SpanExportResult.SUCCESS
 
     @contextmanager
     def caller(self) -> Iterator[Span]:
         """A span of whoever calls, current inside."""
-        with spans.current(self.tracer.start_span("caller")) as span:
+        with current(self.tracer.start_span("caller")) as span:
             yield span
 
     def ended(self, *names: str) -> Sequence[ReadableSpan]:
         """The spans that ended, in that order; of these names if any are given."""
-        return [one for one in self.exporter.get_finished_spans() if not names or one.name in names]
+        return [one for one in self._kept if not names or one.name in names]
 
     def tree(self) -> dict[str, object]:
         """The names of the spans that ended, each with those of its children, in order of begin."""

@@ -34,7 +34,8 @@ from specfuse.errors import (
     SpecFuseError,
     Unavailable,
 )
-from specfuse.spans import NO_TRACER, sent_along
+from specfuse.observability.tracing.propagation import outgoing
+from specfuse.observability.tracing.spans import NO_TRACER
 
 _CONNECT_SECONDS: Final = 5.0
 _MOST_BYTES: Final = 256 << 20
@@ -196,7 +197,7 @@ class ServerClient:
             request.method,
             request.path,
             json=request.body,
-            headers=sent_along(),
+            headers=dict(outgoing()),
             timeout=httpx2.Timeout(deadline.timeout, connect=connecting),
             extensions={"trace": trace.heard},
         )

@@ -7,7 +7,15 @@ from urllib.parse import urlsplit
 
 from opentelemetry.trace import Span, SpanKind, Tracer, get_current_span
 
-from specfuse import spans
+from specfuse.observability.tracing import spans
+from specfuse.observability.tracing.conventions import (
+    HTTP_METHOD,
+    HTTP_RESENDS,
+    HTTP_STATUS,
+    SERVER_ADDRESS,
+    SERVER_PORT,
+    URL_PATH,
+)
 
 
 class RequestSpans:
@@ -17,21 +25,21 @@ class RequestSpans:
         self._tracer = tracer
         parts = urlsplit(url)
         self._server: dict[str, str | int] = {
-            "server.address": parts.hostname or "",
-            "server.port": parts.port or (443 if parts.scheme == "https" else 80),
+            SERVER_ADDRESS: parts.hostname or "",
+            SERVER_PORT: parts.port or (443 if parts.scheme == "https" else 80),
         }
 
     def request(self, method: str, path: str) -> AbstractContextManager[Span]:
         """A span of a request, current inside. `path` is one of the server's own, with no query."""
-        told = {"http.request.method": method, "url.path": path, **self._server}
+        told = {HTTP_METHOD: method, URL_PATH: path, **self._server}
         return spans.span(self._tracer, f"{method} {path}", told, SpanKind.CLIENT)
 
 
 def answered(status: int) -> None:
     """Tells the current span with which status the server answered."""
-    get_current_span().set_attribute("http.response.status_code", status)
+    get_current_span().set_attribute(HTTP_STATUS, status)
 
 
 def sent_again() -> None:
     """Tells the current span that its request is made once more."""
-    get_current_span().set_attribute("http.request.resend_count", 1)
+    get_current_span().set_attribute(HTTP_RESENDS, 1)

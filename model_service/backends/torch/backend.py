@@ -33,7 +33,7 @@ from model_service.core.types import (
 )
 from model_service.ports import BackendHost, EngineObserver
 from specfuse.deadline import Deadline
-from specfuse.spans import NO_TRACER
+from specfuse.observability.tracing.spans import NO_TRACER
 
 Answer = TypeVar("Answer")
 

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from opentelemetry.trace import Tracer
 
-from specfuse import spans
+from specfuse.observability.tracing import spans
+from specfuse.observability.tracing.conventions import (
+    FORWARD_SECONDS,
+    LARGEST_BATCH,
+    MEAN_BATCH,
+    PASSES,
+    STAGE,
+)
 
 
 @dataclass(slots=True)
@@ -60,15 +67,15 @@ def passes(tracer: Tracer) -> Iterator[Passes | None]:
 
 def _make(tracer: Tracer, arrived: int, noted: Passes, error: BaseException | None = None) -> None:
     queue = tracer.start_span("queue", start_time=arrived)
-    queue.set_attribute("specfuse.stage", "batch")
+    queue.set_attribute(STAGE, "batch")
     if noted.began is None:
         spans.end(queue, error)
         return
     queue.end(noted.began)
     forward = tracer.start_span("forward", start_time=noted.began)
-    forward.set_attribute("specfuse.passes", noted.count)
-    forward.set_attribute("specfuse.pass_seconds", noted.seconds)
-    forward.set_attribute("specfuse.largest_batch", noted.largest)
+    forward.set_attribute(PASSES, noted.count)
+    forward.set_attribute(FORWARD_SECONDS, noted.seconds)
+    forward.set_attribute(LARGEST_BATCH, noted.largest)
     if noted.count:
-        forward.set_attribute("specfuse.mean_batch", noted.sequences / noted.count)
+        forward.set_attribute(MEAN_BATCH, noted.sequences / noted.count)
     spans.end(forward, error)

@@ -15,7 +15,7 @@ from fuser_service.fusion.query import Query, Timings
 from fuser_service.fusion.runner import Fusion
 from specfuse.deadline import Deadline
 from specfuse.errors import ModelFailure, QuorumLost
-from specfuse.spans import CANCELLED, ERROR
+from specfuse.observability.tracing.conventions import CANCELLED, ERROR_TYPE
 from tests.support.members import RecordingObserver, ScriptedMember, likes, says
 from tests.support.tracing import Recorder
 
@@ -118,7 +118,7 @@ async def test_an_error_ends_all_with_its_reason_and_none_of_its_words() -> None
     assert traced.recorder.tree() == {"caller": [{"fuse all": [{"round": ["propose"]}]}]}
     for one in traced.recorder.ended("fuse all", "round"):
         assert one.status.status_code is StatusCode.ERROR
-        assert one.attributes[ERROR] == "QUORUM_LOST"
+        assert one.attributes[ERROR_TYPE] == "QUORUM_LOST"
     assert not any(SECRET in one.to_json() for one in traced.recorder.ended())
 
 

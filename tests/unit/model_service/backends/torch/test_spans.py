@@ -14,7 +14,7 @@ from model_service.backends.torch.spans import passes
 from model_service.core.types import Context, ProposeRequest, Sampling
 from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded
-from specfuse.spans import CANCELLED, ERROR
+from specfuse.observability.tracing.conventions import CANCELLED, ERROR_TYPE
 from tests.support import tiny_models
 from tests.support.observers import RecordingObserver
 from tests.support.tracing import Recorder
@@ -56,7 +56,7 @@ async def test_a_call_waits_and_then_has_its_passes(
     assert queue.end_time == forward.start_time
     assert queue.attributes == {"specfuse.stage": "batch"}
     told = dict(forward.attributes or {})
-    assert 0 < told.pop("specfuse.pass_seconds") <= (forward.end_time - forward.start_time) / 1e9
+    assert 0 < told.pop("specfuse.forward_seconds") <= (forward.end_time - forward.start_time) / 1e9
     assert told == {
         "specfuse.passes": len(observer.forwards) - before,
         "specfuse.largest_batch": 1,
@@ -78,7 +78,7 @@ async def test_a_call_whose_time_is_up_before_its_first_pass_only_waited(
         await backend.propose(PROPOSE, Deadline.after(0))
     queue, _ = recorder.ended()
     assert queue.name == "queue"
-    assert queue.attributes == {"specfuse.stage": "batch", ERROR: "DEADLINE_EXCEEDED"}
+    assert queue.attributes == {"specfuse.stage": "batch", ERROR_TYPE: "DEADLINE_EXCEEDED"}
 
 
 def test_a_call_that_is_given_up_during_a_pass_ends_then(recorder: Recorder) -> None:
@@ -92,7 +92,7 @@ def test_a_call_that_is_given_up_during_a_pass_ends_then(recorder: Recorder) -> 
     assert CANCELLED not in (queue.attributes or {})
     assert forward.attributes == {
         "specfuse.passes": 1,
-        "specfuse.pass_seconds": 0.5,
+        "specfuse.forward_seconds": 0.5,
         "specfuse.largest_batch": 3,
         "specfuse.mean_batch": 3.0,
         CANCELLED: True,

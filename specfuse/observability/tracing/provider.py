@@ -1,0 +1,96 @@
+"""OpenTelemetry's SDK, set up from our settings alone. Imported only where tracing is configured.
+
+The SDK takes from the environment what it is not told. Here it is told everything, so that there is
+one way to configure a service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from typing import Final
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import NoOpTracer, Tracer
+
+from specfuse.errors import Misconfigured
+
+FLUSH_SECONDS: Final = 3.0
+"""How long a service that ends waits for its last spans to be sent."""
+
+_QUEUE: Final = 8192
+"""Most spans that wait to be sent; the oldest make way."""
+_BATCH: Final = 512
+_EVERY_MS: Final = 1000
+_LIMITS: Final = SpanLimits(
+    max_events=128,
+    max_links=16,
+    max_span_attributes=64,
+    max_event_attributes=16,
+    max_link_attributes=16,
+    max_attribute_length=1024,
+    max_span_attribute_length=1024,
+)
+
+
+class Provider:
+    """Makes the tracer of a service, whose spans an exporter sends from a thread of its own."""
+
+    def __init__(
+        self, resource: Mapping[str, str], sample_ratio: float, exporter: SpanExporter
+    ) -> None:
+        """Takes over the exporter. `resource` says what spans are of: `service.name` and more.
+
+        Raises:
+            Misconfigured: the environment says that there are to be no traces.
+        """
+        self._exporter = exporter
+        self._processor = BatchSpanProcessor(exporter, _QUEUE, _EVERY_MS, _BATCH, _EVERY_MS)
+        provider = TracerProvider(
+            sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+            resource=_resource(resource),
+            shutdown_on_exit=False,
+            span_limits=_LIMITS,
+        )
+        provider.add_span_processor(self._processor)
+        self.tracer: Tracer = provider.get_tracer("specfuse", _version())
+        if isinstance(self.tracer, NoOpTracer):
+            self._processor.shutdown()  # type: ignore[no-untyped-call]
+            raise Misconfigured(
+                "tracing.endpoint: contradicts OTEL_SDK_DISABLED=true in the environment; drop one"
+            )
+
+    async def close(self) -> None:
+        """Sends what is left, for a bounded time. Later spans are dropped."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="last-spans")
+        sent = asyncio.get_running_loop().run_in_executor(thread, self._processor.shutdown)
+        try:
+            await asyncio.wait({sent}, timeout=FLUSH_SECONDS)
+        finally:
+            self._exporter.shutdown()  # ends what is still being sent, and so the thread
+            thread.shutdown(wait=False)
+
+
+def _resource(said: Mapping[str, str]) -> Resource:
+    return Resource(
+        {
+            "service.version": _version(),
+            "service.instance.id": str(uuid.uuid4()),
+            "host.name": platform.node(),
+            "telemetry.sdk.name": "opentelemetry",
+            "telemetry.sdk.language": "python",
+            "telemetry.sdk.version": metadata.version("opentelemetry-sdk"),
+            **said,
+        }
+    )
+
+
+def _version() -> str:
+    return metadata.version("specfuse")

@@ -1,0 +1,56 @@
+"""A service's traces, sent until it has ended. Without them, nothing is imported for them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+import grpc
+
+from specfuse.observability.tracing.requests import NONE, RequestSpans
+from specfuse.observability.tracing.settings import Tracing
+from specfuse.rpc.tls import ClientPem, ClientTls
+from specfuse.serving.files import FollowedFiles
+
+_logger = logging.getLogger(__name__)
+
+
+def open_tracing(
+    settings: Tracing | None,
+    resource: Mapping[str, str],
+    files: FollowedFiles,
+    rest: AsyncExitStack,
+) -> RequestSpans:
+    """What makes the spans of requests, and has the tracer for those within them.
+
+    They are sent until `rest` is closed, at last those that remain. `resource` says what spans are
+    of: `service.name` and more.
+
+    Raises:
+        Misconfigured: a TLS file is not what it should be.
+    """
+    if settings is None:
+        return NONE
+    from specfuse.observability.tracing import exporter, provider  # noqa: PLC0415 (few need them)
+
+    endpoint, tls = settings.endpoint, settings.tls
+
+    def connect(pem: ClientPem | None) -> grpc.Channel:
+        if pem is None:
+            return exporter.open_channel(endpoint, None, "")
+        return exporter.open_channel(endpoint, pem.credentials(), pem.server_name)
+
+    def renew(pem: ClientPem) -> None:
+        sending.exchange(connect(pem))
+        _logger.info("tracing.tls: read again; connecting anew")
+
+    pem = None
+    if tls is not None:
+        source = ClientTls(tls.ca, tls.certificate, tls.key, tls.server_name)
+        pem = files.follow(source.paths, source.read, renew)
+    sending = exporter.CollectorExporter(endpoint, connect(pem))
+    opened = provider.Provider(resource, settings.sample_ratio, sending)
+    rest.push_async_callback(opened.close)
+    _logger.info("tracing: spans go to %s", endpoint)
+    return RequestSpans(opened.tracer, settings.trust_callers)

@@ -1,0 +1,222 @@
+"""Spans on their way to a collector, which may be there, away, stuck, or of another opinion."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from specfuse.errors import Misconfigured
+from specfuse.observability.tracing import exporter, provider
+from specfuse.observability.tracing.requests import RequestSpans
+from specfuse.observability.tracing.settings import ReceiverTls, Tracing
+from specfuse.rpc.tls import TlsFiles
+from specfuse.serving.files import following
+from specfuse.serving.tracing import open_tracing
+from tests.support.certificates import Authority
+from tests.support.otlp_receiver import OtlpReceiver, open_receiver
+
+RESOURCE = {"service.name": "specfuse-test"}
+
+
+@asynccontextmanager
+async def tracing(endpoint: str, **settings: Any) -> AsyncIterator[RequestSpans]:
+    """What makes a service's spans. They are all sent once the context is left."""
+    section = Tracing(endpoint=endpoint, **{"sample_ratio": 1.0, **settings})
+    async with following(0.01) as files, AsyncExitStack() as rest:
+        yield open_tracing(section, RESOURCE, files, rest)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if "endpoint" in one.getMessage()]
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[OtlpReceiver]:
+    async with open_receiver() as opened:
+        yield opened
+
+
+async def test_what_a_service_traced_has_been_sent_when_it_has_ended(
+    receiver: OtlpReceiver,
+) -> None:
+    async with tracing(receiver.address) as spans:
+        with spans.span("whole", (), {"a": "b"}), spans.tracer.start_as_current_span("part"):
+            pass
+    part, whole = receiver.spans
+    assert (part.name, whole.name, whole.attributes) == ("part", "whole", {"a": "b"})
+    assert (part.parent_id, whole.parent_id) == (whole.span_id, "")
+    assert part.resource.keys() >= {"service.instance.id", "service.version", "host.name"}
+    assert part.resource["service.name"] == "specfuse-test"
+
+
+async def test_spans_do_not_wait_for_the_end(receiver: OtlpReceiver) -> None:
+    async with tracing(receiver.address) as spans:
+        with spans.span("early", (), {}):
+            pass
+        await receiver.has_spans("early")
+
+
+async def test_how_many_requests_are_recorded_is_a_setting(receiver: OtlpReceiver) -> None:
+    async with tracing(receiver.address, sample_ratio=0.0) as spans:
+        with spans.span("never", (), {}) as span:
+            assert not span.is_recording()
+        caller = (("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),)
+        with spans.span("asked for", caller, {}):
+            pass
+    async with tracing(receiver.address) as spans:
+        caller = (("traceparent", f"00-{'a' * 32}-{'b' * 16}-00"),)
+        with spans.span("asked not to", caller, {}):
+            pass
+    (only,) = receiver.spans
+    assert (only.name, only.trace_id, only.parent_id) == ("asked for", "a" * 32, "b" * 16)
+
+
+async def test_a_caller_that_is_not_trusted_is_linked_to(receiver: OtlpReceiver) -> None:
+    async with tracing(receiver.address, trust_callers=False) as spans:
+        caller = (("traceparent", f"00-{'a' * 32}-{'b' * 16}-00"),)
+        with spans.span("own", caller, {}), spans.tracer.start_as_current_span("part"):
+            pass
+    part, own = receiver.spans
+    assert own.parent_id == ""
+    assert own.trace_id == part.trace_id != "a" * 32
+    assert [link.trace_id.hex() for link in own.span.links] == ["a" * 32]
+
+
+async def test_a_collector_that_is_away_is_told_of_once_and_so_is_its_return(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with open_receiver() as receiver:
+        sending = exporter.CollectorExporter(
+            receiver.address, exporter.open_channel(receiver.address, None, "")
+        )
+        opened = provider.Provider(RESOURCE, 1.0, sending)
+        receiver.refuses = grpc.StatusCode.PERMISSION_DENIED
+        for number in range(1, 4):
+            opened.tracer.start_span("lost").end()
+            await receiver.has(lambda it, number=number: it.requests == number)
+        receiver.refuses = None
+        opened.tracer.start_span("kept").end()
+        await receiver.has_spans("kept")
+        await opened.close()
+    assert [one.name for one in receiver.spans] == ["kept"]
+    away, back = lines(caplog)
+    assert f"tracing.endpoint {receiver.address}: spans cannot be sent and are lost" in away
+    assert "PERMISSION_DENIED: not now" in away
+    assert "takes spans again; 3 were lost" in back
+
+
+async def test_spans_that_a_collector_rejects_are_told_of(
+    receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.rejects = "over quota"
+    async with tracing(receiver.address) as spans:
+        spans.tracer.start_span("too much").end()
+    assert "said once: over quota" in lines(caplog)[0]
+
+
+async def test_nobody_there_fails_nothing_and_delays_no_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "FLUSH_SECONDS", 0.2)
+    async with open_receiver() as gone:
+        pass
+    async with asyncio.timeout(10), tracing(gone.address) as spans:
+        for _ in range(2000):
+            spans.tracer.start_span("lost").end()
+    assert len(lines(caplog)) <= 1
+
+
+async def test_a_collector_that_never_answers_does_not_hold_the_end(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "FLUSH_SECONDS", 0.2)
+    monkeypatch.setattr(exporter, "_SEND_SECONDS", 100.0)
+    receiver.holds = True
+    async with asyncio.timeout(10), tracing(receiver.address) as spans:
+        spans.tracer.start_span("held").end()
+        await receiver.has(lambda it: it.requests == 1)
+
+
+async def test_what_waits_to_be_sent_is_bounded(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "_QUEUE", 600)
+    monkeypatch.setattr(provider, "FLUSH_SECONDS", 0.2)
+    receiver.holds = True
+    async with tracing(receiver.address) as spans:
+        spans.tracer.start_span("first").end()
+        await receiver.has(lambda it: it.requests == 1)
+        for _ in range(2000):
+            spans.tracer.start_span("next").end()
+        receiver.holds = False
+
+
+async def test_a_collector_is_spoken_to_over_tls_and_a_new_authority_is_taken(
+    tmp_path: Path,
+) -> None:
+    first, second = Authority.create(tmp_path, "first"), Authority.create(tmp_path, "second")
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(first.certificate.read_bytes())
+    tls = ReceiverTls(ca=ca, server_name="localhost")
+
+    def served_by(authority: Authority) -> grpc.ServerCredentials:
+        identity = authority.issue(f"of-{authority.name}", "DNS:localhost")
+        return TlsFiles(identity.certificate, identity.key).credentials()
+
+    async with following(3600) as files, AsyncExitStack() as rest:
+        async with open_receiver(credentials=served_by(first)) as receiver:
+            section = Tracing(endpoint=receiver.address, tls=tls, sample_ratio=1.0)
+            tracer = open_tracing(section, RESOURCE, files, rest).tracer
+            tracer.start_span("first").end()
+            await receiver.has_spans("first")
+        async with open_receiver(receiver.address, served_by(second)) as successor:
+            ca.write_bytes(second.certificate.read_bytes())
+            files.read_all()
+            tracer.start_span("second").end()
+            await successor.has_spans("second")
+
+
+async def test_a_wrong_certificate_is_refused_at_the_start(tmp_path: Path) -> None:
+    tls = ReceiverTls(ca=tmp_path / "none.pem")
+    with pytest.raises(Misconfigured, match=r"tls.ca .*none.pem: cannot be read"):
+        async with tracing("127.0.0.1:1", tls=tls):
+            pass
+
+
+async def test_the_environment_says_nothing(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "OTEL_SERVICE_NAME": "other",
+        "OTEL_RESOURCE_ATTRIBUTES": "service.name=other,some=thing",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+        "OTEL_EXPORTER_OTLP_HEADERS": "a=b",
+        "OTEL_TRACES_SAMPLER": "always_off",
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "0",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "x",
+    }.items():
+        monkeypatch.setenv(name, value)
+    async with tracing(receiver.address) as spans:
+        with spans.span("whole", (), {"a": "b"}):
+            pass
+    (whole,) = receiver.spans
+    assert whole.attributes == {"a": "b"}
+    assert whole.resource["service.name"] == "specfuse-test"
+    assert "some" not in whole.resource
+
+
+async def test_an_environment_that_forbids_traces_contradicts_the_settings(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    with pytest.raises(Misconfigured, match=r"tracing.endpoint: contradicts OTEL_SDK_DISABLED"):
+        async with tracing(receiver.address):
+            pass
