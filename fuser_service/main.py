@@ -111,6 +111,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
                 bounds=Bounds(body_bytes=settings.http.body_bytes),
                 asks=settings.http.page,
                 loopback_only=settings.tenancy is None,
+                tracing=tracing,
             )
             doors[HTTP] = _http_door(settings.http.listen, https, service, around)
         await stack.enter_async_context(reporting(service, door, metrics.standing))

@@ -16,6 +16,7 @@ from fuser_service.tenancy.account import Account
 from fuser_service.tenancy.caller import Caller
 from specfuse.deadline import Deadline
 from specfuse.errors import Code, SpecFuseError
+from specfuse.observability.tracing.current import span_id, trace_id
 
 RequestOutcome = Literal[
     "ok",
@@ -182,8 +183,9 @@ class Record:
 
 
 def new_request_id() -> str:
-    """An id that no other request has."""
-    return uuid.uuid4().hex
+    """An id that no other request has. Of one that is traced: the ids of its trace and its span."""
+    trace = trace_id()
+    return f"{trace}-{span_id()}" if trace else uuid.uuid4().hex
 
 
 def _outcome_of(error: BaseException) -> RequestOutcome:

@@ -22,7 +22,7 @@ from model_service.backends.registry import BACKENDS, BackendName, Backends
 from model_service.backends.section import BackendSection
 from specfuse.config import settings_file
 from specfuse.config.settings_file import Contradictions, Problem
-from specfuse.config.types import Address, Count, Name, Seconds, Section, ServerTls
+from specfuse.config.types import Address, Count, LogFormat, Name, Seconds, Section, ServerTls
 from specfuse.observability.tracing.settings import Tracing
 
 
@@ -64,6 +64,8 @@ class Settings(Backends):
     """What one process takes on."""
     tracing: Tracing | None = None
     """Where traces go. Absent means there are none."""
+    log_format: LogFormat = "text"
+    """How lines of the log, on stderr, are written: `text` for people, `json` an object each."""
     linger_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 0.0
     """How long it serves on as before when it is told to end, at most: until no call came for 2 s.
     For where callers know that it ends and send no new session, as Kubernetes tells a fuser."""
@@ -105,8 +107,6 @@ class Settings(Backends):
 
 def _contradictions(settings: Settings) -> Iterator[Problem]:
     """Values that are right one by one and wrong together."""
-    for problem in settings.tracing.contradictions() if settings.tracing else ():
-        yield Problem(("tracing", *problem.key), problem.text)
     for name in BACKENDS:
         section = settings.section(name)
         if name == settings.backend and section is None:

@@ -50,7 +50,7 @@ from fuser_service.tenancy.settings import Tenancy
 from specfuse.config import settings_file
 from specfuse.config.addresses import is_loopback
 from specfuse.config.settings_file import Contradictions, Key, Problem
-from specfuse.config.types import Address, Count, Flag, Name, Seconds, Section, ServerTls
+from specfuse.config.types import Address, Count, Flag, LogFormat, Name, Seconds, Section, ServerTls
 from specfuse.observability.tracing.settings import Tracing
 
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -221,6 +221,8 @@ class Settings(Section):
     """Who may ask, and how much. Absent: everybody, for which both doors must be on loopback."""
     tracing: Tracing | None = None
     """Where traces go. Absent means there are none."""
+    log_format: LogFormat = "text"
+    """How lines of the log, on stderr, are written: `text` for people, `json` an object each."""
     drain_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 30.0
     """How long answers in flight may take to finish at shutdown."""
     members: Annotated[dict[Name, Member], Field(min_length=1, max_length=1024)]
@@ -257,8 +259,6 @@ class Settings(Section):
 def _contradictions(settings: Settings) -> Iterator[Problem]:
     """Values that are right one by one and wrong together."""
     yield from _tenancy_contradictions(settings)
-    for problem in settings.tracing.contradictions() if settings.tracing else ():
-        yield Problem(("tracing", *problem.key), problem.text)
     for name, member in settings.members.items():
         yield from _member_contradictions(name, member)
     for name, ensemble in settings.ensembles.items():

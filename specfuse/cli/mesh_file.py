@@ -42,8 +42,9 @@ from model_service.settings import Settings as ModelSettings
 from specfuse.cli.mesh_command import Command, free_ports, on_port, url_of
 from specfuse.config import settings_file
 from specfuse.config.settings_file import Contradictions, Problem
-from specfuse.config.types import Name, Seconds, Section
+from specfuse.config.types import LogFormat, Name, Seconds, Section
 from specfuse.localmesh import Plan, Program, ServiceAddresses
+from specfuse.observability.tracing.settings import Tracing
 
 FUSER = "fuser"
 """The fuser's name in a local mesh. No model may have it."""
@@ -104,6 +105,10 @@ class MeshFile(Section):
     """The models' settings, by name."""
     fuser: FuserSettings
     """The fuser's settings."""
+    tracing: Tracing | None = None
+    """Where traces go, of each service that does not say so itself."""
+    log_format: LogFormat = "text"
+    """How each service logs that does not say so itself: `text` for people, or `json`."""
     start_timeout_seconds: Seconds = 300.0
     """How long the services may take to get ready, loading and downloading models included."""
 
@@ -190,7 +195,8 @@ class MeshFile(Section):
 
         def program(name: str, service: str, settings: Mapping[str, object]) -> Program:
             file = workspace / f"{name}.yaml"
-            file.write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
+            complete = self._shared() | dict(settings)
+            file.write_text(yaml.safe_dump(complete, sort_keys=False), encoding="utf-8")
             argv = (*_COMMAND, service, "serve", str(file))
             return Program(name, argv, directory)
 
@@ -210,6 +216,11 @@ class MeshFile(Section):
             for name, command in commands.items()
         }
         return Plan(tuple(models), fuser, servers)
+
+    def _shared(self) -> dict[str, Any]:
+        """What is the same for all services, unless they say otherwise."""
+        document = _document(self)
+        return {key: document[key] for key in ("tracing", "log_format") if key in document}
 
     def _commands(self) -> dict[str, Command]:
         """What starts the models' servers, by the model."""

@@ -65,7 +65,7 @@ def serve_model(file: Path, overrides: Mapping[str, object], supervision: Superv
     from model_service.main import serve  # noqa: PLC0415
     from specfuse.serving.logs import log_to_stderr  # noqa: PLC0415
 
-    log_to_stderr()
+    log_to_stderr(settings.log_format)
     asyncio.run(serve(settings, supervision.announce))
 
 
@@ -79,5 +79,5 @@ def serve_fuser(file: Path, overrides: Mapping[str, object], supervision: Superv
     from fuser_service.main import serve  # noqa: PLC0415 (as above)
     from specfuse.serving.logs import log_to_stderr  # noqa: PLC0415
 
-    log_to_stderr()
+    log_to_stderr(settings.log_format)
     asyncio.run(serve(settings, supervision.announce, read))

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 from grpc.aio import ServicerContext
+from opentelemetry.trace import get_current_span
 
 from fuser_service.doors.grpc import wire
 from fuser_service.doors.grpc.credentials import credentials_of
@@ -15,6 +16,7 @@ from fuser_service.tenancy.caller import Caller
 from fuser_service.validation import GenerateRequest
 from specfuse.errors import InvalidArgument
 from specfuse.headers import REQUEST_ID
+from specfuse.observability.tracing import conventions
 from specfuse.rpc.server import RpcService, deadline_of, send
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import (
@@ -41,6 +43,7 @@ class FuserServicer(FuserServiceServicer):
         """Answers one query, an event at a time."""
         caller = self._service.caller(credentials_of(context))
         request_id = new_request_id()
+        get_current_span().set_attribute(conventions.REQUEST_ID, request_id)
         await context.send_initial_metadata(((REQUEST_ID, request_id),))
         asked = self._asked(request, caller, request_id)
         deadline = self._service.deadline_of(asked, caller, deadline_of(context))

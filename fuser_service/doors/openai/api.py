@@ -33,10 +33,13 @@ from specfuse.errors import InvalidArgument, NotFound
 from specfuse.http.bodies import Bodies, Receive, Send
 from specfuse.http.bounds import Bounds
 from specfuse.http.server import Application
+from specfuse.http.tracing import TracedApplication
+from specfuse.observability.tracing.requests import NONE, RequestSpans
 
 _TIMEOUT_HEADERS: Final = ("x-stainless-read-timeout", "x-stainless-timeout")
 """How long the SDKs wait for an answer: Python's, and that of other languages."""
 
+_API: Final = "/v1/"
 _IGNORED_HEADER: Final = "x-specfuse-ignored-fields"
 _IDENTITY: Final = "identity"
 """The content encoding of what is not encoded."""
@@ -65,6 +68,8 @@ class Around:
     """Whether there is a page at `/` on which people ask."""
     loopback_only: bool = False
     """Whether what is asked under another name than this machine's own is refused."""
+    tracing: RequestSpans = NONE
+    """Makes the spans of requests to the API."""
 
 
 def application(service: FuserService, around: Around) -> Application:
@@ -84,7 +89,11 @@ def application(service: FuserService, around: Around) -> Application:
         Route("/", api.index, methods=["GET"]),
     ]
     routed = _Routes(routes)
-    return Exchanges(LoopbackOnly(routed) if around.loopback_only else routed, around.observer)
+    guarded = LoopbackOnly(routed) if around.loopback_only else routed
+    exchanges = Exchanges(guarded, around.observer)
+    if not around.tracing.makes_any:
+        return exchanges
+    return TracedApplication(exchanges, around.tracing, below=_API)
 
 
 class _Routes:

@@ -12,6 +12,8 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from opentelemetry.trace import get_current_span
+
 from fuser_service.doors.openai.errors import Standing, of_service
 from fuser_service.doors.openai.feed import Feed
 from fuser_service.doors.openai.wire import Form, Progress
@@ -19,6 +21,7 @@ from fuser_service.fusion.events import Event, Finished, RoundCommitted
 from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, ShuttingDown, SpecFuseError
 from specfuse.http.bodies import Receive, Send
+from specfuse.observability.tracing.outcomes import failed
 
 _PING: Final = b": ping\n\n"
 _DONE: Final = b"data: [DONE]\n\n"
@@ -121,6 +124,7 @@ class Conversation:
         except SpecFuseError as error:
             if not self._has_begun:
                 raise Failed(error, self._standing) from error
+            failed(get_current_span(), error)  # what has begun as a success is none
             self._deadline = Deadline.after(_FAREWELL_SECONDS)
             response = of_service(error, self._standing)
             await self._send(send, _event(response.body), more=False)

@@ -9,6 +9,7 @@ import uuid
 from http import HTTPMethod
 from typing import Any, Final, Protocol
 
+from opentelemetry.trace import get_current_span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
@@ -20,9 +21,12 @@ from fuser_service.doors.openai.errors import (
     of_http,
     of_service,
 )
+from fuser_service.reports import new_request_id
 from specfuse.errors import Internal, ShuttingDown, SpecFuseError, traceback_of
 from specfuse.http.bodies import BodyRefused, CallerGone, Message, Receive, Send
 from specfuse.http.server import DRAINING, Application
+from specfuse.observability.tracing import conventions
+from specfuse.observability.tracing.outcomes import failed
 
 REQUEST_ID: Final = "x-request-id"
 
@@ -50,6 +54,7 @@ class Exchanges:
         """Answers one request."""
         exchange = _Exchange(_request_id(Headers(scope=scope)), send)
         scope["state"][REQUEST_ID] = exchange.request_id
+        get_current_span().set_attribute(conventions.REQUEST_ID, exchange.request_id)
         try:
             await self._answer(scope, receive, exchange)
         except CallerGone:
@@ -68,8 +73,12 @@ class Exchanges:
             raise
         except Exception as error:  # noqa: BLE001 (whatever was not foreseen is answered too)
             if not exchange.status:
-                await exchange.send_error(_presented(error, exchange.request_id))
-            elif not isinstance(error, SpecFuseError):
+                response = _presented(error, exchange.request_id)
+                get_current_span().set_attribute(conventions.ERROR_TYPE, _reason(error, response))
+                await exchange.send_error(response)
+                return
+            failed(get_current_span(), error)
+            if not isinstance(error, SpecFuseError):
                 _logger.error("%s: broken off: %s", exchange.request_id, traceback_of(error))  # noqa: TRY400
 
 
@@ -132,7 +141,7 @@ def malformed() -> bytes:
 def _request_id(headers: Headers) -> str:
     """The caller's id for the request, if it gave a sane one; else a new one."""
     given = headers.get(REQUEST_ID, "")
-    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _SANE_ID.fullmatch(given) else new_request_id()
 
 
 def _presented(error: Exception, request_id: str) -> ErrorResponse:
@@ -149,6 +158,19 @@ def _presented(error: Exception, request_id: str) -> ErrorResponse:
             return of_http(_of_starlette(error))
         case _:
             return _bug(error, request_id)
+
+
+def _reason(error: Exception, response: ErrorResponse) -> str:
+    """What a trace calls the error: its reason if it is the service's, else the status."""
+    match error:
+        case Failed():
+            return error.error.reason
+        case SpecFuseError():
+            return error.reason
+        case HttpProblem() | BodyRefused() | HTTPException():
+            return str(response.status)
+        case _:
+            return Internal.reason
 
 
 def _bug(error: Exception, request_id: str) -> ErrorResponse:

@@ -27,15 +27,10 @@ def failed(span: Span, error: BaseException) -> None:
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         cancelled(span)
         return
-    code = error.code if isinstance(error, SpecFuseError) else Code.INTERNAL
-    span.set_attribute(ERROR_TYPE, reason_of(error))
-    if code not in _CALLERS_FAULT:
+    known = error if isinstance(error, SpecFuseError) else None
+    span.set_attribute(ERROR_TYPE, known.reason if known else type(error).__qualname__)
+    if known is None or known.code not in _CALLERS_FAULT:
         span.set_status(StatusCode.ERROR)
-
-
-def reason_of(error: BaseException) -> str:
-    """What an error is called: its reason, if it is one of ours."""
-    return error.reason if isinstance(error, SpecFuseError) else type(error).__qualname__
 
 
 def cancelled(span: Span) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from specfuse.config.addresses import HIGHEST_PORT
-from specfuse.config.settings_file import Problem
+from specfuse.config.settings_file import Contradictions, Problem
 from specfuse.config.types import Flag, Section
 
 _RECEIVER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
@@ -38,6 +37,13 @@ class ReceiverTls(Section):
     server_name: str = ""
     """The name in the receiver's certificate, where that is not the host of the endpoint."""
 
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            problem = "certificate and key go together; give both or neither"
+            raise Contradictions([Problem((), problem)])
+        return self
+
 
 class Tracing(Section):
     """Where traces go, and which are recorded."""
@@ -51,9 +57,3 @@ class Tracing(Section):
     trust_callers: Flag = True
     """Whether a caller's `traceparent` counts: its trace goes on here, recorded if the caller says
     so. Else each request begins a trace, which links to the caller's."""
-
-    def contradictions(self) -> Iterator[Problem]:
-        """Values that are right one by one and wrong together."""
-        if self.tls and (self.tls.certificate is None) != (self.tls.key is None):
-            problem = "certificate and key go together; give both or neither"
-            yield Problem(("tls",), problem)

@@ -265,3 +265,15 @@ def test_without_models_that_is_all_there_is_to_say(tmp_path, models):
         MeshFile.read(file)
     (line,) = caught.value.message.splitlines()
     assert line.endswith("models: must be a mapping of at least one model, by name")
+
+
+def test_where_traces_go_and_how_is_logged_is_said_once_for_all_services(tmp_path):
+    mesh = torch_mesh()
+    mesh["tracing"] = {"endpoint": "127.0.0.1:4317"}
+    mesh["log_format"] = "json"
+    mesh["models"]["qwen"] |= {"log_format": "text", "tracing": {"endpoint": "127.0.0.1:4318"}}
+    plan = MeshFile.read(write_mesh(tmp_path, mesh)).plan(Path("/meshes"), tmp_path)
+    services = [*plan.models, plan.fuser({})]
+    said = [(one["log_format"], one["tracing"]) for one in map(settings_in, services)]
+    shared = ("json", {"endpoint": "127.0.0.1:4317"})
+    assert said == [shared, ("text", {"endpoint": "127.0.0.1:4318"}), shared]
