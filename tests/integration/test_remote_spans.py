@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -12,10 +13,13 @@ from opentelemetry.trace import SpanKind, format_span_id, format_trace_id
 
 from model_service.backends.llama_cpp.settings import LlamaCppSection
 from model_service.backends.remote.client import Request, ServerClient
+from model_service.core.types import Context, ProposeRequest, Sampling
 from specfuse.deadline import Deadline
 from specfuse.errors import Overloaded, Unavailable
 from specfuse.observability.tracing.conventions import CANCELLED, ERROR_TYPE
+from tests.support.fakes.tgi import FakeTgi
 from tests.support.observers import RecordingObserver
+from tests.support.tgi_backend import opened, tokenizer_of
 from tests.support.tracing import Recorder
 
 PATIENCE = 30.0
@@ -121,6 +125,20 @@ async def test_outside_of_a_trace_there_is_none(
     await ask(client)
     assert not recorder.ended()
     assert not server.sent(b"traceparent")
+
+
+async def test_calls_of_a_backend_have_the_spans_of_their_requests(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    tokenizer = tokenizer_of("llama", tmp_path)
+    request = ProposeRequest(Context(f"The {SECRET} is", (), "s"), 4, Sampling(), ())
+    async with FakeTgi() as fake, opened(fake.url, tokenizer, tracer=recorder.tracer) as backend:
+        assert not recorder.ended(), "what it does for itself is not traced"
+        with recorder.caller():
+            await backend.propose(request, Deadline.after(PATIENCE))
+    names = {one.name for one in recorder.ended()}
+    assert names == {"POST /generate", "caller"}
+    assert not any(SECRET in one.to_json() for one in recorder.ended())
 
 
 async def test_a_refusal_is_told_by_its_status_and_reason(
