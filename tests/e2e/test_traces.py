@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
@@ -11,6 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from specfuse.observability.tracing.conventions import CANCELLED, ERROR_TYPE
 from tests.support.otlp_receiver import Received
+from tests.support.repository import REPOSITORY
 from tests.support.traced_mesh import (
     ANSWER_MARK,
     CALLER,
@@ -135,6 +137,31 @@ def test_no_word_of_a_prompt_or_an_answer_is_told(told: Told) -> None:
         sent = one.span.SerializeToString() + repr(one.resource).encode()
         for mark in (PROMPT_MARK, ANSWER_MARK):
             assert mark.lower().encode() not in sent.lower(), f"{one.name} tells {mark}"
+
+
+def test_spans_say_what_is_documented_and_no_more(told: Told) -> None:
+    documented = documented_attributes()
+    kinds = {CLIENT: "client", SERVER: "server", INTERNAL: "internal"}
+    said: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for one in told.spans:
+        name = "fuse …" if one.name.startswith("fuse ") else one.name
+        said[name, kinds[one.span.kind]] |= one.attributes.keys() - documented["any", ""]
+    for span, attributes in said.items():
+        optional = {"specfuse.second_call"} - attributes
+        assert attributes == documented[span] - optional, span
+
+
+def documented_attributes() -> dict[tuple[str, str], set[str]]:
+    """What the page about spans says that spans of a name and kind have."""
+    documented = {}
+    page = (REPOSITORY / "docs" / "spans.md").read_text()
+    for row in page.partition("| --- |")[2].splitlines()[1:]:
+        if row.startswith("|"):
+            _, names, kind, attributes, _ = (cell.strip() for cell in row.split("|"))
+            words = set(re.findall(r"`([a-z_.]+)`", attributes.partition("For each who")[0]))
+            for name in re.findall(r"`([^`]+)`", names) or [names]:
+                documented[name, kind] = words
+    return documented
 
 
 def test_spans_say_of_which_service_they_are(told: Told) -> None:
