@@ -109,7 +109,7 @@ def _mesh(receiver: str) -> dict[str, Any]:
         "all": patient | {"members": ["quick", "other", EXPERT]},
         "lasting": patient | {"members": ["quick", "stuck"], "quorum": 1},
         "impatient": patient | {"members": ["quick", "stuck"], "quorum": 1}
-        | {"straggler_grace_seconds": 0.05},
+        | {"straggler_grace_seconds": 1.0},
         "risky": patient | {"members": ["quick", "doomed"], "quorum": 1},
     }  # fmt: skip
     return {"models": models, "fuser": {"ensembles": ensembles, **tracing}}
@@ -148,6 +148,7 @@ class _Asking:
     async def leaves(self) -> None:
         async with open_channel(self._mesh.address) as channel:
             call = self._call(channel, "left", "lasting", HANG)
+            await _first_segment(call)
             await self._works_on_a_call("stuck")
             call.cancel()
             await self._works_on_a_call("stuck", calls=0)
@@ -160,12 +161,16 @@ class _Asking:
                 "POST", "/v1/chat/completions", json=body, headers=headers
             ) as response:
                 assert response.status_code == httpx2.codes.OK
+                lines = response.aiter_lines()  # kept, as what is dropped is closed
+                while '"content":' not in await anext(lines):
+                    pass
                 await self._works_on_a_call("stuck")
         await self._works_on_a_call("stuck", calls=0)
 
     async def has_a_member_killed(self) -> None:
         async with open_channel(self._mesh.address) as channel:
             call = self._call(channel, "killed", "risky", HANG)
+            await _first_segment(call)
             await self._works_on_a_call("doomed")
             await asyncio.to_thread(self._mesh.kill, "doomed")
             responses = [one async for one in call]
@@ -192,6 +197,13 @@ class _Asking:
                 await asyncio.to_thread(metrics_of, at)
             ):
                 await asyncio.sleep(0.02)
+
+
+async def _first_segment(call: Any) -> None:
+    """Returns once a segment is committed: what hangs from then on is the next round."""
+    async for response in call:
+        if response.WhichOneof("event") == "segment_committed":
+            return
 
 
 def _trace(fate: str) -> dict[str, str]:

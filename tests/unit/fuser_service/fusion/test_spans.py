@@ -6,7 +6,15 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from opentelemetry.trace import StatusCode, get_current_span
+from opentelemetry import context as contexts
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    StatusCode,
+    TraceFlags,
+    get_current_span,
+    set_span_in_context,
+)
 
 from fuser_service.core.rules import ExitKind, ExitRules, Rules
 from fuser_service.core.types import Context, Message, Proposal, Role
@@ -16,6 +24,7 @@ from fuser_service.fusion.runner import Fusion
 from specfuse.deadline import Deadline
 from specfuse.errors import ModelFailure, QuorumLost
 from specfuse.observability.tracing.conventions import CANCELLED, ERROR_TYPE
+from specfuse.observability.tracing.current import attached
 from tests.support.members import RecordingObserver, ScriptedMember, likes, says
 from tests.support.tracing import Recorder
 
@@ -160,8 +169,14 @@ async def test_an_answer_whose_end_is_not_waited_for_is_complete() -> None:
     assert CANCELLED not in whole.attributes
 
 
-async def test_nothing_is_made_outside_of_a_trace() -> None:
+@pytest.mark.parametrize("flags", [None, TraceFlags(0)], ids=["no trace", "not recorded"])
+async def test_nothing_is_made_outside_of_a_trace_that_is_recorded(flags: int | None) -> None:
     traced = Traced(*two())
-    async for _ in traced.fusion.run(traced.query(), Deadline.after(30)):
-        pass
+    context = contexts.Context()
+    if flags is not None:
+        parent = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(flags))
+        context = set_span_in_context(NonRecordingSpan(parent), context)
+    with attached(context):
+        async for _ in traced.fusion.run(traced.query(), Deadline.after(30)):
+            pass
     assert not traced.recorder.ended()
