@@ -13,6 +13,7 @@ from rich.text import Text
 
 from specfuse.cli.report import answer_report
 from specfuse.cli.trace import Palette, degradation, heading, resumption, round_block, summary
+from specfuse.cli.tracing import trace_of_environment
 from specfuse.client import (
     Answer,
     Client,
@@ -43,7 +44,7 @@ def ask(client: Client, prompt: Prompt, options: QueryOptions, view: View) -> No
     Raises:
         SpecFuseError: whatever goes wrong.
     """
-    with client, closing(client.stream(prompt, **options)) as events:
+    with trace_of_environment(), client, closing(client.stream(prompt, **options)) as events:
         try:
             for event in events:
                 view.show(event)

@@ -13,9 +13,10 @@ import grpc.aio
 
 from specfuse.client.addresses import Addresses
 from specfuse.client.attempts import Attempts
-from specfuse.client.key import headers_of
+from specfuse.client.key import Headers, headers_of
 from specfuse.client.query import Prompt, Query, QueryOptions, query_of
 from specfuse.client.results import Answer, Ensemble, Event
+from specfuse.client.tracing import trace_headers
 from specfuse.client.wire import ensembles_of
 from specfuse.deadline import Deadline
 from specfuse.errors import SpecFuseError, Unavailable
@@ -78,7 +79,7 @@ class AsyncClient:
                 the fuser refuses.
             SpecFuseError: from the iterator, for whatever else goes wrong.
         """
-        return self._events(query_of(prompt, options))
+        return self._events(query_of(prompt, options), trace_headers())
 
     async def generate(self, prompt: Prompt, **options: Unpack[QueryOptions]) -> Answer:
         """The complete answer.
@@ -87,7 +88,7 @@ class AsyncClient:
             SpecFuseError: whatever goes wrong; with a `resume` if part of the answer has arrived.
         """
         query = query_of(prompt, options)
-        async with aclosing(self._events(query)) as events:
+        async with aclosing(self._events(query, trace_headers())) as events:
             return Answer.of([event async for event in events], after=query.resumed.text)
 
     async def ensembles(
@@ -132,7 +133,9 @@ class AsyncClient:
         address = self._addresses.current
         try:
             response = await self._stub(address).ListEnsembles(
-                pb.ListEnsemblesRequest(), timeout=deadline.timeout, metadata=self._headers
+                pb.ListEnsemblesRequest(),
+                timeout=deadline.timeout,
+                metadata=(*self._headers, *trace_headers()),
             )
         except grpc.RpcError as error:
             raise self._failure(error, address) from error
@@ -148,10 +151,11 @@ class AsyncClient:
         self._addresses.failed(address, failure)
         return failure
 
-    async def _events(self, query: Query) -> AsyncGenerator[Event, None]:
+    async def _events(self, query: Query, trace: Headers) -> AsyncGenerator[Event, None]:
         attempts = Attempts(query, self._addresses)
+        metadata = (*self._headers, *trace)
         while True:
-            async with aclosing(self._stream(attempts)) as events:
+            async with aclosing(self._stream(attempts, metadata)) as events:
                 async for event in events:
                     yield event
             if attempts.complete:
@@ -159,10 +163,10 @@ class AsyncClient:
             if await self._closed_within(attempts.pause):
                 raise attempts.cancelled()
 
-    async def _stream(self, attempts: Attempts) -> AsyncGenerator[Event, None]:
+    async def _stream(self, attempts: Attempts, metadata: Headers) -> AsyncGenerator[Event, None]:
         """The events of the next attempt."""
         call = self._stub(attempts.address).Generate(
-            attempts.request, timeout=attempts.timeout, metadata=self._headers
+            attempts.request, timeout=attempts.timeout, metadata=metadata
         )
         try:
             async for response in call:

@@ -12,9 +12,10 @@ import grpc
 
 from specfuse.client.addresses import Addresses
 from specfuse.client.attempts import Attempts
-from specfuse.client.key import headers_of
+from specfuse.client.key import Headers, headers_of
 from specfuse.client.query import Prompt, Query, QueryOptions, query_of
 from specfuse.client.results import Answer, Ensemble, Event
+from specfuse.client.tracing import trace_headers
 from specfuse.client.wire import ensembles_of
 from specfuse.deadline import Deadline
 from specfuse.errors import SpecFuseError, Unavailable
@@ -76,7 +77,7 @@ class Client:
                 the fuser refuses.
             SpecFuseError: from the iterator, for whatever else goes wrong.
         """
-        return self._events(query_of(prompt, options))
+        return self._events(query_of(prompt, options), trace_headers())
 
     def generate(self, prompt: Prompt, **options: Unpack[QueryOptions]) -> Answer:
         """The complete answer.
@@ -85,7 +86,7 @@ class Client:
             SpecFuseError: whatever goes wrong; with a `resume` if part of the answer has arrived.
         """
         query = query_of(prompt, options)
-        with closing(self._events(query)) as events:
+        with closing(self._events(query, trace_headers())) as events:
             return Answer.of(list(events), after=query.resumed.text)
 
     def ensembles(self, timeout: float | None = None) -> tuple[Ensemble, ...]:
@@ -125,7 +126,9 @@ class Client:
         address = self._addresses.current
         try:
             response = self._stub(address).ListEnsembles(
-                pb.ListEnsemblesRequest(), timeout=deadline.timeout, metadata=self._headers
+                pb.ListEnsemblesRequest(),
+                timeout=deadline.timeout,
+                metadata=(*self._headers, *trace_headers()),
             )
         except grpc.RpcError as error:
             raise self._failure(error, address) from error
@@ -141,19 +144,20 @@ class Client:
         self._addresses.failed(address, failure)
         return failure
 
-    def _events(self, query: Query) -> Generator[Event, None, None]:
+    def _events(self, query: Query, trace: Headers) -> Generator[Event, None, None]:
         attempts = Attempts(query, self._addresses)
+        metadata = (*self._headers, *trace)
         while True:
-            yield from self._stream(attempts)
+            yield from self._stream(attempts, metadata)
             if attempts.complete:
                 return
             if self._closed.wait(attempts.pause):
                 raise attempts.cancelled()
 
-    def _stream(self, attempts: Attempts) -> Generator[Event, None, None]:
+    def _stream(self, attempts: Attempts, metadata: Headers) -> Generator[Event, None, None]:
         """The events of the next attempt."""
         call = self._stub(attempts.address).Generate(
-            attempts.request, timeout=attempts.timeout, metadata=self._headers
+            attempts.request, timeout=attempts.timeout, metadata=metadata
         )
         try:
             for response in call:

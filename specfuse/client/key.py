@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
 from specfuse.config.addresses import is_loopback
 from specfuse.errors import InvalidArgument, Misconfigured
@@ -13,12 +13,13 @@ from specfuse.headers import AUTHORIZATION
 API_KEY_VARIABLE: Final = "SPECFUSE_API_KEY"
 """The environment variable with the key, where none is given."""
 
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+"""What a call brings along, by name."""
+
 _LOCAL: Final = ("unix:", "unix-abstract:")
 
 
-def headers_of(
-    api_key: str | None, addresses: Iterable[str], *, encrypted: bool
-) -> tuple[tuple[str, str], ...]:
+def headers_of(api_key: str | None, addresses: Iterable[str], *, encrypted: bool) -> Headers:
     """The headers of a call with this key, or that of the environment; with none if it is empty.
 
     `encrypted` says that nobody on the way can read them, or that it does not matter.

@@ -136,6 +136,23 @@ def to_servers(egress: list[object]) -> set[Flow]:
     return {flow for flow in let_through(release) if flow.source.endswith("-model-qwen")}
 
 
+def test_traces_reach_the_collector_and_nobody_else_at_its_port() -> None:
+    collector = Party("collector", "monitoring", {"app": "otel-collector"})
+    port = Port(4317)
+    tracing = {"tracing": {"endpoint": f"otel-collector.monitoring:{port.number}"}}
+    there = [{"podSelector": {"matchLabels": {"app": "otel-collector"}}, "namespaceSelector": {}}]
+    release = render(BASE, tracing, {"networkPolicy": {"collector": there}})
+    parties = [*(party(pod) for pod in release.pods()), collector, *OTHERS]
+    sending = [*pods(release, "fuser"), *pods(release, "model")]
+    sent = set(flows(release.of("NetworkPolicy"), parties, (port,)))
+    assert {flow for flow in sent if flow.source in sending} == set(
+        between(sending, [collector.name], (port,))
+    )
+    anywhere = render(BASE, tracing).of("NetworkPolicy")
+    reached = {flow for flow in flows(anywhere, parties, (port,)) if flow.source in sending}
+    assert reached >= set(between(sending, [collector.name], (port,)))
+
+
 def test_names_are_resolved_where_the_cluster_does_it() -> None:
     elsewhere = {"ports": [5353], "to": [{"namespaceSelector": {"matchLabels": {"a": "dns"}}}]}
     resolver = Party("own resolver", "dns", namespace_labels={"a": "dns"})

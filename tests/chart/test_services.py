@@ -119,6 +119,16 @@ def test_everything_that_a_pod_mounts_is_there(scenario: str) -> None:
             assert len(set(paths)) == len(paths), pod.owner
 
 
+@needs_helm
+def test_all_services_send_traces_and_log_as_the_values_say() -> None:
+    release = render(*SCENARIOS["traced"])
+    for pod in service_pods(release):
+        told = settings(release, pod)
+        assert told.tracing.endpoint == "otel-collector.monitoring:4317", pod.owner
+        assert (told.tracing.sample_ratio, told.tracing.trust_callers) == (0.05, False)
+        assert told.log_format == "json"
+
+
 def _port(address: str) -> int:
     return int(address.rpartition(":")[2])
 

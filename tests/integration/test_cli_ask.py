@@ -12,6 +12,8 @@ from specfuse.errors import Unavailable
 from specfuse.v1 import fuser_service_pb2 as pb
 from tests.support.fuser_door import ScriptedFuser, finished, open_door, script, segment, started
 
+PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
+
 
 async def asked(*arguments: str) -> pb.GenerateRequest:
     """The request that a question on the command line comes to."""
@@ -44,6 +46,21 @@ async def test_overrides_are_only_those_that_are_given() -> None:
     fields = {field.name for field, _ in request.overrides.ListFields()}
     assert fields == {"recall", "segment_tokens"}
     assert not request.overrides.recall
+
+
+@pytest.mark.parametrize(
+    ("parent", "sent"), [(PARENT, [PARENT]), ("nonsense", []), (None, [])], ids=str
+)
+async def test_the_trace_of_the_environment_goes_along(
+    monkeypatch: pytest.MonkeyPatch, parent: str | None, sent: list[str]
+) -> None:
+    monkeypatch.delenv("TRACEPARENT", raising=False)
+    if parent is not None:
+        monkeypatch.setenv("TRACEPARENT", parent)
+    fuser = ScriptedFuser(script(started("ada"), segment(1, "Yes.", active=["ada"]), finished()))
+    async with open_door(fuser) as door:
+        assert await asyncio.to_thread(main, ["ask", "--address", door.address, "Why?"]) == 0
+    assert [value for name, value in fuser.headers[0].items() if name == "traceparent"] == sent
 
 
 async def resumed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 import specfuse
 from specfuse.client import (
@@ -38,6 +40,7 @@ from specfuse.errors import (
     SpecFuseError,
     Unavailable,
 )
+from specfuse.observability.tracing.current import attached
 from specfuse.rpc.server import RpcServer
 from specfuse.v1 import fuser_service_pb2 as pb
 from tests.support.caller import Caller, asking
@@ -440,3 +443,20 @@ print([name for name in {HEAVY} if name in sys.modules])
         [sys.executable, "-c", probe], check=True, capture_output=True, text=True, timeout=60
     )
     assert run.stdout.strip() == "[]"
+
+
+SPAN = trace.set_span_in_context(NonRecordingSpan(SpanContext(0xABC, 0xDEF, is_remote=False)))
+
+
+async def test_the_trace_of_whoever_asks_goes_along(kind: type) -> None:
+    fuser = ScriptedFuser(script(*COMPLETE))
+    async with asking(kind, fuser, api_key="k") as caller:
+        with attached(SPAN):
+            await caller.generate()
+            await caller.take(-1)
+            await caller.ensembles()
+        await caller.generate()
+    *within, without = fuser.headers
+    assert {one["traceparent"] for one in within} == {f"00-{0xABC:032x}-{0xDEF:016x}-00"}
+    assert {one["authorization"] for one in within} == {"Bearer k"}
+    assert "traceparent" not in without

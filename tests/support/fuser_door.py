@@ -44,12 +44,13 @@ async def no_answer(
 
 @dataclass
 class ScriptedFuser(FuserServiceServicer):
-    """Answers as scripted, and keeps the requests and contexts it was called with."""
+    """Answers as scripted, and keeps the requests, contexts and headers it was called with."""
 
     generate: Generate = no_answer
     list_ensembles: ListEnsembles = no_ensembles
     requests: list[Any] = field(default_factory=list)
     contexts: list[ServicerContext[Any, Any]] = field(default_factory=list)
+    headers: list[dict[str, Any]] = field(default_factory=list)
 
     async def Generate(  # noqa: N802 - the contract's name
         self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
@@ -67,6 +68,8 @@ class ScriptedFuser(FuserServiceServicer):
     def _called(self, request: object, context: ServicerContext[Any, Any]) -> None:
         self.requests.append(request)
         self.contexts.append(context)
+        # Now, as gRPC frees them with the call.
+        self.headers.append(dict(context.invocation_metadata() or ()))
 
 
 def door(servicer: FuserServiceServicer, **options: Any) -> RpcServer:

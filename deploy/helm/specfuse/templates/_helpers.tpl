@@ -170,3 +170,24 @@ env:
     {{- end }}
 {{- end -}}
 {{- end }}
+
+{{/* What both services are told of traces and logs. */}}
+{{- define "specfuse.telemetry" -}}
+{{- with .Values.tracing }}
+tracing:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+log_format: {{ .Values.logFormat }}
+{{- end }}
+
+{{/* To the collector. */}}
+{{- define "specfuse.tracingEgress" -}}
+{{- with (.Values.tracing | default dict).endpoint -}}
+- ports:
+    - {port: {{ regexFind "[0-9]+$" . }}, protocol: TCP}
+  {{- with $.Values.networkPolicy.collector }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end }}

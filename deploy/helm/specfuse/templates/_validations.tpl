@@ -3,7 +3,7 @@
 
 {{- define "specfuse.validate" -}}
 {{- $said := list -}}
-{{- range $part := list "mesh" "models" "ensembles" "budget" "ways" "tls" "tenancy" "tests" -}}
+{{- range $part := list "mesh" "models" "ensembles" "budget" "ways" "tls" "tenancy" "tracing" "tests" -}}
 {{- range $line := splitList "\n" (include (printf "specfuse.validate.%s" $part) $) -}}
 {{- with trim $line }}{{ $said = append $said . }}{{ end -}}
 {{- end -}}
@@ -350,6 +350,15 @@ fuser.tenancy.teams.{{ $name }}.certificates: nobody is asked for one; give tls.
 fuser.tenancy.teams.{{ $name }}.ensembles: there is no ensemble {{ $ensemble }}; there are: {{ keys ($.Values.ensembles | default dict) | sortAlpha | join ", " }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "specfuse.validate.tracing" -}}
+{{- if and .Values.tracing (not (.Values.tracing | default dict).endpoint) }}
+tracing.endpoint: it is nowhere said where traces go; give host:port of a receiver of OTLP over gRPC, as in otel-collector.monitoring:4317, or drop tracing
+{{- end }}
+{{- if and .Values.networkPolicy.collector (not (.Values.tracing | default dict).endpoint) }}
+networkPolicy.collector: nothing is sent to it; give tracing.endpoint, or drop it
 {{- end }}
 {{- end }}
 

@@ -91,6 +91,7 @@ limits:
 tenancy:
   {{- include "specfuse.fuser.tenancy" . | nindent 2 }}
 drain_seconds: {{ $fuser.drainSeconds }}
+{{- include "specfuse.telemetry" . }}
 members:
   {{- range $name, $_ := .Values.models }}
   {{ toYaml $name }}:

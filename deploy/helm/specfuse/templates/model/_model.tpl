@@ -149,6 +149,7 @@ limits:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 linger_seconds: {{ $model.lingerSeconds }}
+{{- include "specfuse.telemetry" .root }}
 drain_seconds: {{ $model.drainSeconds }}
 {{- end }}
 
