@@ -229,7 +229,7 @@ def test_a_caller_that_goes_away_cancels_what_is_under_way_and_no_more(
     assert not any(ERROR_TYPE in one.attributes for one in under_way)
     assert hanging.attributes["rpc.response.status_code"] == "CANCELLED"
     over = [one for one in spans if one.parent_id == first.span_id]
-    assert len(over) > 1
+    assert over
     assert not any(CANCELLED in one.attributes for one in (first, *over))
 
 
