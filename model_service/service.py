@@ -21,9 +21,7 @@ from model_service.settings import Limits
 from model_service.validation import check_proposal, check_scoring
 from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, Overloaded
-from specfuse.observability.tracing.conventions import (
-    STAGE,
-)
+from specfuse.observability.tracing.conventions import STAGE
 from specfuse.observability.tracing.spans import NO_TRACER, span
 
 
