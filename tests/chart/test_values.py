@@ -43,11 +43,13 @@ CHANGED: Final[Mapping[str, Any]] = {
     "fuser.tenancy": {"teams": {"other": {}}},
     "networkPolicy.apiServer.ports": [1],
     "networkPolicy.callers": ANYBODY,
+    "networkPolicy.collector": ANYBODY,
     "networkPolicy.dns.ports": [1],
     "networkPolicy.dns.to": ANYBODY,
     "networkPolicy.hub.ports": [1],
     "networkPolicy.hub.blocks": ANYBODY,
     "networkPolicy.monitoring": ANYBODY,
+    "tracing": {"endpoint": "collector:4317"},
 }
 """Another right value, where the default does not say one."""
 
