@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
+from opentelemetry.trace import Tracer
+
 from fuser_service.core.types import MemberName
 from fuser_service.doors.grpc.health import reporting
 from fuser_service.doors.grpc.servicer import rpc_service
@@ -87,10 +89,10 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
             teams=tenancy.teams,
         )
         endpoint = await open_metrics(settings.metrics_listen, registry, stack)
-        members = await _started_members(settings.members, metrics, files, stack)
+        members = await _started_members(settings.members, metrics, tracing.tracer, files, stack)
         readiness = Readiness(members, metrics, settings.limits.requests_in_flight)
         service = FuserService(
-            Fusion(members, metrics),
+            Fusion(members, metrics, tracer=tracing.tracer),
             ensembles=settings.ensembles,
             readiness=readiness,
             limits=settings.limits,
@@ -212,6 +214,7 @@ def _open_book(settings: Accounting | None, metrics: FuserMetrics, stack: AsyncE
 async def _started_members(
     settings: Mapping[str, Member],
     metrics: FuserMetrics,
+    tracer: Tracer,
     files: FollowedFiles,
     stack: AsyncExitStack,
 ) -> dict[str, GrpcMember]:
@@ -220,7 +223,7 @@ async def _started_members(
     for name, member in settings.items():
         reconnect = partial(_reconnect, name, members)
         connect = partial(open_channel, tls=_followed_tls(member.tls, files, reconnect))
-        members[name] = opened = GrpcMember(name, member.open(), connect, metrics)
+        members[name] = opened = GrpcMember(name, member.open(), connect, metrics, tracer)
         metrics.watch_revisions(name, opened.revisions)
     stack.push_async_callback(_stop, members.values())
     try:

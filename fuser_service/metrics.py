@@ -29,6 +29,7 @@ from specfuse.observability.buckets import (
     REQUEST_SECONDS,
     SHORT_SECONDS,
 )
+from specfuse.observability.exemplars import exemplar
 
 UNKNOWN: Final = "unknown"
 """The team of a caller that is not known, and the ensemble of a request for none that there is."""
@@ -97,11 +98,11 @@ class FuserMetrics:
 
     def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
         """A phase of a round, or the whole round, ended."""
-        self._round_seconds.labels(ensemble, phase).observe(seconds)
+        self._round_seconds.labels(ensemble, phase).observe(seconds, exemplar())
 
     def straggler_waited(self, ensemble: str, seconds: float) -> None:
         """Beyond the quorum's answer, a round waited this long for late members."""
-        self._straggler_seconds.labels(ensemble).observe(seconds)
+        self._straggler_seconds.labels(ensemble).observe(seconds, exemplar())
 
     def segment_won(self, ensemble: str, member: MemberName) -> None:
         """A member's proposal was committed."""
@@ -154,7 +155,7 @@ class FuserMetrics:
 
     def first_segment(self, ensemble: str, seconds: float) -> None:
         """A request's first segment was committed, this long after it came in."""
-        self._first_segment_seconds.labels(ensemble).observe(seconds)
+        self._first_segment_seconds.labels(ensemble).observe(seconds, exemplar())
 
     def tokens_committed(self, ensemble: str, team: str, tokens: int) -> None:
         """A segment of this many tokens was committed."""
@@ -169,7 +170,8 @@ class FuserMetrics:
     def request_ended(self, ensemble: str, outcome: RequestOutcome, seconds: float) -> None:
         """A request ended."""
         self._in_flight.dec()
-        self._request_seconds.labels(ensemble or UNKNOWN, outcome).observe(seconds)
+        labelled = self._request_seconds.labels(ensemble or UNKNOWN, outcome)
+        labelled.observe(seconds, exemplar())
 
     def book(self, account: Account) -> None:
         """A request ended, and came to this."""

@@ -55,10 +55,10 @@ async def start(settings: Settings) -> RunningService:
         endpoint = await open_metrics(settings.metrics_listen, registry, stack)
         _logger.info("loading %s; metrics on %s", settings.name, endpoint.address)
         readiness = Readiness()
-        host = BackendHost(settings.name, metrics, _end_at_once, readiness.set)
+        host = BackendHost(settings.name, metrics, _end_at_once, readiness.set, tracing.tracer)
         backend = await open_backend(settings.backend, settings.chosen, host)
         stack.push_async_callback(backend.close)
-        service = ModelService(backend, settings.limits, metrics)
+        service = ModelService(backend, settings.limits, metrics, tracing.tracer)
         door = grpc_door(rpc_service(service), settings.listen, tls, tracing)
         await stack.enter_async_context(reporting(readiness, door))
         seconds = settings.linger_seconds

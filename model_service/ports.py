@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from opentelemetry.trace import Tracer
+
 from model_service.core.types import (
     ModelDescription,
     Proposal,
@@ -14,6 +16,7 @@ from model_service.core.types import (
     Scores,
 )
 from specfuse.deadline import Deadline
+from specfuse.observability.tracing.spans import NO_TRACER
 
 ForwardKind = Literal["prefill", "draft", "score"]
 RemoteOutcome = Literal["ok", "refused", "overloaded", "unavailable", "failed", "cancelled"]
@@ -92,7 +95,7 @@ class ModelObserver(EngineObserver, RemoteObserver, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BackendHost:
-    """The service around a backend: what its model is called, and whom to tell.
+    """The service around a backend: what its model is called, whom to tell, who makes spans.
 
     `on_loss` is called, from any thread, when the backend has lost a part of itself that only a new
     process can restore; every call fails from then on. `on_ready` is called, on the event loop,
@@ -103,6 +106,7 @@ class BackendHost:
     observer: ModelObserver
     on_loss: Callable[[], None] = lambda: None
     on_ready: Callable[[bool], None] = lambda _ready: None
+    tracer: Tracer = NO_TRACER
 
 
 class ServiceObserver(Protocol):

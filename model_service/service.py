@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from opentelemetry.trace import Tracer
+
 from model_service.core.types import (
     ModelDescription,
     Proposal,
@@ -19,16 +21,25 @@ from model_service.settings import Limits
 from model_service.validation import check_proposal, check_scoring
 from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, Overloaded
+from specfuse.observability.tracing.conventions import STAGE
+from specfuse.observability.tracing.spans import NO_TRACER, span
 
 
 class ModelService:
     """Serves one model. Cancelling a call stops the backend's work on it."""
 
-    def __init__(self, backend: Backend, limits: Limits, observer: ServiceObserver) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        limits: Limits,
+        observer: ServiceObserver,
+        tracer: Tracer = NO_TRACER,
+    ) -> None:
         """Does not take over the backend: its creator closes it."""
         self._backend = backend
         self._limits = limits
         self._observer = observer
+        self._tracer = tracer
         self._places = asyncio.Semaphore(limits.running_calls)
         self._waiting = 0
         self._running = 0
@@ -85,7 +96,7 @@ class ModelService:
         arrived = time.monotonic()
         self._count(waiting=1)
         try:
-            await self._places.acquire()
+            await self._acquired()
         finally:
             self._count(waiting=-1)
         self._observer.admitted(time.monotonic() - arrived)
@@ -95,6 +106,13 @@ class ModelService:
         finally:
             self._places.release()
             self._count(running=-1)
+
+    async def _acquired(self) -> None:
+        if not self._places.locked():
+            await self._places.acquire()
+            return
+        with span(self._tracer, "queue", {STAGE: "admission"}):
+            await self._places.acquire()
 
     def _count(self, *, waiting: int = 0, running: int = 0) -> None:
         self._waiting += waiting

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
+from opentelemetry.trace import Tracer
+
 from fuser_service.core import rounds
 from fuser_service.core.commit import Commit
 from fuser_service.core.rounds import Transition
@@ -27,6 +29,7 @@ from fuser_service.fusion.ports import (
 )
 from fuser_service.fusion.presence import Presence
 from fuser_service.fusion.query import Query
+from fuser_service.fusion.spans import QuerySpans
 from specfuse.deadline import Deadline
 from specfuse.errors import (
     ContextTooLong,
@@ -36,6 +39,7 @@ from specfuse.errors import (
     SpecFuseError,
     Unavailable,
 )
+from specfuse.observability.tracing.spans import NO_TRACER
 
 Answer = TypeVar("Answer")
 
@@ -54,10 +58,12 @@ class Fusion:
         members: Mapping[MemberName, Member],
         observer: FusionObserver,
         clock: Callable[[], float] = time.monotonic,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._members = members
         self._observer = observer
         self._clock = clock
+        self._tracer = tracer
 
     def run(
         self, query: Query, deadline: Deadline, effort: Effort | None = None
@@ -75,7 +81,8 @@ class Fusion:
         participants = {
             member: self._members[member].join(query.session_id) for member in query.rules.members
         }
-        run = _Run(participants, self._observer, self._clock, query, deadline)
+        spans = QuerySpans(self._tracer, query)
+        run = _Run(participants, self._observer, self._clock, query, deadline, spans)
         if effort is not None:
             run.effort = effort
         return run.events()
@@ -99,6 +106,7 @@ class _Run:
     clock: Callable[[], float]
     query: Query
     deadline: Deadline
+    spans: QuerySpans
     current: _RoundClock | None = None
     commits: int = 0
     discarded: int = 0
@@ -112,7 +120,7 @@ class _Run:
         query = self.query
         began = self.clock()
         transition = rounds.start(query.rules, query.committed_segments, query.committed_tokens)
-        with Presence(self.observer, query.ensemble) as presence:
+        with Presence(self.observer, query.ensemble) as presence, self.spans:
             presence.of(transition.state.counted_on)
             yield Started(query.ensemble, query.rules.members, query.session_id)
             while not isinstance(step := transition.step, Finish):
@@ -123,7 +131,9 @@ class _Run:
                 presence.of(transition.state.counted_on)
                 if transition.commit:
                     yield self._committed(transition.commit, clock)
-            yield self._finished(transition.state, step, self.clock() - began)
+            finished = self._finished(transition.state, step, self.clock() - began)
+            self.spans.finished(finished)
+            yield finished
 
     async def _perform(
         self, state: QueryState, step: Propose | Verify, clock: _RoundClock
@@ -187,11 +197,14 @@ class _Run:
             self.observer.call_ended(member, rpc, outcome, seconds)
             if outcome == "ok":
                 self.slowest[rpc] = max(seconds, self.slowest.get(rpc, 0.0))
+            else:
+                self.spans.missed(member, outcome)
 
         began = self.clock()
         self.effort.made[rpc] += len(calls)
         gathering = Gathering(calls, ended, self.clock)
-        results = await gathering.run(patience)
+        with self.spans.phase(rpc, calls):
+            results = await gathering.run(patience)
         # Only a member's latest call counts: asking it again drops its earlier error.
         self.errors = {m: error for m, error in self.errors.items() if m not in calls}
         self.errors |= gathering.errors
@@ -228,6 +241,7 @@ class _Run:
         if self.current is None or self.current.number != number:
             self.current = _RoundClock(number, self.clock())
             self.observer.active_members(self.query.ensemble, len(state.active))
+            self.spans.round_began(number, len(state.active))
         return self.current
 
     def _committed(self, commit: Commit, clock: _RoundClock) -> RoundCommitted:
@@ -250,6 +264,7 @@ class _Run:
             self.effort.prompt_tokens = self.contexts.get(commit.round.winner, 0)
         self.effort.output_tokens += commit.round.token_count
         self.commits += 1
+        self.spans.committed(commit)
         return RoundCommitted(
             commit.round,
             propose_seconds=seconds["propose"],

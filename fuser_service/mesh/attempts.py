@@ -28,6 +28,7 @@ from fuser_service.mesh.pace import Pace
 from fuser_service.mesh.pool import Hold, Pool
 from fuser_service.mesh.race import Race
 from fuser_service.mesh.replica import Answered, Replica
+from fuser_service.mesh.spans import CallSpans
 from specfuse.deadline import Deadline
 from specfuse.errors import Overloaded, RevisionLost, SpecFuseError, Unavailable
 
@@ -50,7 +51,7 @@ class Attempts(Generic[Response]):
 
     `send` makes it at one replica, for a response of a lineage; `pace` is that of such calls.
 
-    `second_call` is told of every call made beyond the first, and why.
+    `second_call` is told of every call made beyond the first, and why: `latest` of the last one.
     """
 
     pool: Pool
@@ -59,6 +60,8 @@ class Attempts(Generic[Response]):
     pace: Pace
     budget: Budget
     second_call: Callable[[SecondCall], None]
+    spans: CallSpans
+    latest: SecondCall | None = None
     tried: set[Address] = field(default_factory=set)
     hedged_at: Replica | None = None
 
@@ -116,7 +119,7 @@ class Attempts(Generic[Response]):
     def _other(self) -> Replica | None:
         replica = self._next()
         if replica is not None:
-            self.second_call("moved")
+            self._once_more("moved")
         return replica
 
     def _again(self, replica: Replica) -> Replica | None:
@@ -125,8 +128,12 @@ class Attempts(Generic[Response]):
         if not (usable and self.budget.left):
             return None
         self.budget.spend()
-        self.second_call("repeated")
+        self._once_more("repeated")
         return replica
+
+    def _once_more(self, why: SecondCall) -> None:
+        self.latest = why
+        self.second_call(why)
 
     async def _race(self, replica: Replica, deadline: Deadline) -> Response:
         """The response of this replica, or of another that is faster once this one is late."""
@@ -136,16 +143,19 @@ class Attempts(Generic[Response]):
         timer = asyncio.get_running_loop().call_later(late, hedge)
         self.hedged_at = None
         try:
-            answered = await race.run(self._timed(replica, deadline))
+            answered = await race.run(self._timed(replica, deadline, self.latest))
         finally:
             timer.cancel()
             await race.stop()
         self._won(replica, race, answered.lineage)
         return answered.response
 
-    async def _timed(self, replica: Replica, deadline: Deadline) -> Answered[Response]:
+    async def _timed(
+        self, replica: Replica, deadline: Deadline, why: SecondCall | None
+    ) -> Answered[Response]:
         began = time.monotonic()
-        answered = await self.send(replica, deadline, self.hold.lineage)
+        with self.spans.attempt(replica.address, why):
+            answered = await self.send(replica, deadline, self.hold.lineage)
         self.pace.took(time.monotonic() - began)
         return answered
 
@@ -155,9 +165,9 @@ class Attempts(Generic[Response]):
             return
         if (other := self._next()) is not None:
             self.budget.spend()
-            self.second_call("hedged")
+            self._once_more("hedged")
             self.hedged_at = other
-            race.join(self._timed(other, deadline))
+            race.join(self._timed(other, deadline, self.latest))
 
     def _won(self, first: Replica, race: Race[Answered[Response]], lineage: Lineage) -> None:
         """Has the query stay with the winner. A call that was still being made was slower."""

@@ -7,12 +7,14 @@ import logging
 from collections.abc import Callable
 
 import grpc
+from opentelemetry.trace import Tracer
 
 from fuser_service.core.types import MemberName
 from fuser_service.mesh.discovery.port import Address, Discovery
 from fuser_service.mesh.participant import GrpcParticipant, MeshObserver, Shared
 from fuser_service.mesh.pool import Pool
 from specfuse.errors import Misconfigured
+from specfuse.observability.tracing.spans import NO_TRACER
 
 _DISCOVERY_SECONDS = 2.0
 """How long a start waits to know the replicas."""
@@ -37,11 +39,12 @@ class GrpcMember:
         discovery: Discovery,
         connect: Callable[[Address], grpc.aio.Channel],
         observer: MeshObserver,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._name = name
         self._discovery = discovery
         self._pool = Pool(name, connect)
-        self._shared = Shared(name, self._pool, observer)
+        self._shared = Shared(name, self._pool, observer, tracer)
         self._following: asyncio.Task[None] | None = None
 
     @property

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
+from opentelemetry.trace import Tracer
+
 from fuser_service.core.types import Candidate, Context, MemberName, Proposal, Sampling, Score
 from fuser_service.mesh import wire
 from fuser_service.mesh.attempts import Attempts, SecondCall
@@ -16,6 +18,7 @@ from fuser_service.mesh.lineage import Lineage
 from fuser_service.mesh.pace import Pace
 from fuser_service.mesh.pool import Hold, Pool
 from fuser_service.mesh.replica import Answered, Method, Replica
+from fuser_service.mesh.spans import CallSpans
 from specfuse.deadline import Deadline
 from specfuse.errors import RevisionLost
 
@@ -41,6 +44,7 @@ class Shared:
     name: MemberName
     pool: Pool
     observer: MeshObserver
+    tracer: Tracer
     budget: Budget = field(default_factory=Budget)
     proposing: Pace = field(default_factory=Pace)
     scoring: Pace = field(default_factory=Pace)
@@ -65,7 +69,8 @@ class GrpcParticipant:
         """The member's next segment, at most `max_tokens` of its own tokens."""
         request = wire.propose_request(context, max_tokens=max_tokens, sampling=sampling, stop=stop)
         send = partial(_send, request, lambda stub: stub.propose_segment)
-        response = await self._asked(send, self._member.proposing, deadline)
+        spans = self._spans("ProposeSegment")
+        response = await self._asked(send, spans, self._member.proposing, deadline)
         return wire.proposal(response)
 
     async def score(
@@ -74,25 +79,30 @@ class GrpcParticipant:
         """The member's score of each candidate, in order."""
         request = wire.score_request(context, candidates)
         send = partial(_send, request, lambda stub: stub.score_segments)
-        response = await self._asked(send, self._member.scoring, deadline)
+        spans = self._spans("ScoreSegments")
+        response = await self._asked(send, spans, self._member.scoring, deadline)
         return wire.scores(response, expected=len(candidates))
 
     async def _asked(
         self,
         send: Callable[[Replica, Deadline, Lineage | None], Awaitable[Answered[Response]]],
+        spans: CallSpans,
         pace: Pace,
         deadline: Deadline,
     ) -> Response:
         member = self._member
         again = partial(member.observer.second_call, member.name)
         try:
-            return await Attempts(member.pool, self._hold, send, pace, member.budget, again).run(
-                deadline
-            )
+            return await Attempts(
+                member.pool, self._hold, send, pace, member.budget, again, spans
+            ).run(deadline)
         except RevisionLost as error:
             member.observer.revision_lost(member.name)
             _logger.info("%s: a query goes on without it: %s", member.name, error.message)
             raise
+
+    def _spans(self, method: str) -> CallSpans:
+        return CallSpans(self._member.tracer, self._member.name, method)
 
 
 async def _send(

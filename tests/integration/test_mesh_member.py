@@ -11,7 +11,6 @@ import grpc
 import pytest
 
 from fuser_service.core.types import Candidate, Context
-from fuser_service.mesh.balancing import ranked
 from fuser_service.mesh.budget import MOST_SAVED, SHARE
 from fuser_service.mesh.discovery.port import Endpoint
 from fuser_service.mesh.member import GrpcMember
@@ -27,6 +26,7 @@ from tests.support.grpc_member import (
     go_on,
     member_at,
     member_of,
+    ranked_first,
     until,
 )
 from tests.support.link import Link
@@ -364,13 +364,6 @@ async def test_a_call_that_is_late_is_made_at_another_replica_too(nodes: Nodes) 
         await slow.is_cancelled()
         assert (await ask(member, session)).text == "so it"
         assert calls_of(slow, fast)[0] == 1, "the session stays with who answered"
-
-
-def ranked_first(node: Node, other: Node) -> str:
-    """A session that an idle mesh sends to this node rather than the other."""
-    endpoints = (Endpoint(node.address), Endpoint(other.address))
-    sessions = map(str, itertools.count())
-    return next(one for one in sessions if ranked(one, endpoints)[0] == node.address)
 
 
 async def test_a_replica_that_hangs_is_left_alone_and_tried_again(nodes: Nodes) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import grpc
+from opentelemetry.trace import Tracer
 
 from fuser_service.core.types import Context, Proposal, Sampling
+from fuser_service.mesh.balancing import ranked
 from fuser_service.mesh.discovery.endpoints.discovery import ListedEndpoints
 from fuser_service.mesh.discovery.port import Discovery, Endpoint
 from fuser_service.mesh.member import GrpcMember
 from fuser_service.mesh.participant import GrpcParticipant
 from specfuse.deadline import Deadline
+from specfuse.observability.tracing.spans import NO_TRACER
 from specfuse.rpc.channels import open_channel
 from tests.support.fuser_mesh import PATIENCE_SECONDS, Node
 
@@ -54,9 +58,10 @@ async def member_of(
     *nodes: Node,
     discovery: Discovery | None = None,
     connect: Callable[[str], grpc.aio.Channel] = open_channel,
+    tracer: Tracer = NO_TRACER,
 ) -> AsyncIterator[GrpcMember]:
     known = discovery or ListedEndpoints(tuple(node.address for node in nodes))
-    member = GrpcMember("a", known, connect, SecondCalls())
+    member = GrpcMember("a", known, connect, SecondCalls(), tracer)
     await member.start()
     try:
         yield member
@@ -87,6 +92,13 @@ async def go_on(
         stop=(),
         deadline=Deadline.after(seconds),
     )
+
+
+def ranked_first(node: Node, other: Node) -> str:
+    """A session that an idle mesh sends to this node rather than the other."""
+    endpoints = (Endpoint(node.address), Endpoint(other.address))
+    sessions = map(str, itertools.count())
+    return next(one for one in sessions if ranked(one, endpoints)[0] == node.address)
 
 
 async def until(happened: Callable[[], bool]) -> None:

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx2
+from opentelemetry.trace import Tracer
 
 from model_service.backends.remote.refusals import Refusal, Translate, error_of, retry_after
 from model_service.backends.remote.settings import RemoteSection
+from model_service.backends.remote.spans import RequestSpans, answered, sent_again
 from model_service.ports import RemoteObserver, RemoteOutcome
 from specfuse.deadline import Deadline
 from specfuse.errors import (
@@ -32,6 +34,8 @@ from specfuse.errors import (
     SpecFuseError,
     Unavailable,
 )
+from specfuse.observability.tracing.propagation import outgoing
+from specfuse.observability.tracing.spans import NO_TRACER
 
 _CONNECT_SECONDS: Final = 5.0
 _MOST_BYTES: Final = 256 << 20
@@ -66,12 +70,21 @@ class Request:
     body: Mapping[str, object] | None = None
     """The JSON to post; None gets."""
 
+    @property
+    def method(self) -> str:
+        """The method of HTTP."""
+        return "GET" if self.body is None else "POST"
+
 
 class ServerClient:
     """Asks one server. Cancelling a request closes it, which ends the server's work on it."""
 
     def __init__(
-        self, section: RemoteSection, translate: Translate, observer: RemoteObserver
+        self,
+        section: RemoteSection,
+        translate: Translate,
+        observer: RemoteObserver,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Connects when first asked.
 
@@ -81,6 +94,7 @@ class ServerClient:
         self._key_file = section.api_key_file
         self._translate = translate
         self._observer = observer
+        self._spans = RequestSpans(tracer, section.url)
         self.connections = 0
         """How often a connection was made. A server that has restarted needs a new one."""
         limits = httpx2.Limits(
@@ -127,7 +141,8 @@ class ServerClient:
         started = time.monotonic()
         outcome: RemoteOutcome = "cancelled"
         try:
-            answer = await self._asked(request, deadline)
+            with self._spans.request(request.method, request.path):
+                answer = await self._asked(request, deadline)
             outcome = "ok"
         except SpecFuseError as error:
             outcome = _OUTCOMES.get(error.code, "failed")
@@ -142,6 +157,7 @@ class ServerClient:
             return await self._within(request, deadline)
         except _WasIdle:
             self._observer.retried(request.operation)
+            sent_again()
         try:
             return await self._within(request, deadline)
         except _WasIdle as error:
@@ -167,6 +183,7 @@ class ServerClient:
             raise _transport_error(error) from error
         finally:
             self.connections += trace.connected
+        answered(response.status_code)
         if response.status_code == httpx2.codes.OK:
             return body
         said = retry_after(response.headers.get("retry-after"))
@@ -177,9 +194,10 @@ class ServerClient:
     ) -> AbstractAsyncContextManager[httpx2.Response]:
         connecting = min(deadline.remaining, _CONNECT_SECONDS)
         return self._http.stream(
-            "GET" if request.body is None else "POST",
+            request.method,
             request.path,
             json=request.body,
+            headers=dict(outgoing()),
             timeout=httpx2.Timeout(deadline.timeout, connect=connecting),
             extensions={"trace": trace.heard},
         )

@@ -59,7 +59,7 @@ async def open_remote(
     """
     async with AsyncExitStack() as stack:
         with _naming(section.kind):
-            client = ServerClient(section, translate, host.observer)
+            client = ServerClient(section, translate, host.observer, host.tracer)
             stack.push_async_callback(client.close)
             tokenizer = await asyncio.to_thread(load_tokenizer, _files(section))
             server = make_server(client, tokenizer)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from opentelemetry.trace import Tracer
 
 from model_service.backends.text.contexts import ContextEncoder
 from model_service.backends.text.files import check_directory
@@ -16,8 +18,9 @@ from model_service.backends.torch.capability import CacheBudget, engine_for
 from model_service.backends.torch.engine.engine import Engine
 from model_service.backends.torch.engine.linear import speed_up_few_rows
 from model_service.backends.torch.loading import LoadedModel, load
-from model_service.backends.torch.scheduler import BatchLimits, Scheduler
+from model_service.backends.torch.scheduler import BatchLimits, Call, Scheduler
 from model_service.backends.torch.settings import TorchSection
+from model_service.backends.torch.spans import passes
 from model_service.backends.torch.tensor_parallel.ranks import open_split, threads_of
 from model_service.core.types import (
     Capabilities,
@@ -30,6 +33,9 @@ from model_service.core.types import (
 )
 from model_service.ports import BackendHost, EngineObserver
 from specfuse.deadline import Deadline
+from specfuse.observability.tracing.spans import NO_TRACER
+
+Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +67,14 @@ class TorchBackend:
         engine: Engine,
         scheduler: Scheduler,
         observer: EngineObserver,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """Takes over engine and scheduler: closing the backend closes them."""
         self._encoder = ContextEncoder(loaded.tokenizer, _window(loaded, engine))
         self._engine = engine
         self._scheduler = scheduler
         self._observer = observer
+        self._tracer = tracer
         self._tokenizing = Lanes()
         self._model = ModelDescription(
             name=name,
@@ -90,14 +98,14 @@ class TorchBackend:
     async def propose(self, request: ProposeRequest, deadline: Deadline) -> Proposal:
         """Drafts the next segment."""
         call = await self._tokenizing.run(self._propose_call, request)
-        proposal = await asyncio.wrap_future(self._scheduler.submit(call, deadline))
+        proposal = await self._run(call, deadline)
         self._ingested(proposal.usage)
         return proposal
 
     async def score(self, request: ScoreRequest, deadline: Deadline) -> Scores:
         """Scores every candidate, teacher-forced."""
         call = await self._tokenizing.run(self._score_call, request)
-        scores = await asyncio.wrap_future(self._scheduler.submit(call, deadline))
+        scores = await self._run(call, deadline)
         self._ingested(scores.usage)
         return scores
 
@@ -106,6 +114,10 @@ class TorchBackend:
         await asyncio.to_thread(self._scheduler.close)
         await asyncio.to_thread(self._engine.close)
         self._tokenizing.close()
+
+    async def _run(self, call: Call[Answer], deadline: Deadline) -> Answer:
+        with passes(self._tracer) as noted:
+            return await asyncio.wrap_future(self._scheduler.submit(call, deadline, noted))
 
     def _propose_call(self, request: ProposeRequest) -> ProposeCall:
         ids = self._encoder.context_ids(request.context, request.max_tokens)
@@ -137,17 +149,22 @@ async def open_backend(section: TorchSection, host: BackendHost) -> TorchBackend
 def _opened(section: TorchSection, host: BackendHost) -> TorchBackend:
     if section.tensor_parallel == 1:
         loaded = load(section)
-        return backend_for(host.name, loaded, _limits(section, loaded), host.observer)
+        limits = _limits(section, loaded)
+        return backend_for(host.name, loaded, limits, host.observer, host.tracer)
     _set_threads(threads_of(section))
     budget = _budget(section.kv_cache_bytes, host.observer)
     loaded, engine = open_split(section, budget, host.on_loss)
     limits = _limits(section, loaded)
     scheduler = Scheduler(engine, limits.batch, host.observer, threads=limits.threads)
-    return TorchBackend(host.name, loaded, engine, scheduler, host.observer)
+    return TorchBackend(host.name, loaded, engine, scheduler, host.observer, host.tracer)
 
 
 def backend_for(
-    name: str, loaded: LoadedModel, limits: EngineLimits, observer: EngineObserver
+    name: str,
+    loaded: LoadedModel,
+    limits: EngineLimits,
+    observer: EngineObserver,
+    tracer: Tracer = NO_TRACER,
 ) -> TorchBackend:
     """Chooses the engine of a loaded model and starts the scheduler.
 
@@ -160,7 +177,7 @@ def backend_for(
     budget = _budget(limits.kv_cache_bytes, observer)
     engine = engine_for(loaded.model, budget, compiled=limits.compiled)
     scheduler = Scheduler(engine, limits.batch, observer, threads=limits.threads)
-    return TorchBackend(name, loaded, engine, scheduler, observer)
+    return TorchBackend(name, loaded, engine, scheduler, observer, tracer)
 
 
 def _window(loaded: LoadedModel, engine: Engine) -> int:

@@ -24,6 +24,7 @@ import torch
 
 from model_service.backends.torch.engine.engine import Engine, Outcome, Rows, Step
 from model_service.backends.torch.engine.memory import failure_of
+from model_service.backends.torch.spans import Passes
 from model_service.ports import EngineObserver, ForwardKind
 from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, ShuttingDown, SpecFuseError
@@ -54,10 +55,11 @@ class BatchLimits:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ticket:
-    """A call that waits for its answer."""
+    """A call that waits for its answer. What it takes is noted in `passes`, if it is traced."""
 
     call: Call[Any]
     deadline: Deadline
+    passes: Passes | None = None
     future: Future[Any] = field(default_factory=Future)
     arrived: float = field(default_factory=time.monotonic)
 
@@ -105,13 +107,15 @@ class Scheduler:
         self._thread = Thread(target=self._work, name="torch-scheduler", daemon=True)
         self._thread.start()
 
-    def submit(self, call: Call[T], deadline: Deadline) -> Future[T]:
+    def submit(self, call: Call[T], deadline: Deadline, passes: Passes | None = None) -> Future[T]:
         """Queues a call. Cancelling the future drops the call before the next forward pass.
+
+        Its passes are noted in `passes` until its future is done.
 
         Raises:
             ShuttingDown: the scheduler is closed.
         """
-        ticket = Ticket(call, deadline)
+        ticket = Ticket(call, deadline, passes)
         with self._arrived:
             if self._closing:
                 raise ShuttingDown("the engine is closed")
@@ -169,7 +173,12 @@ class Scheduler:
         if not batch:
             return
         self._note_waits(running for running, _ in batch)
+        began = time.perf_counter()
         outcomes = self._run([step for _, step in batch])
+        seconds = time.perf_counter() - began
+        for running, _ in batch:
+            if running.ticket.passes is not None:
+                running.ticket.passes.add(len(batch), seconds)
         for (running, step), outcome in zip(batch, outcomes, strict=True):
             self._deliver(running, step, outcome)
         served = {running for running, _ in batch}
@@ -181,6 +190,8 @@ class Scheduler:
             if not running.served:
                 running.served = True
                 self._observer.queued(now - running.ticket.arrived)
+                if running.ticket.passes is not None:
+                    running.ticket.passes.begin()
 
     def _run(self, steps: Sequence[Step]) -> list[Outcome]:
         began = time.perf_counter()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as open_metrics
 
 from fuser_service.core.types import Departure, DepartureReason
 from fuser_service.metrics import FuserMetrics
 from fuser_service.service import EnsembleStatus
 from fuser_service.tenancy.account import Account
+from tests.support.tracing import Recorder
 
 METRICS = {
     "specfuse_round_duration_seconds": ("histogram", {"ensemble", "phase"}),
@@ -228,3 +230,31 @@ def test_who_can_be_asked_is_told_as_it_changes(
     assert (ensemble("all"), ensemble("waking")) == ((1, 2, 2), (None, None, None))
     assert members("ready") == {"a": 1, "b": 1, "c": None}, "nobody can ask for c any more"
     assert members("may_sleep") == {"a": 0, "b": 0, "c": None}
+
+
+def test_times_of_rounds_and_requests_lead_to_their_trace(
+    registry: CollectorRegistry, metrics: FuserMetrics
+) -> None:
+    def observe() -> None:
+        metrics.phase_ended("all", "propose", 0.3)
+        metrics.straggler_waited("all", 0.3)
+        metrics.first_segment("all", 0.3)
+        metrics.request_ended("all", "ok", 0.4)
+
+    def led() -> list[str]:
+        lines = open_metrics(registry).decode().splitlines()
+        return [line for line in lines if "trace_id" in line]
+
+    observe()
+    assert not led(), "whoever is not traced has no trace to lead to"
+    with Recorder().caller() as caller:
+        observe()
+    trace = f"{caller.get_span_context().trace_id:032x}"
+    assert {line.partition("_bucket{")[0] for line in led()} == {
+        "specfuse_round_duration_seconds",
+        "specfuse_straggler_wait_seconds",
+        "specfuse_time_to_first_segment_seconds",
+        "specfuse_request_duration_seconds",
+    }
+    assert all(f'# {{trace_id="{trace}"}} 0.' in line for line in led())
+    assert b"trace_id" not in generate_latest(registry), "the text format has no exemplars"

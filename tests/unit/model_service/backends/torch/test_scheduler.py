@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from model_service.backends.torch.engine.engine import Rows, Step
 from model_service.backends.torch.scheduler import BatchLimits, Running, Scheduler, Ticket, chosen
+from model_service.backends.torch.spans import Passes
 from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, ModelFailure
 from tests.support.observers import RecordingObserver
@@ -110,6 +111,28 @@ def test_steps_of_all_calls_share_a_pass(scheduler: Scheduler, engine: Engine) -
         assert future.result(SECONDS)
     engine.passes[0].pop("first", None)
     assert sum(each == dict.fromkeys("abcd", 1) for each in engine.passes) >= 2
+
+
+def test_passes_are_noted_with_each_call_that_wants_them(
+    scheduler: Scheduler, engine: Engine
+) -> None:
+    scheduler.submit(Scripted.drafting("first", 1), NEVER)
+    noted = {name: Passes() for name in "ab"}
+    futures = [
+        scheduler.submit(Scripted.drafting(name, 3), NEVER, passes)
+        for name, passes in noted.items()
+    ]
+    futures.append(scheduler.submit(Scripted.drafting("unnoted", 3), NEVER))
+    assert all(passes.began is None for passes in noted.values())
+    engine.gate.set()
+    for future in futures:
+        future.result(SECONDS)
+    for name, passes in noted.items():
+        shared = [len(each) for each in engine.passes if name in each]
+        assert (passes.count, passes.largest) == (3, max(shared))
+        assert passes.sequences == sum(shared)
+        assert passes.began is not None
+        assert passes.seconds > 0
 
 
 def test_a_long_context_is_fed_in_pieces_beside_drafts(
