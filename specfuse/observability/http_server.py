@@ -23,7 +23,8 @@ _REQUEST_LINE: Final = re.compile(rf"({_WORD}) ([!-~]+) HTTP/1\.[01]")
 _HEADER: Final = re.compile(rf"({_WORD}):[ \t]*([\t -~\x80-\xff]*)")
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LEFTOVER_READS: Final = 64
-"""So much of what comes after a request's head is read and dropped, at most `head_bytes` each."""
+"""So much of what comes after a request's head is read and dropped, at most `head_bytes` each: once
+while it is answered, and once before the connection is closed."""
 _PAUSE_SECONDS: Final = 1.0
 """For so long nobody is let in once the system has refused to: it is out of descriptors, say."""
 
@@ -201,7 +202,35 @@ class HttpServer:
             return Response.of_text(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE).encoded()
         except ValueError:
             return Response.of_text(HTTPStatus.BAD_REQUEST).encoded()
-        return (await self._answered(request)).encoded(with_body=request.method != "HEAD")
+        response = await self._answered_while_there(request, reader)
+        return response.encoded(with_body=request.method != "HEAD")
+
+    async def _answered_while_there(
+        self, request: Request, reader: asyncio.StreamReader
+    ) -> Response:
+        """Gives up the answer when the caller goes: else those behind it would wait for it, too.
+
+        Raises:
+            EOFError: the caller has gone.
+        """
+        answer = asyncio.create_task(self._answered(request))
+        leaving = asyncio.create_task(self._has_left(reader))
+        try:
+            await asyncio.wait({answer, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done() and leaving.result():
+                raise EOFError
+            return await answer
+        finally:
+            answer.cancel()
+            leaving.cancel()
+            await asyncio.gather(answer, leaving, return_exceptions=True)
+
+    async def _has_left(self, reader: asyncio.StreamReader) -> bool:
+        """Drops what else comes, and says whether it ended: False if it is too much."""
+        for _ in range(_LEFTOVER_READS):
+            if not await reader.read(self._bounds.head_bytes):
+                return True
+        return False
 
     async def _answered(self, request: Request) -> Response:
         if self._answering >= self._bounds.answers:
@@ -229,9 +258,7 @@ class HttpServer:
                 await writer.drain()
             async with asyncio.timeout(self._bounds.leaving_seconds):
                 writer.write_eof()
-                for _ in range(_LEFTOVER_READS):
-                    if not await reader.read(self._bounds.head_bytes):
-                        break
+                await self._has_left(reader)
 
 
 def _parsed(head: bytes) -> Request:

@@ -48,11 +48,16 @@ class Gate:
 
     def __init__(self) -> None:
         self.held = asyncio.Semaphore(0)
+        self.given_up = asyncio.Semaphore(0)
         self.opened = asyncio.Event()
 
     async def answer(self, request: Request) -> Response:
         self.held.release()
-        await self.opened.wait()
+        try:
+            await self.opened.wait()
+        except asyncio.CancelledError:
+            self.given_up.release()
+            raise
         return await echo(request)
 
 
@@ -210,6 +215,24 @@ class TestBounds:
             gate.opened.set()
             assert (await first.response()).status == 200
             assert (await answer_to(address, GET)).status == 200
+
+    async def test_who_goes_is_not_answered_and_makes_room(self) -> None:
+        """Else whoever asks again and again, and waits too short a time, would be refused."""
+        gate = Gate()
+        async with serving(gate.answer, Bounds(answers=1)) as address:
+            async with calling(address, GET):
+                await asyncio.wait_for(gate.held.acquire(), PATIENCE_SECONDS)
+            await asyncio.wait_for(gate.given_up.acquire(), PATIENCE_SECONDS)
+            gate.opened.set()
+            assert (await answer_to(address, GET)).status == 200
+
+    async def test_who_sends_on_and_on_is_answered(self) -> None:
+        gate = Gate()
+        async with serving(gate.answer) as address, calling(address, GET) as caller:
+            await asyncio.wait_for(gate.held.acquire(), PATIENCE_SECONDS)
+            await caller.send(b"?" * 4096)
+            gate.opened.set()
+            assert (await caller.response()).status == 200
 
     async def test_without_room_whoever_was_waited_for_longest_makes_way(self) -> None:
         async with AsyncExitStack() as stack:
