@@ -44,7 +44,7 @@ QUICK: Mapping[str, Any] = {
         "roundSeconds": 1.5,
         "firstSegmentSeconds": 1.5,
         "busyRequests": 5,
-        "winSegments": 60,
+        "winSegments": 35,
         "failedRequests": 3,
         "winShare": 0.9,
         "kvUsage": 0.5,
