@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from deploy.monitoring.alerts.catalogue import ALERTS
-from deploy.monitoring.alerts.rules import Alert
+from deploy.monitoring.alerts.rules import Alert, Severity
 from deploy.monitoring.boards.board import Board, Panel
 
 MARKER: Final = "<!-- alerts and panels -->"
 """What is below this line is made."""
 
-BROUGHT_ABOUT: Final = {
-    "CertificateExpiresSoon": "a certificate ends",
-    "EnsembleDegraded": "a member is dead",
-    "ErrorBudgetBurn": "two members hang",
-    "FirstSegmentSlow": "a member is slow",
-    "MemberDown": "a member is dead",
-    "NoTraffic": "the fuser is dead",
-    "OverloadRefusals": "overload",
-    "QuorumLost": "two members hang",
-    "RoundLatencyHigh": "a member is slow",
-    "ScalerInert": "an autoscaler that does nothing",
-    "StragglerDominates": "a member is slow",
-    "TeamAtLimit": "a team at its limit",
-    "WinShareCollapse": "one member knows it all",
+BROUGHT_ABOUT: Final[Mapping[tuple[str, Severity], str]] = {
+    ("CertificateExpiresSoon", "critical"): "a certificate ends",
+    ("CertificateExpiresSoon", "warning"): "a certificate ends",
+    ("EnsembleDegraded", "warning"): "a member is dead",
+    ("ErrorBudgetBurn", "critical"): "two members hang",
+    ("ErrorBudgetBurn", "warning"): "two members hang",
+    ("FirstSegmentSlow", "warning"): "a member is slow",
+    ("KVCacheFull", "warning"): "a cache that is too small",
+    ("MemberDown", "warning"): "a member is dead",
+    ("MixedRevisions", "warning"): "a rollout that is stuck",
+    ("NoTraffic", "critical"): "the fuser is dead",
+    ("NoTraffic", "warning"): "nobody asks",
+    ("OverloadRefusals", "warning"): "overload",
+    ("QuorumLost", "critical"): "two members hang",
+    ("RecallStorm", "warning"): "members come and go",
+    ("RoundLatencyHigh", "warning"): "a member is slow",
+    ("ScalerInert", "warning"): "an autoscaler that does nothing",
+    ("StragglerDominates", "warning"): "a member is slow",
+    ("TeamAtLimit", "info"): "a team at its limit",
+    ("WastedDraftsHigh", "info"): "a word is enough",
+    ("WinShareCollapse", "info"): "one member knows it all",
 }
 """Which trouble of `tests/monitoring/troubles.py` brings an alert about. A test compares."""
 
-_PROMTOOL: Final = "promtool"
 _DRAWN: Final = "a real Prometheus over a real mesh"
-_UNPROVED: Final = "its query is parsed; its series are not there in a mesh of scripted members"
-_FAKED: Final = ("kube-state-metrics", "DCGM", "TLS")
+_FAKED: Final = ("kube-state-metrics", "DCGM", "another project's server")
 
 
 def completed(text: str, boards: Iterable[Board]) -> str:
@@ -62,9 +67,8 @@ def _alerts() -> Iterator[str]:
 
 
 def _proof(alert: Alert) -> str:
-    file = f"[{_PROMTOOL}](../tests/monitoring/rules/{alert.name}.yaml)"
-    trouble = BROUGHT_ABOUT.get(alert.name)
-    return f"{file}; in a mesh: {trouble}" if trouble else file
+    file = f"[promtool](../tests/monitoring/rules/{alert.name}.yaml)"
+    return f"{file}; in a mesh: {BROUGHT_ABOUT[alert.name, alert.severity]}"
 
 
 def _board(board: Board) -> Iterator[str]:
@@ -76,7 +80,5 @@ def _board(board: Board) -> Iterator[str]:
 
 
 def _drawn(panel: Panel) -> str:
-    if not panel.needs:
-        return _DRAWN
     faked = any(one in panel.needs for one in _FAKED)
-    return f"{_DRAWN}, beside a stand-in for what it needs" if faked else _UNPROVED
+    return f"{_DRAWN}, beside a stand-in for what it needs" if faked else _DRAWN

@@ -33,11 +33,11 @@ from tests.monitoring.troubles import (
     overload,
     team_at_its_limit,
 )
-from tests.monitoring.watched import WINDOW, Watched, watched_mesh
+from tests.monitoring.watched import SCRAPED_SECONDS, WINDOW, Watched, watched_mesh
 from tests.robustness.faults import Killed
 
 HERE: Final = Path(__file__).parent / "boards"
-WELL_SCRAPES, TROUBLE_SECONDS, REST_SECONDS = 35, 20.0, 15.0
+WELL_SCRAPES, TROUBLE_SECONDS, REST_SECONDS = 18, 20.0, 15.0
 STEP_SECONDS = 1.0
 TROUBLES: Final[Mapping[str, Trouble]] = {
     "slow member": done_by(Slow("gamma-0")),
@@ -64,7 +64,7 @@ class Day:
 async def play(watched: Watched) -> Day:
     """Lets one trouble come after the other."""
     await watched.scraped(WELL_SCRAPES)
-    began = await _now(watched) - WELL_SCRAPES
+    began = await _now(watched) - WELL_SCRAPES * SCRAPED_SECONDS
     troubles = []
     for name, trouble in TROUBLES.items():
         since = await _now(watched)

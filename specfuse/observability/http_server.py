@@ -23,7 +23,10 @@ _REQUEST_LINE: Final = re.compile(rf"({_WORD}) ([!-~]+) HTTP/1\.[01]")
 _HEADER: Final = re.compile(rf"({_WORD}):[ \t]*([\t -~\x80-\xff]*)")
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LEFTOVER_READS: Final = 64
-"""So much of what comes after a request's head is read and dropped, at most `head_bytes` each."""
+"""So much of what comes after a request's head is read and dropped, at most `head_bytes` each: once
+while it is answered, and once before the connection is closed."""
+_PAUSE_SECONDS: Final = 1.0
+"""For so long nobody is let in once the system has refused to: it is out of descriptors, say."""
 
 _logger = logging.getLogger(__name__)
 
@@ -93,7 +96,10 @@ _BUSY: Final = Response.of_text(HTTPStatus.SERVICE_UNAVAILABLE, "too many reques
 
 
 class HttpServer:
-    """Answers in the running event loop, from `start` to `stop`."""
+    """Answers in the running event loop, from `start` to `stop`.
+
+    It accepts by itself, as asyncio's own server forgets whom it lets in while it is closed.
+    """
 
     def __init__(
         self, answer: Callable[[Request], Awaitable[Response]], bounds: Bounds | None = None
@@ -104,35 +110,64 @@ class HttpServer:
         self._visits: set[asyncio.Task[None]] = set()
         self._waited_for: dict[asyncio.StreamWriter, Response | None] = {}
         self._answering = 0
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._pause: asyncio.TimerHandle | None = None
 
     async def start(self, listener: socket.socket) -> None:
         """Serves at the socket, which listens, and which is closed at the end."""
-        self._server = await asyncio.start_server(
-            self._welcome, sock=listener, limit=self._bounds.head_bytes
-        )
+        listener.settimeout(0.0)
+        self._listener = listener
+        self._let_in(listener)
 
     async def stop(self) -> None:
-        """Closes the port and every connection, at once."""
-        if self._server is not None:
-            self._server.close()
+        """Closes the port and every connection, at once. Idempotent."""
+        if self._listener is not None:
+            self._close_port(self._listener)
+            self._listener = None
         visits = tuple(self._visits)
         for visit in visits:
             visit.cancel()
         await asyncio.gather(*visits, return_exceptions=True)
 
-    def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        visit = asyncio.create_task(self._visit(reader, writer))
+    def _let_in(self, listener: socket.socket) -> None:
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _close_port(self, listener: socket.socket) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+        asyncio.get_running_loop().remove_reader(listener)
+        listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Lets one caller in. From here on it is a visit's, which `stop` ends."""
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # it went away meanwhile
+        except OSError as error:
+            _logger.warning("for a moment nobody is let in: %s", error.strerror)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            self._pause = loop.call_later(_PAUSE_SECONDS, self._let_in, listener)
+            return
+        connection.settimeout(0.0)
+        visit = asyncio.create_task(self._visit(connection))
         self._visits.add(visit)
         visit.add_done_callback(self._visits.discard)
-        visit.add_done_callback(lambda _: writer.transport.abort())
+        visit.add_done_callback(lambda _: connection.close())  # it may not even have begun
 
-    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _visit(self, connection: socket.socket) -> None:
         """One connection, from its first byte to its end."""
-        self._make_room()
         with suppress(OSError, EOFError):  # gone, or out of time
-            response = await self._response(reader, writer)
-            await self._send(response, reader, writer)
+            reader, writer = await asyncio.open_connection(
+                sock=connection, limit=self._bounds.head_bytes
+            )
+            try:
+                self._make_room()
+                response = await self._response(reader, writer)
+                await self._send(response, reader, writer)
+            finally:
+                writer.transport.abort()
 
     def _make_room(self) -> None:
         """Cuts off whom we wait for longest, if there are too many."""
@@ -167,7 +202,35 @@ class HttpServer:
             return Response.of_text(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE).encoded()
         except ValueError:
             return Response.of_text(HTTPStatus.BAD_REQUEST).encoded()
-        return (await self._answered(request)).encoded(with_body=request.method != "HEAD")
+        response = await self._answered_while_there(request, reader)
+        return response.encoded(with_body=request.method != "HEAD")
+
+    async def _answered_while_there(
+        self, request: Request, reader: asyncio.StreamReader
+    ) -> Response:
+        """Gives up the answer when the caller goes: else those behind it would wait for it, too.
+
+        Raises:
+            EOFError: the caller has gone.
+        """
+        answer = asyncio.create_task(self._answered(request))
+        leaving = asyncio.create_task(self._has_left(reader))
+        try:
+            await asyncio.wait({answer, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done() and leaving.result():
+                raise EOFError
+            return await answer
+        finally:
+            answer.cancel()
+            leaving.cancel()
+            await asyncio.gather(answer, leaving, return_exceptions=True)
+
+    async def _has_left(self, reader: asyncio.StreamReader) -> bool:
+        """Drops what else comes, and says whether it ended: False if it is too much."""
+        for _ in range(_LEFTOVER_READS):
+            if not await reader.read(self._bounds.head_bytes):
+                return True
+        return False
 
     async def _answered(self, request: Request) -> Response:
         if self._answering >= self._bounds.answers:
@@ -195,9 +258,7 @@ class HttpServer:
                 await writer.drain()
             async with asyncio.timeout(self._bounds.leaving_seconds):
                 writer.write_eof()
-                for _ in range(_LEFTOVER_READS):
-                    if not await reader.read(self._bounds.head_bytes):
-                        break
+                await self._has_left(reader)
 
 
 def _parsed(head: bytes) -> Request:

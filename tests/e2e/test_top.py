@@ -111,8 +111,7 @@ class Endpoint:
     def __init__(self) -> None:
         self.fuser = PlayedFuser()
         self.address = "127.0.0.1:0"
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self._loop = self._runner.get_loop()
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._endpoint: MetricsEndpoint | None = None
@@ -131,7 +130,7 @@ class Endpoint:
         self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._runner.close()  # with whoever was let in while it stopped
+        self._loop.close()
 
 
 @pytest.fixture

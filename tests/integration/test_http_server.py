@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 
 import pytest
 
 from specfuse.config.addresses import listening_socket
+from specfuse.observability import http_server
 from specfuse.observability.http_server import Bounds, HttpServer, Request, Response
 from tests.support.http_caller import PATIENCE_SECONDS, answer_to, calling
 
@@ -44,11 +48,16 @@ class Gate:
 
     def __init__(self) -> None:
         self.held = asyncio.Semaphore(0)
+        self.given_up = asyncio.Semaphore(0)
         self.opened = asyncio.Event()
 
     async def answer(self, request: Request) -> Response:
         self.held.release()
-        await self.opened.wait()
+        try:
+            await self.opened.wait()
+        except asyncio.CancelledError:
+            self.given_up.release()
+            raise
         return await echo(request)
 
 
@@ -207,6 +216,24 @@ class TestBounds:
             assert (await first.response()).status == 200
             assert (await answer_to(address, GET)).status == 200
 
+    async def test_who_goes_is_not_answered_and_makes_room(self) -> None:
+        """Else whoever asks again and again, and waits too short a time, would be refused."""
+        gate = Gate()
+        async with serving(gate.answer, Bounds(answers=1)) as address:
+            async with calling(address, GET):
+                await asyncio.wait_for(gate.held.acquire(), PATIENCE_SECONDS)
+            await asyncio.wait_for(gate.given_up.acquire(), PATIENCE_SECONDS)
+            gate.opened.set()
+            assert (await answer_to(address, GET)).status == 200
+
+    async def test_who_sends_on_and_on_is_answered(self) -> None:
+        gate = Gate()
+        async with serving(gate.answer) as address, calling(address, GET) as caller:
+            await asyncio.wait_for(gate.held.acquire(), PATIENCE_SECONDS)
+            await caller.send(b"?" * 4096)
+            gate.opened.set()
+            assert (await caller.response()).status == 200
+
     async def test_without_room_whoever_was_waited_for_longest_makes_way(self) -> None:
         async with AsyncExitStack() as stack:
             address = await stack.enter_async_context(serving(bounds=Bounds(connections=2)))
@@ -241,6 +268,76 @@ class TestBounds:
             assert [await caller.rest() for caller in callers] == [b""] * len(said)
             with pytest.raises(ConnectionRefusedError):
                 await answer_to(address, GET)
+
+    @pytest.mark.parametrize("turns", range(6))
+    async def test_who_comes_as_it_stops_is_turned_away(self, turns: int) -> None:
+        """However far the loop is in letting the caller in."""
+        with socket.socket() as caller:
+            async with serving() as address:
+                connect(caller, address)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            await turned_away(caller)
+
+    async def test_stopping_again_is_of_no_consequence(self) -> None:
+        server = HttpServer(echo)
+        await server.stop()
+        await server.start(listening_socket("127.0.0.1", 0))
+        await server.stop()
+        await server.stop()
+
+    async def test_without_a_descriptor_a_caller_waits_until_there_is_one(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(http_server, "_PAUSE_SECONDS", 0.01)
+        async with serving() as address:
+            with socket.socket() as caller:
+                with out_of_descriptors():
+                    connect(caller, address)
+                    while not caplog.messages:  # noqa: ASYNC110 (what is waited for is a turn)
+                        await asyncio.sleep(0)
+                caller.sendall(GET)
+                caller.settimeout(PATIENCE_SECONDS)
+                answer = await asyncio.to_thread(caller.recv, 1024)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert "Too many open files" in caplog.text
+
+    async def test_it_can_stop_while_it_lets_nobody_in(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with socket.socket() as caller:
+            async with serving() as address:
+                with out_of_descriptors():
+                    connect(caller, address)
+                    while not caplog.messages:  # noqa: ASYNC110 (what is waited for is a turn)
+                        await asyncio.sleep(0)
+            await turned_away(caller)
+
+
+async def turned_away(caller: socket.socket) -> None:
+    """Returns once the other side has closed the connection, without a word."""
+    caller.settimeout(PATIENCE_SECONDS)
+    with suppress(ConnectionResetError):
+        assert await asyncio.to_thread(caller.recv, 1) == b""
+
+
+def connect(caller: socket.socket, address: str) -> None:
+    """Has the system connect; the server need not have let it in yet."""
+    host, _, port = address.rpartition(":")
+    caller.connect((host, int(port)))
+
+
+@contextmanager
+def out_of_descriptors() -> Iterator[None]:
+    """While the process may open nothing more."""
+    few, many = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unused = os.dup(0)
+    os.close(unused)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (unused, many))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, many))
 
 
 def visits() -> list[asyncio.Task[object]]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -27,19 +27,25 @@ class Receiver:
             self._told += posted["alerts"]
             self._news.notify_all()
 
-    async def told(self, name: str, status: str) -> dict[str, Any]:
-        """The first alert of that name that is told of as `firing`, or `resolved`."""
-        return await asyncio.to_thread(self._wait_for, name, status)
+    def forget(self) -> None:
+        """Forgets what it was told so far."""
+        with self._news:
+            self._told.clear()
 
-    def _wait_for(self, name: str, status: str) -> dict[str, Any]:
+    async def told(self, name: str, severity: str, status: str) -> dict[str, Any]:
+        """The first such alert that is told of as `firing`, or `resolved`."""
+        labels = {"alertname": name, "severity": severity}
+        return await asyncio.to_thread(self._wait_for, labels, status)
+
+    def _wait_for(self, labels: dict[str, str], status: str) -> dict[str, Any]:
         def of_it() -> Iterator[dict[str, Any]]:
             for one in self._told:
-                if one["labels"]["alertname"] == name and one["status"] == status:
+                if labels.items() <= one["labels"].items() and one["status"] == status:
                     yield one
 
         with self._news:
             came = self._news.wait_for(lambda: any(of_it()), _PATIENCE_SECONDS)
-            assert came, f"nobody told that {name} is {status}, but of {self._told}"
+            assert came, f"nobody told that {labels} is {status}, but of {self._told}"
             return next(of_it())
 
 
@@ -87,7 +93,8 @@ def served(receiver: Receiver, exporter: Exporter) -> Iterator[None]:
             self.send_header("content-type", "text/plain; version=0.0.4")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # whoever asked waits no longer
+                self.wfile.write(body)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         receiver.address = exporter.address = f"127.0.0.1:{server.server_address[1]}"

@@ -109,9 +109,29 @@ def test_the_chart_has_the_same_rules_of_its_own_namespace() -> None:
     rules = [one for group in rule["spec"]["groups"] for one in group["rules"]]
     for one in rules:
         everywhere = re.sub(r',?namespace="specfuse",?', "", one["expr"])
-        one["expr"] = everywhere.replace("{}", "")
+        scalers = f"(keda-hpa-)?{rule['metadata']['name']}"
+        one["expr"] = everywhere.replace("{}", "").replace(scalers, ".*")
     ours = [one for group in plain.rules(values.read())["groups"] for one in group["rules"]]
     assert rules == ours
+
+
+@needs_helm
+@pytest.mark.parametrize("monitor", ["podMonitor", "serviceMonitor"])
+def test_where_the_chart_has_series_collected_its_rules_are_of_its_own_release(
+    monitor: str,
+) -> None:
+    """Its monitors have series say so."""
+    monitoring = {monitor: {"enabled": True}, "rules": {"enabled": True}}
+    (rule,) = render(BASE, {"monitoring": monitoring}).of("PrometheusRule")
+    instance = rule["metadata"]["labels"]["app.kubernetes.io/instance"]
+    ours = f'namespace="specfuse",app_kubernetes_io_instance="{instance}"'
+    scalers = f'horizontalpodautoscaler=~"(keda-hpa-)?{rule["metadata"]["name"]}-model-.+"'
+    for group in rule["spec"]["groups"]:
+        for one in group["rules"]:
+            asked = re.findall(r"{([^}]*)}", one["expr"])
+            assert asked
+            for matchers in asked:
+                assert ours in matchers or matchers == f'namespace="specfuse",{scalers}', one
 
 
 @needs_helm

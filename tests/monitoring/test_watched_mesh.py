@@ -6,18 +6,25 @@ robustness` plays all troubles, one after the other: a game day.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from tests.monitoring.boards import Shown, everything, filled
+from tests.monitoring.boards import everything, filled
 from tests.monitoring.programs import needs_prometheus
-from tests.monitoring.troubles import LONG, SHORT, Case
-from tests.monitoring.watched import WINDOW, Watched, watched_mesh
+from tests.monitoring.troubles import LONG, SHORT, SIGNS, Case
+from tests.monitoring.watched import OF_LATENCY, WINDOW, Watched, told, watched_mesh
+from tests.robustness.nodes import PATIENCE_SECONDS
 
-pytestmark = [needs_prometheus, pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
+pytestmark = [
+    needs_prometheus,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+]
 
 CASES = (
     *SHORT,
@@ -28,48 +35,59 @@ CASES = (
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
     async with watched_mesh(tmp_path_factory.mktemp("watched")) as watched:
-        await watched.scraped(12)
+        await watched.scraped(8)
         yield watched
 
 
-async def values_of(watched: Watched, panel: Shown, expr: str) -> list[float]:
+async def values_of(watched: Watched, expr: str) -> list[float]:
     found = await watched.prometheus.query(filled(expr, WINDOW, "1m"))
     return [value for _, value in found if not math.isnan(value)]
 
 
-async def test_every_panel_has_data_or_says_what_it_needs(watched: Watched) -> None:
+async def test_every_query_of_every_panel_has_data(watched: Watched) -> None:
     empty = [
-        str(panel)
+        f"{panel}: {expr}"
         for panel in everything()
-        if not any([await values_of(watched, panel, expr) for expr, _ in panel.queries])
-        and not panel.needs_more
+        for expr, _ in panel.queries
+        if not await values_of(watched, expr)
     ]
     assert empty == []
 
 
-async def test_panels_that_need_more_have_data_where_it_is_there(watched: Watched) -> None:
-    for panel in everything():
-        if any(one in panel.description for one in ("Needs kube-state", "Needs NVIDIA", "TLS.")):
-            for expr, _ in panel.queries:
-                assert await values_of(watched, panel, expr), panel
-
-
 async def test_nothing_fires_while_all_is_well(watched: Watched) -> None:
-    assert await watched.prometheus.query('ALERTS{alertstate="firing"}') == []
+    """But for what takes long: how long is up to the machine, and promtool tries those."""
+    fired = {name for name, _ in map(told, await watched.firing())}
+    assert fired <= OF_LATENCY
     assert watched.answers > 0
+    assert await seen(watched) == set()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_alerts_come_and_go_with_the_trouble(watched: Watched, case: Case) -> None:
-    before = await watched.firing()
-    assert not before & {*case.alerts, *case.lasting}
+    for alert in case.alerts:
+        await watched.is_over(alert)  # that of an earlier trouble
+    watched.receiver.forget()
     async with case.trouble(watched):
-        for name in (*case.alerts, *case.lasting):
-            fired = await watched.fires(name)
+        for name, severity in case.alerts:
+            fired = await watched.fires((name, severity))
             assert fired["annotations"]["summary"]
             assert "{{" not in fired["annotations"]["summary"]
-            told = await watched.receiver.told(name, "firing")
-            assert told["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
-    for name in case.alerts:
-        await watched.is_over(name)
-        await watched.receiver.told(name, "resolved")
+            notice = await watched.receiver.told(name, severity, "firing")
+            assert notice["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
+        if case.sign:
+            await only_sign(watched, case)
+    for name, severity in case.alerts:
+        await watched.is_over((name, severity))
+        await watched.receiver.told(name, severity, "resolved")
+
+
+async def only_sign(watched: Watched, case: Case) -> None:
+    """Returns once the boards show this trouble, and none that they would show otherwise."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await seen(watched) != {case.name}:  # noqa: ASYNC110 (behind a socket)
+            await asyncio.sleep(0.2)
+
+
+async def seen(watched: Watched) -> set[str]:
+    """The troubles that a stranger sees on the boards now."""
+    return {name for name, sign in SIGNS.items() if await sign.is_there(watched)}

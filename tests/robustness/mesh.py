@@ -28,15 +28,16 @@ class Shape:
     """What a mesh is made of.
 
     `models` are the settings of each member, `replicas` how many it has if not one, `fuser` the
-    settings of each fuser beside its members; `questions` are what the mesh can be asked, each to
-    be answered within `seconds`; at least `least` of them must come to their ends before a fault,
-    and as many under it. The services in `clocked` have a clock of their own, where there is a
-    C compiler to make one.
+    settings of each fuser beside its members; `questions` are what its ensemble, `all`, can be
+    asked, each to be answered within `seconds`, and `ensembles` are further ones, by name; at least
+    `least` questions must come to their ends before a fault, and as many under it. The services in
+    `clocked` have a clock of their own, where there is a C compiler to make one.
     """
 
     models: Mapping[str, Mapping[str, Any]]
     ensemble: Mapping[str, Any]
     questions: tuple[str, ...]
+    ensembles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     replicas: Mapping[str, int] = field(default_factory=dict)
     fusers: int = 2
     fuser: Mapping[str, Any] = field(default_factory=dict)
@@ -124,7 +125,7 @@ class Mesh:
         }
         settings = self.shape.fuser | {
             "members": members,
-            "ensembles": {"all": self.shape.ensemble},
+            "ensembles": {"all": self.shape.ensemble, **self.shape.ensembles},
         }
         fusers = [self._make(f"fuser-{i}", "fuser", settings) for i in range(self.shape.fusers)]
         await asyncio.gather(*(self._serve(node) for node in fusers))
@@ -182,7 +183,9 @@ class Mesh:
         for fuser in self.fusers:
             async with AsyncClient(fuser.address) as client:
                 for question in self.shape.questions:
-                    answer = await client.generate(question, timeout=PATIENCE_SECONDS)
+                    answer = await client.generate(
+                        question, ensemble="all", timeout=PATIENCE_SECONDS
+                    )
                     assert not answer.degraded, answer.lost
                     assert answers.setdefault(question, answer.text) == answer.text
         return answers

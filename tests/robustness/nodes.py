@@ -49,7 +49,8 @@ class Node:
         self._service = service
         self._directory = directory
         self._address, self._metrics_address = free_address(), free_address()
-        self._settings = dict(settings)
+        self.settings = dict(settings)
+        """With what it is started, the next time."""
         self._starts = 0
         self._process: ServiceProcess | None = None
         self.link = Link(self._address)
@@ -84,7 +85,7 @@ class Node:
         """Starts the process; returns when it says that it serves."""
         listening = {"listen": self._address, "metrics_listen": self._metrics_address}
         file = self._directory / f"{self.name}.yaml"
-        file.write_text(yaml.safe_dump(self._settings | listening))
+        file.write_text(yaml.safe_dump(self.settings | listening))
         prefix = () if self.clock is None else self.clock.prefix
         argv = (*prefix, sys.executable, "-m", "specfuse.cli", self._service, "serve", str(file))
         self._starts += 1

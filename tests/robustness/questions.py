@@ -36,6 +36,21 @@ LONG = "Tell me all."
 
 _LONG_ANSWER = f"{'a' * 249} " * 2048
 
+BRIEF = "Yes or no?"
+"""A question that the first member answers with a word, and the others at length."""
+
+_AT_LENGTH = "Well, that depends on so much that it takes a while to say."
+
+WAVERING = "Tell me what you doubt."
+"""A question that only the first member knows about, and is sure of in every other segment."""
+
+_WAVERING_SEGMENTS = 8
+_WAVERING_WORDS = " ".join(f"word{number}" for number in range(5 * _WAVERING_SEGMENTS))
+
+_SURE = {"own_probability": 0.9, "other_probability": 0.05}
+_UNSURE = {"own_probability": 0.4, "other_probability": 0.3}
+_NEVER_OTHERS = {"other_probability": 0.05}
+
 
 def script(member: str, seconds: float = 0.01) -> dict[str, Any]:
     """The section of a scripted member that takes so long over each call."""
@@ -46,12 +61,29 @@ def _lines(member: str, seconds: float) -> Iterator[dict[str, Any]]:
     yield {"when": NEVER, "hangs": True}
     yield {"when": LONG, "answer": _LONG_ANSWER}
     for expert, subject in _SUBJECTS.items():
-        sure = {"own_probability": 0.9, "other_probability": 0.05}
-        unsure = {"own_probability": 0.4, "other_probability": 0.3}
         answer = _ANSWERS[expert] if expert == member else f"I am {member} and do not know."
-        beliefs = sure if expert == member else unsure
+        beliefs = _SURE if expert == member else _UNSURE
         yield {"when": subject, "answer": answer, "seconds": seconds} | beliefs
+    yield from _brief(member)
+    yield from _wavering(member)
     yield {"answer": f"{member} has nothing to say."}
+
+
+def _brief(member: str) -> Iterator[dict[str, Any]]:
+    knows = member == MEMBERS[0]
+    beliefs = _SURE if knows else _UNSURE
+    yield {"when": BRIEF, "answer": "Yes." if knows else _AT_LENGTH} | beliefs
+
+
+def _wavering(member: str) -> Iterator[dict[str, Any]]:
+    if member != MEMBERS[0]:
+        answer = f"{member} waits for what the others say about it."
+        yield {"when": WAVERING, "answer": answer, "own_probability": 0.05} | _NEVER_OTHERS
+        return
+    for segments in reversed(range(_WAVERING_SEGMENTS)):
+        sureness = 0.9 if segments % 2 == 0 else 0.5
+        line = {"when": WAVERING, "answer": _WAVERING_WORDS, "after_segments": segments}
+        yield line | {"own_probability": sureness} | _NEVER_OTHERS
 
 
 def ensemble(members: Iterable[str] = MEMBERS) -> dict[str, Any]:

@@ -7,9 +7,15 @@ from typing import Final
 
 from deploy.monitoring.alerts.rules import Alert, Group, Recording, Severity
 
-_BY_ENSEMBLE: Final = "by (namespace, ensemble)"
-_BY_MODEL: Final = "by (namespace, model_name)"
-_BY_REPLICA: Final = "by (namespace, model_name, pod, instance)"
+_MESH: Final = "namespace, app_kubernetes_io_instance"
+"""What tells meshes apart. A series without one of these labels is like one where it is empty."""
+
+_ENSEMBLE: Final = f"({_MESH}, ensemble)"
+_MODEL: Final = f"({_MESH}, model_name)"
+_REPLICA: Final = f"({_MESH}, model_name, pod, instance)"
+_BY_ENSEMBLE: Final = f"by {_ENSEMBLE}"
+_BY_MODEL: Final = f"by {_MODEL}"
+_BY_REPLICA: Final = f"by {_REPLICA}"
 
 _FAILED: Final = "unavailable|deadline_exceeded|resource_exhausted|internal"
 """Outcomes that are ours to answer for. Wrong, forbidden and cancelled requests are not."""
@@ -29,9 +35,14 @@ def requests(outcome: str, window: str) -> str:
     return f"sum {_BY_ENSEMBLE} (rate({counted}[{window}]))"
 
 
+def _arrivals(window: str) -> str:
+    counted = f"specfuse_request_duration_seconds_count{{${{where}}}}[${{{window}}}]"
+    return f"sum by ({_MESH}) (increase({counted}))"
+
+
 def _quantile(metric: str, matchers: str = "") -> str:
     counted = f"rate({metric}_bucket{{${{where}}{matchers}}}[${{window}}])"
-    return f"histogram_quantile(0.95, sum by (namespace, ensemble, le) ({counted}))"
+    return f"histogram_quantile(0.95, sum by ({_MESH}, ensemble, le) ({counted}))"
 
 
 def _rate(metric: str, by: str = _BY_ENSEMBLE, matchers: str = "") -> str:
@@ -51,7 +62,7 @@ def _burns(factor: str, *windows: str) -> str:
 def _enough_failed(window: str) -> str:
     counted = f'specfuse_request_duration_seconds_count{{${{where}}outcome=~"{_FAILED}"}}'
     return (
-        f"and on (namespace, ensemble) "
+        f"and on {_ENSEMBLE} "
         f"sum {_BY_ENSEMBLE} (increase({counted}[{window}])) > ${{failedRequests}}"
     )
 
@@ -100,11 +111,10 @@ ENSEMBLES: Final = Group(
         ),
         Alert(
             "NoTraffic",
-            """
-sum by (namespace) (increase(specfuse_request_duration_seconds_count{${where}}[${window}])) == 0
+            f"""
+{_arrivals("window")} == 0
 and
-sum by (namespace) (increase(specfuse_request_duration_seconds_count{${where}}[${longWindow}]))
-> ${busyRequests}
+{_arrivals("longWindow")} > ${{busyRequests}}
 """,
             lasting="5m",
             severity="warning",
@@ -127,13 +137,13 @@ sum by (namespace) (increase(specfuse_request_duration_seconds_count{${where}}[$
         Alert(
             "WinShareCollapse",
             f"""
-{_wins("by (namespace, ensemble, model_name)")}
-/ on (namespace, ensemble) group_left ()
+{_wins(f"by ({_MESH}, ensemble, model_name)")}
+/ on {_ENSEMBLE} group_left ()
 {_wins(_BY_ENSEMBLE)}
 > ${{winShare}}
-and on (namespace, ensemble) {_wins(_BY_ENSEMBLE)} > ${{winSegments}}
-and on (namespace, ensemble) count {_BY_ENSEMBLE} (
-  group by (namespace, ensemble, model_name) (specfuse_segment_wins_total{{${{where}}}})
+and on {_ENSEMBLE} {_wins(_BY_ENSEMBLE)} > ${{winSegments}}
+and on {_ENSEMBLE} count {_BY_ENSEMBLE} (
+  group by ({_MESH}, ensemble, model_name) (specfuse_segment_wins_total{{${{where}}}})
 ) > 1
 """,
             lasting="30m",
@@ -254,7 +264,7 @@ _WANTED: Final = f"sum {_BY_MODEL} (specfuse_member_sessions{{${{where}}}})"
 
 def _autoscaled(metric: str) -> str:
     """A number of the autoscaler of each model, by the end of its name the model's."""
-    found = f'{metric}{{${{where}}horizontalpodautoscaler=~".*-model-.+"}}'
+    found = f'{metric}{{${{whereScaled}}horizontalpodautoscaler=~"${{scalers}}-model-.+"}}'
     by_name = f"max by (namespace, horizontalpodautoscaler) ({found})"
     return (
         f"max {_BY_MODEL} (label_replace({by_name},"
@@ -272,7 +282,7 @@ MEMBERS: Final = Group(
             "MemberDown",
             f"""
 min {_BY_MODEL} (specfuse_member_ready{{${{where}}}}) == 0
-and on (namespace, model_name) (
+and on {_MODEL} (
   max {_BY_MODEL} (specfuse_member_may_sleep{{${{where}}}}) == 0
   or {_WANTED} > 0
 )
@@ -288,7 +298,7 @@ and on (namespace, model_name) (
             "KVCacheFull",
             f"""
 max {_BY_REPLICA} (specfuse_model_kv_cache_usage_ratio{{${{where}}}}) > ${{kvUsage}}
-and on (namespace, model_name, pod, instance) (
+and on {_REPLICA} (
   {_rate("specfuse_model_kv_tokens_total", _BY_REPLICA, _COMPUTED)}
   /
   {_rate("specfuse_model_kv_tokens_total", _BY_REPLICA)}
@@ -342,13 +352,18 @@ _CERTIFICATE_DAYS: Final[tuple[tuple[Severity, str], ...]] = (
     ("critical", "${certificateLastDays}"),
 )
 
+
+def _asked_by_teams(matchers: str = "") -> str:
+    return _rate("specfuse_team_requests_total", f"by ({_MESH}, team)", matchers)
+
+
 OTHERS: Final = Group(
     "specfuse.others",
     (
         *(
             Alert(
                 "CertificateExpiresSoon",
-                "min by (namespace, pod, instance, door)"
+                f"min by ({_MESH}, pod, instance, door)"
                 " (specfuse_tls_certificate_expiry_timestamp_seconds{${where}})"
                 f" - time() < {days} * 86400",
                 lasting="10m",
@@ -363,13 +378,11 @@ OTHERS: Final = Group(
         ),
         Alert(
             "TeamAtLimit",
-            """
-sum by (namespace, team) (
-  rate(specfuse_team_requests_total{${where}outcome="rate_limited"}[${window}])
-)
+            f"""
+{_asked_by_teams('outcome="rate_limited"')}
 /
-sum by (namespace, team) (rate(specfuse_team_requests_total{${where}}[${window}]))
-> ${limitedShare}
+{_asked_by_teams()}
+> ${{limitedShare}}
 """,
             lasting="10m",
             severity="info",

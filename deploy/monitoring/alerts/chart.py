@@ -9,7 +9,15 @@ from typing import Any, Final
 import yaml
 
 from deploy.monitoring.alerts.catalogue import ALERTS, GROUPS
-from deploy.monitoring.alerts.rules import WHERE, Alert, Group, Placed, Recording
+from deploy.monitoring.alerts.rules import (
+    SCALERS,
+    WHERE,
+    WHERE_SCALED,
+    Alert,
+    Group,
+    Placed,
+    Recording,
+)
 
 _HEAD: Final = """\
 {{/* Made by `make monitoring` from deploy/monitoring/alerts/catalogue.py: change it there. */}}
@@ -21,6 +29,10 @@ _HEAD: Final = """\
 {{- $said := printf "monitoring.rules: there is no alert %s to disable, or to say for of" $name }}
 {{- fail (printf "%s; there are: %s" $said (join ", " $known)) }}
 {{- end }}
+{{- end }}
+{{- $release := "" }}
+{{- if include "specfuse.scaling.ofTheRelease" (dict "root" $) }}
+{{- $release = printf ",app_kubernetes_io_instance=%s" (quote $.Release.Name) }}
 {{- end }}
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
@@ -93,7 +105,9 @@ class _Values(Mapping[str, str]):
     """What Helm has to fill in, by the names of the places."""
 
     _OWN: Final = {
-        WHERE: 'namespace="{{ $.Release.Namespace }}",',
+        WHERE: 'namespace="{{ $.Release.Namespace }}"{{ $release }},',
+        WHERE_SCALED: 'namespace="{{ $.Release.Namespace }}",',
+        SCALERS: '(keda-hpa-)?{{ include "specfuse.fullname" $ }}',
         "window": "{{ .window }}",
         "longWindow": "{{ .longWindow }}",
     }

@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml
 
 from deploy.monitoring.alerts.catalogue import ALERTS, GROUPS
-from deploy.monitoring.alerts.rules import WHERE, Alert, Group, Placed
+from deploy.monitoring.alerts.rules import SCALERS, WHERE, WHERE_SCALED, Alert, Group, Placed
 from deploy.monitoring.alerts.values import RuleValues
 
 _HEAD: Final = """\
@@ -38,6 +38,8 @@ def rules(values: RuleValues) -> dict[str, Any]:
     placed = Placed(
         values={
             WHERE: "",
+            WHERE_SCALED: "",
+            SCALERS: ".*",
             "window": values.window,
             "longWindow": values.longWindow,
             **{name: str(value) for name, value in values.thresholds.items()},

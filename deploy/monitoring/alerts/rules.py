@@ -1,6 +1,7 @@
 """What rules are. Their texts have places for values, such as `${window}`.
 
-`${where}` is what every series is asked for, and `{{ $labels.ensemble }}` is for Prometheus, later.
+`${where}` is what every series of ours is asked for, `${whereScaled}` what those of autoscalers
+are, and `${scalers}` how their names begin. `{{ $labels.ensemble }}` is for Prometheus, later.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ Severity = Literal["critical", "warning", "info"]
 """`critical` wakes somebody, `warning` waits for the morning, `info` for whoever looks."""
 
 WHERE: Final = "where"
+WHERE_SCALED: Final = "whereScaled"
+SCALERS: Final = "scalers"
 
 
 @dataclass(frozen=True, slots=True)
