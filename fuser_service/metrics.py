@@ -30,6 +30,7 @@ from specfuse.observability.buckets import (
     SHORT_SECONDS,
 )
 from specfuse.observability.exemplars import exemplar
+from specfuse.observability.series import series
 
 UNKNOWN: Final = "unknown"
 """The team of a caller that is not known, and the ensemble of a request for none that there is."""
@@ -77,20 +78,20 @@ class FuserMetrics:
 
     def call_ended(self, member: MemberName, rpc: Rpc, outcome: Outcome, seconds: float) -> None:
         """A call to a member ended."""
-        self._calls.labels(member, rpc, outcome).inc()
-        self._call_seconds.labels(member, rpc).observe(seconds)
+        self._calls(member, rpc, outcome).inc()
+        self._call_seconds(member, rpc).observe(seconds)
 
     def calls_avoided(self, member: MemberName, because: AvoidedBecause, calls: int) -> None:
         """A round needed `calls` calls fewer of a member than the full two."""
-        self._calls_avoided.labels(member, because).inc(calls)
+        self._calls_avoided(member, because).inc(calls)
 
     def second_call(self, member: MemberName, why: SecondCall) -> None:
         """A call to a member was made again."""
-        self._second_calls.labels(member, why).inc()
+        self._second_calls(member, why).inc()
 
     def revision_lost(self, member: MemberName) -> None:
         """A query lost the member, as only replicas of other revisions were left."""
-        self._revisions_lost.labels(member).inc()
+        self._revisions_lost(member).inc()
 
     def watch_revisions(self, member: MemberName, revisions: Callable[[], int]) -> None:
         """Has `revisions` say of how many revisions the member's replicas are that serve."""
@@ -98,56 +99,56 @@ class FuserMetrics:
 
     def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
         """A phase of a round, or the whole round, ended."""
-        self._round_seconds.labels(ensemble, phase).observe(seconds, exemplar())
+        self._round_seconds(ensemble, phase).observe(seconds, exemplar())
 
     def straggler_waited(self, ensemble: str, seconds: float) -> None:
         """Beyond the quorum's answer, a round waited this long for late members."""
-        self._straggler_seconds.labels(ensemble).observe(seconds, exemplar())
+        self._straggler_seconds(ensemble).observe(seconds, exemplar())
 
     def segment_won(self, ensemble: str, member: MemberName) -> None:
         """A member's proposal was committed."""
-        self._wins.labels(ensemble, member).inc()
+        self._wins(ensemble, member).inc()
 
     def tokens_discarded(self, ensemble: str, member: MemberName, tokens: int) -> None:
         """A member drafted tokens that were not committed."""
-        self._discarded_tokens.labels(ensemble, member).inc(tokens)
+        self._discarded_tokens(ensemble, member).inc(tokens)
 
     def hold_began(self, ensemble: str) -> None:
         """A query waits for members of the ensemble to wake."""
-        self._waking.labels(ensemble).inc()
+        self._waking(ensemble).inc()
 
     def hold_ended(self, ensemble: str) -> None:
         """A query waits for members of the ensemble no longer."""
-        self._waking.labels(ensemble).dec()
+        self._waking(ensemble).dec()
 
     def query_began(self, ensemble: str) -> None:
         """There is a query more for the ensemble: it runs, or is held."""
-        self._queries.labels(ensemble).inc()
+        self._queries(ensemble).inc()
 
     def query_ended(self, ensemble: str) -> None:
         """There is a query less for the ensemble."""
-        self._queries.labels(ensemble).dec()
+        self._queries(ensemble).dec()
 
     def session_began(self, member: MemberName) -> None:
         """A query counts on a member from now on."""
-        self._sessions.labels(member).inc()
+        self._sessions(member).inc()
 
     def session_ended(self, member: MemberName) -> None:
         """A query counts on a member no longer."""
-        self._sessions.labels(member).dec()
+        self._sessions(member).dec()
 
     def member_left(self, ensemble: str, departure: Departure) -> None:
         """A member left a query."""
-        self._exits.labels(ensemble, departure.member, departure.reason.value).inc()
+        self._exits(ensemble, departure.member, departure.reason.value).inc()
 
     def members_recalled(self, ensemble: str, members: Collection[MemberName]) -> None:
         """Members that the exit policy had sent away came back for a committed round."""
         for member in members:
-            self._recalls.labels(ensemble, member).inc()
+            self._recalls(ensemble, member).inc()
 
     def active_members(self, ensemble: str, members: int) -> None:
         """A round began with this many members."""
-        self._active_members.labels(ensemble).observe(members)
+        self._active_members(ensemble).observe(members)
 
     def request_started(self) -> None:
         """A request came in."""
@@ -155,32 +156,32 @@ class FuserMetrics:
 
     def first_segment(self, ensemble: str, seconds: float) -> None:
         """A request's first segment was committed, this long after it came in."""
-        self._first_segment_seconds.labels(ensemble).observe(seconds, exemplar())
+        self._first_segment_seconds(ensemble).observe(seconds, exemplar())
 
     def tokens_committed(self, ensemble: str, team: str, tokens: int) -> None:
         """A segment of this many tokens was committed."""
-        self._output_tokens.labels(ensemble, team).inc(tokens)
+        self._output_tokens(ensemble, team).inc(tokens)
 
     def answered(self, ensemble: str, rounds: int, seconds_per_token: float | None) -> None:
         """An answer was completed in this many rounds."""
-        self._rounds.labels(ensemble).observe(rounds)
+        self._rounds(ensemble).observe(rounds)
         if seconds_per_token is not None:
-            self._token_seconds.labels(ensemble).observe(seconds_per_token)
+            self._token_seconds(ensemble).observe(seconds_per_token)
 
     def request_ended(self, ensemble: str, outcome: RequestOutcome, seconds: float) -> None:
         """A request ended."""
         self._in_flight.dec()
-        labelled = self._request_seconds.labels(ensemble or UNKNOWN, outcome)
+        labelled = self._request_seconds(ensemble or UNKNOWN, outcome)
         labelled.observe(seconds, exemplar())
 
     def book(self, account: Account) -> None:
         """A request ended, and came to this."""
         ensemble, team = account.ensemble or UNKNOWN, account.team or UNKNOWN
-        self._team_requests.labels(ensemble, team, account.outcome).inc()
+        self._team_requests(ensemble, team, account.outcome).inc()
         if account.calls_made:
-            self._prompt_tokens.labels(ensemble, team).inc(account.prompt_tokens)
-            self._team_calls.labels(ensemble, team).inc(account.calls_made)
-            self._team_calls_avoided.labels(ensemble, team).inc(account.calls_avoided)
+            self._prompt_tokens(ensemble, team).inc(account.prompt_tokens)
+            self._team_calls(ensemble, team).inc(account.calls_made)
+            self._team_calls_avoided(ensemble, team).inc(account.calls_avoided)
 
     def anonymous(self, *, allowed: bool) -> None:
         """Whether callers are let in that nobody knows."""
@@ -204,63 +205,81 @@ class FuserMetrics:
 
     def http_responded(self, route: str, status: int) -> None:
         """A request over HTTP was answered. `route` is one of the door's paths, or empty."""
-        self._http_responses.labels(route, str(status)).inc()
+        self._http_responses(route, str(status)).inc()
 
     def _define_round_metrics(self, registry: CollectorRegistry) -> None:
-        self._round_seconds = Histogram(
-            "specfuse_round_duration_seconds",
-            "Wall clock of a committed round, by phase: propose, score, or the round in total.",
-            ("ensemble", "phase"),
-            buckets=SHORT_SECONDS,
-            registry=registry,
+        self._round_seconds = series(
+            Histogram(
+                "specfuse_round_duration_seconds",
+                "Wall clock of a committed round, by phase: propose, score, or the round in total.",
+                ("ensemble", "phase"),
+                buckets=SHORT_SECONDS,
+                registry=registry,
+            )
         )
-        self._straggler_seconds = Histogram(
-            "specfuse_straggler_wait_seconds",
-            "How long a round waited for late members once its quorum had answered.",
-            ("ensemble",),
-            buckets=SHORT_SECONDS,
-            registry=registry,
+        self._straggler_seconds = series(
+            Histogram(
+                "specfuse_straggler_wait_seconds",
+                "How long a round waited for late members once its quorum had answered.",
+                ("ensemble",),
+                buckets=SHORT_SECONDS,
+                registry=registry,
+            )
         )
-        self._active_members = Histogram(
-            "specfuse_active_members",
-            "Members that a round began with.",
-            ("ensemble",),
-            buckets=MEMBERS,
-            registry=registry,
+        self._active_members = series(
+            Histogram(
+                "specfuse_active_members",
+                "Members that a round began with.",
+                ("ensemble",),
+                buckets=MEMBERS,
+                registry=registry,
+            )
         )
-        self._rounds = Histogram(
-            "specfuse_rounds_per_request",
-            "Rounds of a completed answer.",
-            ("ensemble",),
-            buckets=COUNTS,
-            registry=registry,
+        self._rounds = series(
+            Histogram(
+                "specfuse_rounds_per_request",
+                "Rounds of a completed answer.",
+                ("ensemble",),
+                buckets=COUNTS,
+                registry=registry,
+            )
         )
 
     def _define_member_metrics(self, registry: CollectorRegistry) -> None:
-        self._call_seconds = Histogram(
-            "specfuse_member_call_duration_seconds",
-            "Duration of a call to a member, however it ended.",
-            ("model_name", "rpc"),
-            buckets=SHORT_SECONDS,
-            registry=registry,
+        self._call_seconds = series(
+            Histogram(
+                "specfuse_member_call_duration_seconds",
+                "Duration of a call to a member, however it ended.",
+                ("model_name", "rpc"),
+                buckets=SHORT_SECONDS,
+                registry=registry,
+            )
         )
-        self._calls = Counter(
-            "specfuse_member_calls",
-            "Calls to members, by how they ended.",
-            ("model_name", "rpc", "outcome"),
-            registry=registry,
+        self._calls = series(
+            Counter(
+                "specfuse_member_calls",
+                "Calls to members, by how they ended.",
+                ("model_name", "rpc", "outcome"),
+                registry=registry,
+            )
         )
-        self._calls_avoided = Counter(
-            "specfuse_member_calls_avoided",
-            "Calls that two per member and round would have taken beyond those made, by why not.",
-            ("model_name", "reason"),
-            registry=registry,
+        self._calls_avoided = series(
+            Counter(
+                "specfuse_member_calls_avoided",
+                "Calls that two per member and round would have taken beyond those "
+                "made, by why not.",
+                ("model_name", "reason"),
+                registry=registry,
+            )
         )
-        self._second_calls = Counter(
-            "specfuse_member_second_calls",
-            "Calls made again: moved to another replica, repeated, or hedged as the first is late.",
-            ("model_name", "reason"),
-            registry=registry,
+        self._second_calls = series(
+            Counter(
+                "specfuse_member_second_calls",
+                "Calls made again: moved to another replica, repeated, or hedged "
+                "as the first is late.",
+                ("model_name", "reason"),
+                registry=registry,
+            )
         )
         self._revisions = Gauge(
             "specfuse_member_revisions",
@@ -268,41 +287,53 @@ class FuserMetrics:
             ("model_name",),
             registry=registry,
         )
-        self._revisions_lost = Counter(
-            "specfuse_member_revisions_lost",
-            "Queries that lost the member, as only replicas of other revisions were left.",
-            ("model_name",),
-            registry=registry,
+        self._revisions_lost = series(
+            Counter(
+                "specfuse_member_revisions_lost",
+                "Queries that lost the member, as only replicas of other revisions were left.",
+                ("model_name",),
+                registry=registry,
+            )
         )
-        self._wins = Counter(
-            "specfuse_segment_wins",
-            "Committed segments, by the member that proposed them.",
-            ("ensemble", "model_name"),
-            registry=registry,
+        self._wins = series(
+            Counter(
+                "specfuse_segment_wins",
+                "Committed segments, by the member that proposed them.",
+                ("ensemble", "model_name"),
+                registry=registry,
+            )
         )
-        self._exits = Counter(
-            "specfuse_member_exits",
-            "Members that left a query before its end, by why.",
-            ("ensemble", "model_name", "reason"),
-            registry=registry,
+        self._exits = series(
+            Counter(
+                "specfuse_member_exits",
+                "Members that left a query before its end, by why.",
+                ("ensemble", "model_name", "reason"),
+                registry=registry,
+            )
         )
-        self._recalls = Counter(
-            "specfuse_member_recalls",
-            "Members that had left as losers and came back for a round that was committed.",
-            ("ensemble", "model_name"),
-            registry=registry,
+        self._recalls = series(
+            Counter(
+                "specfuse_member_recalls",
+                "Members that had left as losers and came back for a round that was committed.",
+                ("ensemble", "model_name"),
+                registry=registry,
+            )
         )
-        self._sessions = Gauge(
-            "specfuse_member_sessions",
-            "Queries that count on the member: held, or under way unless it left them early.",
-            ("model_name",),
-            registry=registry,
+        self._sessions = series(
+            Gauge(
+                "specfuse_member_sessions",
+                "Queries that count on the member: held, or under way unless it left them early.",
+                ("model_name",),
+                registry=registry,
+            )
         )
-        self._discarded_tokens = Counter(
-            "specfuse_discarded_tokens",
-            "Tokens that were drafted and not committed.",
-            ("ensemble", "model_name"),
-            registry=registry,
+        self._discarded_tokens = series(
+            Counter(
+                "specfuse_discarded_tokens",
+                "Tokens that were drafted and not committed.",
+                ("ensemble", "model_name"),
+                registry=registry,
+            )
         )
 
     def _define_standing_metrics(self, registry: CollectorRegistry) -> None:
@@ -338,80 +369,104 @@ class FuserMetrics:
         )
 
     def _define_request_metrics(self, registry: CollectorRegistry) -> None:
-        self._first_segment_seconds = Histogram(
-            "specfuse_time_to_first_segment_seconds",
-            "From a request's arrival to its first committed segment.",
-            ("ensemble",),
-            buckets=SHORT_SECONDS,
-            registry=registry,
+        self._first_segment_seconds = series(
+            Histogram(
+                "specfuse_time_to_first_segment_seconds",
+                "From a request's arrival to its first committed segment.",
+                ("ensemble",),
+                buckets=SHORT_SECONDS,
+                registry=registry,
+            )
         )
-        self._token_seconds = Histogram(
-            "specfuse_time_per_output_token_seconds",
-            "Mean time per token after the first segment, of a completed answer.",
-            ("ensemble",),
-            buckets=PER_TOKEN_SECONDS,
-            registry=registry,
+        self._token_seconds = series(
+            Histogram(
+                "specfuse_time_per_output_token_seconds",
+                "Mean time per token after the first segment, of a completed answer.",
+                ("ensemble",),
+                buckets=PER_TOKEN_SECONDS,
+                registry=registry,
+            )
         )
-        self._request_seconds = Histogram(
-            "specfuse_request_duration_seconds",
-            "Duration of a request, by how it ended.",
-            ("ensemble", "outcome"),
-            buckets=REQUEST_SECONDS,
-            registry=registry,
+        self._request_seconds = series(
+            Histogram(
+                "specfuse_request_duration_seconds",
+                "Duration of a request, by how it ended.",
+                ("ensemble", "outcome"),
+                buckets=REQUEST_SECONDS,
+                registry=registry,
+            )
         )
         self._in_flight = Gauge(
             "specfuse_requests_in_flight", "Requests being answered now.", registry=registry
         )
-        self._queries = Gauge(
-            "specfuse_ensemble_sessions",
-            "Queries for the ensemble: held, or under way.",
-            ("ensemble",),
-            registry=registry,
+        self._queries = series(
+            Gauge(
+                "specfuse_ensemble_sessions",
+                "Queries for the ensemble: held, or under way.",
+                ("ensemble",),
+                registry=registry,
+            )
         )
-        self._waking = Gauge(
-            "specfuse_requests_waking",
-            "Requests that wait for members to wake, as fewer than the quorum have replicas.",
-            ("ensemble",),
-            registry=registry,
+        self._waking = series(
+            Gauge(
+                "specfuse_requests_waking",
+                "Requests that wait for members to wake, as fewer than the quorum have replicas.",
+                ("ensemble",),
+                registry=registry,
+            )
         )
-        self._http_responses = Counter(
-            "specfuse_http_responses",
-            "Responses over HTTP, by path and status; the path is empty where there is none such.",
-            ("route", "status"),
-            registry=registry,
+        self._http_responses = series(
+            Counter(
+                "specfuse_http_responses",
+                "Responses over HTTP, by path and status; the path is empty where "
+                "there is none such.",
+                ("route", "status"),
+                registry=registry,
+            )
         )
-        self._output_tokens = Counter(
-            "specfuse_output_tokens",
-            "Committed tokens, counted in the winners' tokenizers.",
-            ("ensemble", "team"),
-            registry=registry,
+        self._output_tokens = series(
+            Counter(
+                "specfuse_output_tokens",
+                "Committed tokens, counted in the winners' tokenizers.",
+                ("ensemble", "team"),
+                registry=registry,
+            )
         )
 
     def _define_tenancy_metrics(self, registry: CollectorRegistry) -> None:
         by_team = ("ensemble", "team")
-        self._team_requests = Counter(
-            "specfuse_team_requests",
-            "Requests that ended, by whose they were and how they ended.",
-            (*by_team, "outcome"),
-            registry=registry,
+        self._team_requests = series(
+            Counter(
+                "specfuse_team_requests",
+                "Requests that ended, by whose they were and how they ended.",
+                (*by_team, "outcome"),
+                registry=registry,
+            )
         )
-        self._prompt_tokens = Counter(
-            "specfuse_prompt_tokens",
-            "Tokens of what answers began with, counted in the first round's winner's tokenizer.",
-            by_team,
-            registry=registry,
+        self._prompt_tokens = series(
+            Counter(
+                "specfuse_prompt_tokens",
+                "Tokens of what answers began with, counted in the first round's "
+                "winner's tokenizer.",
+                by_team,
+                registry=registry,
+            )
         )
-        self._team_calls = Counter(
-            "specfuse_team_calls",
-            "Calls to members, by whose request they were made for.",
-            by_team,
-            registry=registry,
+        self._team_calls = series(
+            Counter(
+                "specfuse_team_calls",
+                "Calls to members, by whose request they were made for.",
+                by_team,
+                registry=registry,
+            )
         )
-        self._team_calls_avoided = Counter(
-            "specfuse_team_calls_avoided",
-            "Calls that two per member and round would have taken beyond those made.",
-            by_team,
-            registry=registry,
+        self._team_calls_avoided = series(
+            Counter(
+                "specfuse_team_calls_avoided",
+                "Calls that two per member and round would have taken beyond those made.",
+                by_team,
+                registry=registry,
+            )
         )
         self._waiting = Gauge(
             "specfuse_requests_waiting",
@@ -468,40 +523,40 @@ class FuserMetrics:
             self._start_member_at_zero(member)
 
     def _start_ensemble_at_zero(self, ensemble: str) -> None:
-        self._queries.labels(ensemble)
-        self._waking.labels(ensemble)
-        self._straggler_seconds.labels(ensemble)
-        self._active_members.labels(ensemble)
-        self._rounds.labels(ensemble)
-        self._first_segment_seconds.labels(ensemble)
-        self._token_seconds.labels(ensemble)
+        self._queries(ensemble)
+        self._waking(ensemble)
+        self._straggler_seconds(ensemble)
+        self._active_members(ensemble)
+        self._rounds(ensemble)
+        self._first_segment_seconds(ensemble)
+        self._token_seconds(ensemble)
         for phase in get_args(Phase):
-            self._round_seconds.labels(ensemble, phase)
+            self._round_seconds(ensemble, phase)
         for outcome in get_args(RequestOutcome):
-            self._request_seconds.labels(ensemble, outcome)
+            self._request_seconds(ensemble, outcome)
 
     def _start_team_at_zero(self, ensemble: str, team: str) -> None:
-        self._output_tokens.labels(ensemble, team)
-        self._prompt_tokens.labels(ensemble, team)
-        self._team_calls.labels(ensemble, team)
-        self._team_calls_avoided.labels(ensemble, team)
+        self._output_tokens(ensemble, team)
+        self._prompt_tokens(ensemble, team)
+        self._team_calls(ensemble, team)
+        self._team_calls_avoided(ensemble, team)
         for outcome in _TEAM_OUTCOMES:
-            self._team_requests.labels(ensemble, team, outcome)
+            self._team_requests(ensemble, team, outcome)
 
     def _start_part_at_zero(self, ensemble: str, member: MemberName) -> None:
-        self._wins.labels(ensemble, member)
-        self._discarded_tokens.labels(ensemble, member)
-        self._recalls.labels(ensemble, member)
+        self._wins(ensemble, member)
+        self._discarded_tokens(ensemble, member)
+        self._recalls(ensemble, member)
         for reason in DepartureReason:
-            self._exits.labels(ensemble, member, reason.value)
+            self._exits(ensemble, member, reason.value)
 
     def _start_member_at_zero(self, member: MemberName) -> None:
-        self._sessions.labels(member)
+        self._sessions(member)
         self._revisions.labels(member)
-        self._revisions_lost.labels(member)
+        self._revisions_lost(member)
         for rpc, outcome in product(get_args(Rpc), get_args(Outcome)):
-            self._calls.labels(member, rpc, outcome)
+            self._calls(member, rpc, outcome)
         for because in get_args(AvoidedBecause):
-            self._calls_avoided.labels(member, because)
+            self._calls_avoided(member, because)
         for why in get_args(SecondCall):
-            self._second_calls.labels(member, why)
+            self._second_calls(member, why)

@@ -18,7 +18,9 @@ def alerts(**override: object) -> dict[str, dict[str, Any]]:
 
 def test_a_rule_has_all_that_a_person_needs() -> None:
     rule = alerts()["QuorumLost"]
-    assert rule["expr"] == "max by (namespace, ensemble) (specfuse_ensemble_ready) == 0"
+    assert rule["expr"] == (
+        "max by (namespace, app_kubernetes_io_instance, ensemble) (specfuse_ensemble_ready) == 0"
+    )
     assert rule["labels"] == {"severity": "critical"}
     assert rule["annotations"]["summary"].endswith("{{ $labels.ensemble }}.")
     assert rule["annotations"]["runbook_url"] == "docs/runbooks/QuorumLost.md"
