@@ -38,12 +38,13 @@ from pydantic import Field, model_validator
 from fuser_service.settings.settings import Settings as FuserSettings
 from model_service.backends.registry import BACKENDS, backend_module, section_type
 from model_service.settings import Settings as ModelSettings
-from specfuse.cli.mesh_command import Command, free_ports, on_port, url_of
+from specfuse.cli.mesh_command import Command, check_found, free_ports, on_port, url_of
 from specfuse.config import settings_file
 from specfuse.config.settings_file import Contradictions, Problem
 from specfuse.config.types import Name, Seconds, Section
 from specfuse.localmesh import Plan, Program, ServiceAddresses
 from specfuse.localmesh.program import RUN_MODULE
+from specfuse.serving.listening import check_free
 
 FUSER = "fuser"
 """The fuser's name in a local mesh. No model may have it."""
@@ -137,6 +138,19 @@ class MeshFile(Section):
             Misconfigured: the file cannot be read, or its content is wrong.
         """
         return settings_file.read(path, cls, overrides)
+
+    @classmethod
+    def read_checked(cls, path: Path, elsewhere: Listening, directory: Path) -> Self:
+        """The mesh in the file at `path`, if it can run here: relative paths start at `directory`.
+
+        Raises:
+            Misconfigured: as `read`; an address is taken, or a program is not there.
+        """
+        file = cls.read(path)
+        check_free(file.addresses(elsewhere))
+        file.check_listening(elsewhere)
+        check_found(file.commands, directory)
+        return file
 
     @property
     def drain_seconds(self) -> float:
