@@ -76,7 +76,7 @@ async def open_backend(name: str, section: BackendSection, host: BackendHost) ->
         Misconfigured: what it needs is not installed, or the section asks for the impossible.
     """
     try:
-        module = await asyncio.to_thread(import_module, f"{__package__}.{name}.backend")
+        module = await asyncio.to_thread(import_module, backend_module(name))
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == __package__.partition(".")[0]:
             raise  # a mistake of ours, which nothing that can be installed would mend
@@ -87,6 +87,11 @@ async def open_backend(name: str, section: BackendSection, host: BackendHost) ->
         ) from error
     backend: Backend = await module.open_backend(section, host)
     return backend
+
+
+def backend_module(name: str) -> str:
+    """The module that opens the backend of this name."""
+    return f"{__package__}.{name}.backend"
 
 
 def section_type(name: str) -> type[BackendSection]:

@@ -40,3 +40,7 @@ class BackendSection(Section):
         """
         del processors
         return document
+
+    def forks(self) -> bool:
+        """Whether a process that has imported the backend may be forked to run it."""
+        return True

@@ -308,13 +308,17 @@ def up(
     Servers that models run on are started too, where the file has a command for it. Ctrl-C drains
     everything, the fuser first; a second Ctrl-C kills it.
     """
-    from specfuse.cli.mesh_file import Listening  # noqa: PLC0415 (heavy)
+    if demo_mesh == (file is not None):
+        raise InvalidArgument("FILE", "give a file, or --demo, and not both")
+    from specfuse.cli.mesh_file import Listening, MeshFile  # noqa: PLC0415 (heavy)
+
+    listening = Listening(listen, http_listen)
+    if file is not None:  # what runs a mesh takes long to import, too
+        MeshFile.read_checked(file, listening, file.parent.absolute())
     from specfuse.cli.up import DEMO_MESH, MeshOptions  # noqa: PLC0415
     from specfuse.cli.up import up as run  # noqa: PLC0415
 
-    if demo_mesh == (file is not None):
-        raise InvalidArgument("FILE", "give a file, or --demo, and not both")
-    return run(MeshOptions(file or DEMO_MESH, Listening(listen, http_listen), log_dir), ready_fd)
+    return run(MeshOptions(file or DEMO_MESH, listening, log_dir), ready_fd)
 
 
 @model_app.command("serve")

@@ -27,7 +27,6 @@ A model whose backend asks a server may say how to start that, in place of where
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,20 +36,25 @@ import yaml
 from pydantic import Field, model_validator
 
 from fuser_service.settings.settings import Settings as FuserSettings
-from model_service.backends.registry import BACKENDS, section_type
+from model_service.backends.registry import BACKENDS, backend_module, section_type
 from model_service.settings import Settings as ModelSettings
-from specfuse.cli.mesh_command import Command, free_ports, on_port, url_of
+from specfuse.cli.mesh_command import Command, check_found, free_ports, on_port, url_of
 from specfuse.config import settings_file
 from specfuse.config.settings_file import Contradictions, Problem
 from specfuse.config.types import LogFormat, Name, Seconds, Section
 from specfuse.localmesh import Plan, Program, ServiceAddresses
+from specfuse.localmesh.program import RUN_MODULE
 from specfuse.observability.tracing.settings import Tracing
+from specfuse.serving.listening import check_free
 
 FUSER = "fuser"
 """The fuser's name in a local mesh. No model may have it."""
 
-_COMMAND = (sys.executable, "-P", "-m", "specfuse.cli")
-"""`specfuse`. -P: modules beside the mesh file must not shadow others of the same name."""
+_COMMAND = (*RUN_MODULE, "specfuse.cli")
+"""`specfuse`."""
+_SERVING = ("specfuse.cli.serve", "specfuse.serving.logs")
+_FUSER_IMPORTS = (*_SERVING, "fuser_service.main")
+"""What the command for the fuser imports."""
 _FREE_PORTS = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
 _FREE_HTTP = {"http": {"listen": "127.0.0.1:0"}}
 _NOT_KNOWN_YET = "127.0.0.1:1"
@@ -140,6 +144,19 @@ class MeshFile(Section):
         """
         return settings_file.read(path, cls, overrides)
 
+    @classmethod
+    def read_checked(cls, path: Path, elsewhere: Listening, directory: Path) -> Self:
+        """The mesh in the file at `path`, if it can run here: relative paths start at `directory`.
+
+        Raises:
+            Misconfigured: as `read`; an address is taken, or a program is not there.
+        """
+        file = cls.read(path)
+        check_free(file.addresses(elsewhere))
+        file.check_listening(elsewhere)
+        check_found(file.commands, directory)
+        return file
+
     @property
     def drain_seconds(self) -> float:
         """The most that any of the services needs to linger and drain."""
@@ -193,29 +210,33 @@ class MeshFile(Section):
             elsewhere: Where the fuser listens, if not where the file says.
         """
 
-        def program(name: str, service: str, settings: Mapping[str, object]) -> Program:
+        def program(
+            name: str, service: str, settings: Mapping[str, object], imports: tuple[str, ...]
+        ) -> Program:
             file = workspace / f"{name}.yaml"
             complete = self._shared() | dict(settings)
             file.write_text(yaml.safe_dump(complete, sort_keys=False), encoding="utf-8")
             argv = (*_COMMAND, service, "serve", str(file))
-            return Program(name, argv, directory)
+            return Program(name, argv, directory, imports)
 
         def fuser(endpoints: Mapping[str, ServiceAddresses]) -> Program:
             members = {name: {"endpoints": [at.address]} for name, at in endpoints.items()}
             settings = elsewhere.applied(_document(self.fuser) | {"members": members})
-            return program(FUSER, "fuser", settings)
+            return program(FUSER, "fuser", settings, _FUSER_IMPORTS)
 
         commands = self._commands()
         ports = free_ports(commands)
         models = (
-            program(name, "model", _served(settings, directory, ports.get(name)))
+            program(
+                name, "model", _served(settings, directory, ports.get(name)), _imports(settings)
+            )
             for name, settings in self.models.items()
         )
         servers = {
             name: Program(server_name(name), on_port(command, ports[name]), directory)
             for name, command in commands.items()
         }
-        return Plan(tuple(models), fuser, servers)
+        return Plan(tuple(models), fuser, servers, _FUSER_IMPORTS)
 
     def _shared(self) -> dict[str, Any]:
         """What is the same for all services, unless they say otherwise."""
@@ -231,6 +252,13 @@ class MeshFile(Section):
 def server_name(model: str) -> str:
     """What the server that a model runs on is called in a local mesh."""
     return f"{model}-server"
+
+
+def _imports(settings: MeshModel) -> tuple[str, ...]:
+    """What the command for the model imports; nothing if that cannot be shared."""
+    if not settings.chosen.forks():
+        return ()
+    return (*_SERVING, "model_service.main", backend_module(settings.backend))
 
 
 def _document(settings: Section) -> dict[str, Any]:

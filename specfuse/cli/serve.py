@@ -73,9 +73,14 @@ def serve_fuser(file: Path, overrides: Mapping[str, object], supervision: Superv
     """Serves a fuser until SIGTERM or SIGINT."""
     supervision.begin()
     from fuser_service.settings.settings import Settings  # noqa: PLC0415 (heavy)
+    from specfuse.serving.listening import check_free  # noqa: PLC0415
 
     read = partial(Settings.read, file, overrides)
     settings = read()
+    listening = {"listen": settings.listen, "metrics_listen": settings.metrics_listen}
+    if settings.http is not None:
+        listening["http.listen"] = settings.http.listen
+    check_free(listening)
     from fuser_service.main import serve  # noqa: PLC0415 (as above)
     from specfuse.serving.logs import log_to_stderr  # noqa: PLC0415
 

@@ -15,12 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from specfuse.cli.complaints import INTERRUPTED
-from specfuse.cli.mesh_command import check_found
 from specfuse.cli.mesh_file import AS_THE_FILE_SAYS, Listening, MeshFile
 from specfuse.cli.mesh_run import Interrupted, Patience, logs_in, run_mesh, until_serving
 from specfuse.cli.mesh_view import MeshView, addresses_table
 from specfuse.localmesh import LocalMesh, MeshAddresses
-from specfuse.serving.listening import check_free
 
 T = TypeVar("T")
 
@@ -76,11 +74,8 @@ def with_mesh(options: MeshOptions, work: Callable[[MeshAddresses], Awaitable[T]
     Raises:
         Interrupted, Misconfigured, Unavailable, DeadlineExceeded: as `run_mesh`.
     """
-    file = MeshFile.read(options.file)
-    check_free(file.addresses(options.listening))
-    file.check_listening(options.listening)
     directory = (options.directory or options.file.parent).absolute()
-    check_found(file.commands, directory)
+    file = MeshFile.read_checked(options.file, options.listening, directory)
     patience = Patience(file.start_timeout_seconds, file.drain_seconds + _EXIT_SECONDS)
     console = Console(stderr=True, soft_wrap=True)
     with logs_in(options.log_dir) as logs, MeshView(console, tuple(file.models)) as view:

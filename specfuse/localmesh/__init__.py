@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Ready,
         Stopped,
     )
-    from specfuse.localmesh.process import Program
+    from specfuse.localmesh.program import Program
 
 __all__ = [
     "Died",
@@ -45,5 +45,5 @@ def __getattr__(name: str) -> object:
     """What runs a mesh is imported when first used: the command line knows the handshake only."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "process" if name == "Program" else "mesh"
+    module = "program" if name == "Program" else "mesh"
     return getattr(import_module(f"{__name__}.{module}"), name)

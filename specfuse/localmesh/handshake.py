@@ -42,6 +42,11 @@ class ServiceAddresses:
         return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
 
 
+def handshake_options(ready_fd: int, launcher: int) -> tuple[str, ...]:
+    """The two options, as the launcher gives them to a service."""
+    return (READY_FD_OPTION, str(ready_fd), DIE_WITH_OPTION, str(launcher))
+
+
 def announce(addresses: ServiceAddresses, file_descriptor: int) -> None:
     """Tells the launcher that the service serves, and where.
 

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from specfuse.errors import DeadlineExceeded, Misconfigured, SpecFuseError, Unavailable
+from specfuse.localmesh.forking import ForkServers
 from specfuse.localmesh.handshake import ServiceAddresses
 from specfuse.localmesh.process import (
     ChildProcess,
-    Program,
     ServerProcess,
     ServiceProcess,
     describe_exit,
 )
+from specfuse.localmesh.program import Program
 
 T = TypeVar("T")
 
@@ -34,11 +35,18 @@ class Plan:
     """What to run: the models, and the fuser once the models' addresses are known.
 
     `servers` are those of other projects, by the name of the model that runs on each.
+    `fuser_imports` are the fuser's: they are had before the fuser is known.
     """
 
     models: tuple[Program, ...]
     fuser: Callable[[Mapping[str, ServiceAddresses]], Program]
     servers: Mapping[str, Program] = field(default_factory=dict)
+    fuser_imports: tuple[str, ...] = ()
+
+    @property
+    def imports(self) -> tuple[tuple[str, ...], ...]:
+        """What each of the services imports."""
+        return (*(model.imports for model in self.models), self.fuser_imports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +118,9 @@ class LocalMesh:
         self._logs = logs
         self._probe = probe
         self._listen = listener
+        self._fork_servers = ForkServers()
         self._servers: dict[str, ServerProcess] = {}
-        self._models: list[ServiceProcess] = []
+        self._started: dict[str, ServiceProcess] = {}
         self._fuser: ServiceProcess | None = None
         self._ready: set[str] = set()
 
@@ -125,17 +134,17 @@ class LocalMesh:
         """
         try:
             async with asyncio.timeout(timeout_seconds):
+                await self._fork_servers.start(self._plan.imports)
                 models = await self._start_models()
-                self._fuser = await self._spawn(self._plan.fuser(models))
-                return MeshAddresses(await self._until_ready(self._fuser), models)
+                fuser = await self._start_fuser(self._plan.fuser(models))
+                return MeshAddresses(fuser, models)
         except TimeoutError:
-            waiting = (
-                process.name for process in self._services() if process.name not in self._ready
-            )
             raise DeadlineExceeded(
                 f"the mesh was not ready within {timeout_seconds:g} s; it waited for "
-                f"{', '.join(waiting)}; the logs in {self._logs} say how far it got"
+                f"{', '.join(self._waited_for())}; the logs in {self._logs} say how far it got"
             ) from None
+        finally:
+            await self._fork_servers.close()
 
     async def watch(self) -> None:
         """Tells the listener of everything that dies. Returns when the fuser has."""
@@ -168,16 +177,25 @@ class LocalMesh:
         for program in self._plan.models:
             if program.name in self._plan.servers:
                 await self._launch(program.name, self._plan.servers[program.name])
-            self._models.append(await self._spawn(program))
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = {
-                    model.name: group.create_task(self._until_ready_on_server(model))
-                    for model in self._models
+                    program.name: group.create_task(self._start_model(program))
+                    for program in self._plan.models
                 }
         except* SpecFuseError as failures:
             raise failures.exceptions[0] from None
         return {name: task.result() for name, task in tasks.items()}
+
+    async def _start_model(self, program: Program) -> ServiceAddresses:
+        began = time.monotonic()
+        self._started[program.name] = model = await self._spawn(program)
+        return await self._until_ready_on_server(model, began)
+
+    async def _start_fuser(self, program: Program) -> ServiceAddresses:
+        began = time.monotonic()
+        self._fuser = await self._spawn(program)
+        return await self._until_ready(self._fuser, began)
 
     async def _launch(self, model: str, program: Program) -> None:
         server = await ServerProcess.start(program, self._log_of(program))
@@ -185,18 +203,18 @@ class LocalMesh:
         self._listen(Launched(model, program.argv[0], server.log))
 
     async def _spawn(self, program: Program) -> ServiceProcess:
-        return await ServiceProcess.start(program, self._log_of(program))
+        return await ServiceProcess.start(program, self._log_of(program), self._fork_servers)
 
     def _log_of(self, program: Program) -> Path:
         return self._logs / f"{program.name}.log"
 
-    async def _until_ready_on_server(self, model: ServiceProcess) -> ServiceAddresses:
+    async def _until_ready_on_server(self, model: ServiceProcess, began: float) -> ServiceAddresses:
         """Where the model listens, unless the server that it runs on, if any, ends before."""
         server = self._servers.get(model.name)
         if server is None:
-            return await self._until_ready(model)
+            return await self._until_ready(model, began)
         try:
-            return await _unless_ended(server, self._until_ready(model))
+            return await _unless_ended(server, self._until_ready(model, began))
         except _Ended:
             how = self._told_death(server)
             raise Unavailable(
@@ -204,8 +222,7 @@ class LocalMesh:
                 f"its log is {server.log}"
             ) from None
 
-    async def _until_ready(self, process: ServiceProcess) -> ServiceAddresses:
-        started = time.monotonic()
+    async def _until_ready(self, process: ServiceProcess, began: float) -> ServiceAddresses:
         addresses = await process.ready()
         if addresses is None:
             raise self._death(process)
@@ -214,7 +231,7 @@ class LocalMesh:
         except _Ended:
             raise self._death(process) from None
         self._ready.add(process.name)
-        self._listen(Ready(process.name, addresses, time.monotonic() - started))
+        self._listen(Ready(process.name, addresses, time.monotonic() - began))
         return addresses
 
     async def _report_death(self, process: ChildProcess) -> None:
@@ -244,6 +261,18 @@ class LocalMesh:
 
     def _processes(self) -> list[ChildProcess]:
         return [*self._servers.values(), *self._services()]
+
+    def _waited_for(self) -> list[str]:
+        """Who is not ready, of those that could be."""
+        models = (program.name for program in self._plan.models)
+        names = [*models, *([] if self._fuser is None else [self._fuser.name])]
+        return [name for name in names if name not in self._ready]
+
+    @property
+    def _models(self) -> list[ServiceProcess]:
+        """Those that were started, in the plan's order."""
+        names = (program.name for program in self._plan.models)
+        return [self._started[name] for name in names if name in self._started]
 
     def _services(self) -> list[ServiceProcess]:
         return [*self._models, *([] if self._fuser is None else [self._fuser])]

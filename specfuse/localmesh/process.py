@@ -5,31 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from specfuse.localmesh.handshake import DIE_WITH_OPTION, READY_FD_OPTION, ServiceAddresses
+from specfuse.localmesh.forking import ForkServers, Process
+from specfuse.localmesh.handshake import ServiceAddresses, handshake_options
+from specfuse.localmesh.program import RUN_MODULE, Program
 
 _TAIL_BYTES = 16_384
-_TIED = (sys.executable, "-P", "-m", "specfuse.localmesh.tied")
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """Something to run: its name in the mesh, its command line, and where to run it."""
-
-    name: str
-    argv: tuple[str, ...]
-    directory: Path
+_TIED = (*RUN_MODULE, "specfuse.localmesh.tied")
 
 
 class ChildProcess:
     """A started program, in a session of its own: a terminal's Ctrl-C reaches the launcher only."""
 
-    def __init__(self, program: Program, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, program: Program, process: Process, log: Path) -> None:
         self.program = program
         self.log = log
         self._process = process
@@ -86,7 +77,7 @@ class ServiceProcess(ChildProcess):
     def __init__(
         self,
         program: Program,
-        process: asyncio.subprocess.Process,
+        process: Process,
         ready_pipe: asyncio.StreamReader,
         log: Path,
     ) -> None:
@@ -94,16 +85,20 @@ class ServiceProcess(ChildProcess):
         self._ready_pipe = ready_pipe
 
     @classmethod
-    async def start(cls, program: Program, log: Path) -> ServiceProcess:
-        """Starts the program; what it prints goes to the file `log`.
+    async def start(
+        cls, program: Program, log: Path, servers: ForkServers | None = None
+    ) -> ServiceProcess:
+        """Starts the program; what it prints goes to the file `log`. Forked if one can fork it.
 
         Must run in the launcher's main thread: the kernel ties the child's life to this thread's.
         """
         read_end, write_end = os.pipe()
         ready_pipe = await _reader(read_end)
-        options = (READY_FD_OPTION, str(write_end), DIE_WITH_OPTION, str(os.getpid()))
         try:
-            process = await _started((*program.argv, *options), program.directory, log, write_end)
+            process = await servers.forked(program, log, write_end) if servers else None
+            if process is None:
+                argv = (*program.argv, *handshake_options(write_end, os.getpid()))
+                process = await _started(argv, program.directory, log, write_end)
         finally:
             os.close(write_end)
         return cls(program, process, ready_pipe, log)

@@ -163,6 +163,7 @@ PLANTED = {
         "openai",
     ),
     "a loose file in rpc": ("specfuse/rpc/helpers.py", "", "rpc"),
+    "a loose file in the local mesh": ("specfuse/localmesh/helpers.py", "", "local-mesh"),
     "a loose file in the client": ("specfuse/client/helpers.py", "", "client"),
     "a loose file in tracing": ("specfuse/observability/tracing/helpers.py", "", "tracing"),
     "a loose file in the engine": ("model_service/backends/torch/engine/helpers.py", "", "engine"),

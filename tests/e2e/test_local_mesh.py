@@ -1,4 +1,7 @@
-"""The launcher on trivial programs: order, deaths, stubbornness, and nothing left behind."""
+"""The launcher on trivial programs: order, deaths, stubbornness, and nothing left behind.
+
+Each behaves the same whether it is started or forked.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,25 @@ from specfuse.localmesh import (
     ServiceAddresses,
     Stopped,
 )
+from specfuse.localmesh.program import RUN_MODULE
 from tests.support.processes import is_running, wait_until_gone
 from tests.support.repository import REPOSITORY
 
 ENDPOINT = ServiceAddresses("127.0.0.1:1", "127.0.0.1:2")
+IMPORTS = "IMPORTS_OF_TRIVIAL_PROGRAMS"
+"""An environment variable: programs that import something are forked."""
+
+
+@pytest.fixture(autouse=True, params=["", "argparse"], ids=["started", "forked"])
+def _way(request, monkeypatch):
+    """How programs begin, also those of a launcher in a process of its own."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv(IMPORTS, request.param)
 
 
 def program(name: str, behaviour: str) -> Program:
-    argv = (sys.executable, "-m", "tests.support.trivial_service", behaviour)
-    return Program(name, argv, REPOSITORY)
+    argv = (*RUN_MODULE, "tests.support.trivial_service", behaviour)
+    return Program(name, argv, REPOSITORY, tuple(os.environ[IMPORTS].split()))
 
 
 def server(*argv: str) -> Program:
@@ -60,7 +73,8 @@ class Scene:
             self.fuser_knew = endpoints
             return program("fuser", fuser)
 
-        plan = Plan(programs, plan_fuser, {} if on is None else {"model0": on})
+        imports = program("fuser", fuser).imports
+        plan = Plan(programs, plan_fuser, {} if on is None else {"model0": on}, imports)
         self.mesh = LocalMesh(plan, logs, probe, self._listen)
 
     def _listen(self, event) -> None:

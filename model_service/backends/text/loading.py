@@ -22,12 +22,12 @@ def load_tokenizer(files: ModelFiles) -> SegmentTokenizer:
             tokenizer = SegmentTokenizer(read_tokenizer(directory), configured_ends(directory))
         except Misconfigured as error:
             raise Misconfigured(f"{files.key}: {files.model!r}: {error.message}") from error
-    _give_back_memory()
+    give_back_memory()
     return tokenizer
 
 
-def _give_back_memory() -> None:
-    """Has the C library return what reading a vocabulary took: for 128,000 tokens some 40 MB.
+def give_back_memory() -> None:
+    """Has the C library return what reading took: for a vocabulary of 128,000 tokens some 40 MB.
 
     glibc keeps freed memory that lies between what is still used until it is told to.
     """

@@ -13,6 +13,7 @@ from opentelemetry.trace import Tracer
 from model_service.backends.text.contexts import ContextEncoder
 from model_service.backends.text.files import check_directory
 from model_service.backends.text.lanes import Lanes
+from model_service.backends.text.loading import give_back_memory
 from model_service.backends.torch.calls import ProposeCall, ScoreCall
 from model_service.backends.torch.capability import CacheBudget, engine_for
 from model_service.backends.torch.engine.engine import Engine
@@ -176,6 +177,7 @@ def backend_for(
         speed_up_few_rows(loaded.model)
     budget = _budget(limits.kv_cache_bytes, observer)
     engine = engine_for(loaded.model, budget, compiled=limits.compiled)
+    give_back_memory()
     scheduler = Scheduler(engine, limits.batch, observer, threads=limits.threads)
     return TorchBackend(name, loaded, engine, scheduler, observer, tracer)
 

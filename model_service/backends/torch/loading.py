@@ -25,6 +25,7 @@ from transformers.quantizers.auto import AutoQuantizationConfig
 from model_service.backends.text.files import ModelFiles, as_misconfiguration
 from model_service.backends.text.published import PublishedTokenizer, read_tokenizer
 from model_service.backends.text.tokenizer import SegmentTokenizer
+from model_service.backends.torch.reading import reading_ahead
 from model_service.backends.torch.settings import TorchSection
 from specfuse.errors import Misconfigured
 
@@ -53,7 +54,7 @@ def load(settings: TorchSection) -> LoadedModel:
     """
     source = _source(settings)
     device = _device(settings.device)
-    with _quietly(), as_misconfiguration(_KEY, settings.model):
+    with _quietly(), as_misconfiguration(_KEY, settings.model), reading_ahead(_weights(settings)):
         config = AutoConfig.from_pretrained(settings.model, **source)
         tokenizer = _tokenizer(settings)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -75,6 +76,12 @@ def load(settings: TorchSection) -> LoadedModel:
         window=_window(config, settings.max_context_tokens),
         revision=_revision(settings, config),
     )
+
+
+def _weights(settings: TorchSection) -> list[Path]:
+    """The files of weights, where this process needs all of them and they are here already."""
+    whole = settings.tensor_parallel == 1
+    return sorted(Path(settings.model).glob("*.safetensors")) if whole else []
 
 
 def _tokenizer(settings: TorchSection) -> PublishedTokenizer:

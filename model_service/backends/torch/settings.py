@@ -12,6 +12,9 @@ from model_service.backends.section import BackendSection
 from specfuse.config.settings_file import Problem
 from specfuse.config.types import Count, Flag
 
+_CUDA_DRIVER = Path("/dev/nvidiactl")
+"""Is there where CUDA devices are."""
+
 
 class TorchSection(BackendSection):
     """A Hugging Face causal language model, run in this process."""
@@ -83,3 +86,7 @@ class TorchSection(BackendSection):
     def sharing(cls, document: dict[str, Any], processors: int) -> dict[str, Any]:
         """With a fair share of the processors, unless it says otherwise."""
         return {"threads": processors} | document
+
+    def forks(self) -> bool:
+        """Not where CUDA may be used, which no process can that was forked from one that asked."""
+        return self.device == "cpu" or not _CUDA_DRIVER.exists()

@@ -8,9 +8,11 @@ from importlib import metadata
 
 import pytest
 import typer
+import yaml
 
 from specfuse.cli.app import main
 from specfuse.cli.complaints import complaint
+from specfuse.config.addresses import listening_socket
 from specfuse.errors import (
     Forbidden,
     InvalidArgument,
@@ -20,6 +22,12 @@ from specfuse.errors import (
     SpecFuseError,
     Unauthenticated,
 )
+
+FUSED = {
+    "members": {"a": {"endpoints": ["127.0.0.1:1"]}},
+    "ensembles": {"all": {"members": ["a"]}},
+}
+"""The settings of a fuser."""
 
 COMMANDS = ("ask", "demo", "up", "top", "model", "fuser", "keys")
 
@@ -52,19 +60,73 @@ def test_the_version_is_the_packages(capsys):
     assert capsys.readouterr().out == f"specfuse {metadata.version('specfuse')}\n"
 
 
-def test_help_imports_nothing_heavy():
-    heavy = {
-        *("asyncio", "grpc", "numpy", "prometheus_client"),
-        *("pydantic", "torch", "transformers", "yaml"),
-    }
+def imported_by(*arguments: str) -> set[str]:
+    """What of the outside a command had imported when it ended."""
     program = (
-        "import sys; from specfuse.cli.app import main; main(['--help']); "
-        f"print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
+        "import sys; from specfuse.cli.app import main; main(sys.argv[1:]); "
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
-    assert done.stderr == "[]\n"
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_help_imports_nothing_heavy():
+    heavy = {"asyncio", "grpc", "numpy", "prometheus_client", "pydantic", "torch", "yaml"}
+    assert not imported_by("--help") & (heavy | SERVING)
+
+
+SERVING = {"cryptography", "grpc", "kubernetes", "numpy", "starlette", "tokenizers"} | {
+    *("torch", "transformers", "uvicorn"),
+}
+"""What serves. It takes longest to import."""
+
+TAKEN = "127.0.0.1:{taken}"
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "says"),
+    [
+        (("model", "serve"), {"colour": "red"}, "colour: unknown key"),
+        (("fuser", "serve"), {"colour": "red"}, "colour: unknown key"),
+        (("up",), {"colour": "red"}, "colour: unknown key"),
+        (
+            ("model", "serve"),
+            {"name": "a", "torch": {"model": "m"}, "listen": TAKEN},
+            "listen: cannot bind 127.0.0.1:{taken}",
+        ),
+        (("fuser", "serve"), FUSED | {"listen": TAKEN}, "listen: cannot bind 127.0.0.1:{taken}"),
+        (
+            ("fuser", "serve"),
+            FUSED | {"http": {"listen": TAKEN}},
+            "http.listen: cannot bind 127.0.0.1:{taken}",
+        ),
+        (
+            ("up",),
+            {
+                "models": {"a": {"torch": {"model": "m"}, "listen": TAKEN}},
+                "fuser": {"ensembles": {"all": {"members": ["a"]}}},
+            },
+            "models.a.listen: cannot bind 127.0.0.1:{taken}",
+        ),
+    ],
+)
+def test_what_is_wrong_is_refused_before_what_serves_is_imported(
+    capfd, tmp_path, command, settings, says
+):
+    with listening_socket("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        file = tmp_path / "settings.yaml"
+        file.write_text(yaml.safe_dump(settings).replace("{taken}", port))
+        assert not imported_by(*command, str(file)) & SERVING
+        assert main([*command, str(file)]) == 2
+    assert says.replace("{taken}", port) in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 
+from model_service.backends.torch import settings as torch_settings
 from model_service.settings import Settings
 from specfuse.cli.mesh_file import Listening, MeshFile
 from specfuse.cli.up import DEMO_MESH
@@ -38,6 +40,30 @@ def served_mesh(**model: object) -> dict:
 
 def settings_in(program) -> dict:
     return yaml.safe_load(Path(program.argv[-1]).read_text())
+
+
+def test_services_that_import_the_same_can_be_forked_from_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_settings, "_CUDA_DRIVER", tmp_path / "no driver")
+    llama, qwen = MeshFile.read(write_mesh(tmp_path, torch_mesh())).plan(tmp_path, tmp_path).models
+    plan = MeshFile.read(write_mesh(tmp_path, served_mesh())).plan(tmp_path, tmp_path)
+    alpha, beta = plan.models
+    assert llama.imports == qwen.imports
+    assert llama.imports[-1] == "model_service.backends.torch.backend"
+    assert alpha.imports[-1] == "model_service.backends.scripted.backend"
+    assert beta.imports[-1] == "model_service.backends.llama_cpp.backend"
+    assert plan.fuser({}).imports == plan.fuser_imports != ()
+    assert len({llama.imports, alpha.imports, beta.imports, plan.fuser_imports}) == 4
+    for modules in (llama.imports, alpha.imports, beta.imports, plan.fuser_imports):
+        assert all(map(find_spec, modules)), "they are there"
+
+
+def test_models_that_may_use_cuda_are_not_forked(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_settings, "_CUDA_DRIVER", tmp_path)
+    document = torch_mesh()
+    document["models"]["llama"]["torch"]["device"] = "cpu"
+    llama, qwen = MeshFile.read(write_mesh(tmp_path, document)).plan(tmp_path, tmp_path).models
+    assert llama.imports
+    assert not qwen.imports
 
 
 def test_each_service_gets_its_own_settings_file_with_what_follows_from_the_mesh(tmp_path):
