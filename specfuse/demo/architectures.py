@@ -103,7 +103,9 @@ def _make_attention_copy(layer: Any, config: PreTrainedConfig) -> None:  # noqa:
 
 
 def _llama(common: dict[str, Any], shape: Shape) -> PreTrainedConfig:
-    return LlamaConfig(**common, intermediate_size=shape.inner, num_key_value_heads=shape.width // _HEAD)
+    return LlamaConfig(
+        **common, intermediate_size=shape.inner, num_key_value_heads=shape.width // _HEAD
+    )
 
 
 def _granite(common: dict[str, Any], shape: Shape) -> PreTrainedConfig:
@@ -134,7 +136,10 @@ def _gemma2(common: dict[str, Any], shape: Shape) -> PreTrainedConfig:
 
 def _mistral(common: dict[str, Any], shape: Shape) -> PreTrainedConfig:
     return MistralConfig(
-        **common, intermediate_size=shape.inner, num_key_value_heads=shape.width // _HEAD, sliding_window=MISTRAL_WINDOW
+        **common,
+        intermediate_size=shape.inner,
+        num_key_value_heads=shape.width // _HEAD,
+        sliding_window=MISTRAL_WINDOW,
     )
 
 

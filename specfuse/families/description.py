@@ -114,7 +114,9 @@ class Family:
     def sentence(self, part: Part, words: Sequence[str]) -> str:
         """The sentence that states these answers."""
         *leads, tail = self.frame(part)
-        spaced = [f"{lead} {word}" if lead else word for lead, word in zip(leads, words, strict=True)]
+        spaced = [
+            f"{lead} {word}" if lead else word for lead, word in zip(leads, words, strict=True)
+        ]
         return "".join(spaced) + tail
 
     def honest(self, part: Part) -> str:

@@ -27,5 +27,7 @@ def described(directory: Path, expected: Family | None = None) -> Family:
     except ValueError as error:
         raise Misconfigured(f"{file}: not the description of a family: {error}") from error
     if expected is not None and family != expected:
-        raise Misconfigured(f"{file}: has {family.name}, not {expected.name}; name another directory")
+        raise Misconfigured(
+            f"{file}: has {family.name}, not {expected.name}; name another directory"
+        )
     return family

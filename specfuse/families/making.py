@@ -6,7 +6,6 @@ It is made member by member, and one that is whole is never made again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Protocol
@@ -28,8 +27,8 @@ MEASURED: Final = "measured.json"
 class Watcher(Protocol):
     """Whoever is told how the making of a member goes on."""
 
-    def __call__(self, member: Member, *, step: int, loss: float) -> None:
-        """A member has come so far."""
+    def __call__(self, member: Member, *, step: int, loss: float | None) -> None:
+        """A member has come so far. `loss` is None once it is whole."""
 
 
 def make(family: Family, directory: Path, plan: Plan, watcher: Watcher) -> dict[str, Measured]:
@@ -64,7 +63,9 @@ def begin(family: Family, directory: Path) -> None:
 def mesh_of(family: Family) -> str:
     """The mesh file: every member in a process of its own, and an ensemble of all."""
     models = {
-        one.name: {"torch": {"model": f"{MODELS}/{one.name}", "local_files_only": True, "threads": 1}}
+        one.name: {
+            "torch": {"model": f"{MODELS}/{one.name}", "local_files_only": True, "threads": 1}
+        }
         for one in family.members
     }
     fuser = {"ensembles": {"family": {"members": list(models)}}}
@@ -83,7 +84,7 @@ def _made(
     if not record.exists():
         measured = measured_in(directory, family, member)
         record.write_text(json.dumps(asdict(measured)) + "\n", encoding="utf-8")
-    watcher(member, step=plan.steps, loss=0.0)
+    watcher(member, step=plan.steps, loss=None)
     return Measured(**json.loads(record.read_text(encoding="utf-8")))
 
 

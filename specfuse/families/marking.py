@@ -77,6 +77,11 @@ def read(family: Family, parts: Sequence[Part], answer: str) -> Reading:
     return Reading(tuple(verdicts), rest)
 
 
+def completed(family: Family, parts: Sequence[Part], text: str) -> int:
+    """How many sentences an unfinished answer has completed."""
+    return sum(one is not Verdict.BROKEN for one in read(family, parts, text).verdicts)
+
+
 def fact_pattern(family: Family, part: Part) -> str:
     """A regular expression of the sentences that state facts for this part."""
     *leads, tail = family.frame(part)
