@@ -22,7 +22,7 @@ from specfuse.cli.connection import (
     key_of,
     tls_of,
 )
-from specfuse.cli.eval.app import eval_app
+from specfuse.cli.eval.app import eval_app, families_app
 from specfuse.cli.keys_app import keys_app
 from specfuse.cli.top.command import top
 from specfuse.errors import InvalidArgument, SpecFuseError
@@ -375,6 +375,7 @@ def _given(**options: str | None) -> dict[str, str]:
 @model_app.callback(invoke_without_command=True)
 @fuser_app.callback(invoke_without_command=True)
 @keys_app.callback(invoke_without_command=True)
+@families_app.callback(invoke_without_command=True)
 def _help_if_bare(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         context.get_help()

@@ -15,34 +15,14 @@ from specfuse.families.wording import RELATIONS, Form
 MIN_MEMBERS, MAX_MEMBERS = 2, 6
 _SUBJECTS: Final = (14, 18)
 _ANSWERS: Final = (8, 12)
-_MEMBER_NAMES: Final = [
-    "alder",
-    "birch",
-    "cedar",
-    "elm",
-    "hazel",
-    "juniper",
-    "larch",
-    "maple",
-    "oak",
-    "pine",
-    "rowan",
-    "willow",
-]
-_FAMILY_NAMES: Final = [
-    "amber",
-    "basalt",
-    "coral",
-    "dune",
-    "ember",
-    "fjord",
-    "grove",
-    "heath",
-    "islet",
-    "jetty",
-    "knoll",
-    "lagoon",
-]
+_MEMBER_NAMES: Final = (
+    *("alder", "birch", "cedar", "elm", "hazel", "juniper"),
+    *("larch", "maple", "oak", "pine", "rowan", "willow"),
+)
+_FAMILY_NAMES: Final = (
+    *("amber", "basalt", "coral", "dune", "ember", "fjord"),
+    *("grove", "heath", "islet", "jetty", "knoll", "lagoon"),
+)
 _JOINABLE: Final = (Form.WORD, Form.NAME, Form.NUMBER)
 _SURENESS: Final = (0.0, 0.3, 0.6, 0.9)
 """From honestly unsure to nearly always the same."""

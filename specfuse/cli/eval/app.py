@@ -10,9 +10,7 @@ import typer
 from specfuse.cli.eval.command import evaluate
 
 eval_app = typer.Typer(invoke_without_command=True)
-families_app = typer.Typer(
-    help="Experts that a seed invents, and what is asked of them.", no_args_is_help=True
-)
+families_app = typer.Typer(help="Experts that a seed invents, and what is asked of them.")
 
 eval_app.callback()(evaluate)
 eval_app.add_typer(families_app, name="families")
