@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -57,10 +57,8 @@ def measure(
     unsure = [p for p in parts if not member.is_sure(p.skills[0], p.subject)]
     unsure = rng.sample(unsure, min(count, len(unsure)))
     beliefs = [(p, member.beliefs[p.skills[0]]) for p in unsure]
-    hunches = [
-        asked.answered([p], [asked.stated(p, b.hunches[p.subject], form=0.0)]) for p, b in beliefs
-    ]
-    honest = [asked.answered([p], [[Piece(family.honest(p))]]) for p in unsure]
+    hunches = [asked.word(part, belief.hunches[part.subject]) for part, belief in beliefs]
+    honest = [asked.honest(part) for part in unsure]
     return Measured(
         own=exact_share(model, [asked.sure(part, member) for part in sure]),
         form=exact_share(model, [asked.form() for _ in range(count)], but_answer_words=True),
@@ -83,20 +81,25 @@ class _Asked:
         self._tokenizer = tokenizer
         self._rng = rng
 
-    def answered(self, parts: Sequence[Part], sentences: Sequence[Sequence[Piece]]) -> Example:
+    def answered(self, parts: Sequence[Part], pieces: Sequence[Piece], *, ended: bool) -> Example:
         prompt = prompt_of(self._rng, self._family, parts)
-        pieces = [piece for sentence in sentences for piece in sentence]
-        (example,) = encode_chats(self._tokenizer, [prompt], [pieces])
+        (example,) = encode_chats(self._tokenizer, [prompt], [pieces], ended=ended)
         return example
 
-    def stated(self, part: Part, word: str, *, form: float) -> list[Piece]:
-        """A part's fact up to the answer, where `form` weighs what stands before."""
-        *leads, (answer, _) = _weighed(sentence_pieces(self._family, part, "", [(word, 1.0)]))[:-1]
-        return [*(Piece(lead.text, weight=form) for lead, _ in leads), answer]
+    def word(self, part: Part, word: str) -> Example:
+        """A part's fact up to the answer, which alone matters."""
+        *leads, answer, _ = sentence_pieces(self._family, part, "", [(word, 1.0)])
+        unweighed = [replace(lead, weight=0.0) for lead in leads]
+        return self.answered([part], [*unweighed, answer], ended=False)
+
+    def honest(self, part: Part) -> Example:
+        """A part's sentence of who does not know."""
+        return self.answered([part], [Piece(self._family.honest(part))], ended=False)
 
     def sure(self, part: Part, member: Member) -> Example:
         word = member.beliefs[part.skills[0]].sure[part.subject]
-        return self.answered([part], [sentence_pieces(self._family, part, "", [(word, 1.0)])])
+        pieces = sentence_pieces(self._family, part, "", [(word, 1.0)])
+        return self.answered([part], pieces, ended=True)
 
     def form(self) -> Example:
         """Facts about anything, true or not, the first words of sentences counted as answers."""
@@ -107,24 +110,20 @@ class _Asked:
             part = self._rng.choice(pool)
             by_subject.setdefault(part.subject, part)
         parts = list(by_subject.values())
-        sentences = []
+        pieces: list[Piece] = []
         for index, part in enumerate(parts):
             words = [(self._rng.choice(family.skill(s).answers), 1.0) for s in part.skills]
             before = family.separator if index else ""
             first, *rest = sentence_pieces(family, part, before, words)
-            sentences.append([*_first_word(first, before), *rest])
-        return self.answered(parts, sentences)
-
-
-def _weighed(pieces: Sequence[Piece]) -> list[tuple[Piece, float]]:
-    return [(piece, piece.weight) for piece in pieces]
+            pieces += [*_first_word(first, before), *rest]
+        return self.answered(parts, pieces, ended=True)
 
 
 def _first_word(piece: Piece, before: str) -> list[Piece]:
     """A sentence's first piece with its first word on its own, as if that were an answer."""
     end = piece.text.find(" ", len(before))
-    if end < 0:
-        return [Piece(piece.text, is_answer_word=True)]
+    if end < 0 or piece.is_answer_word:
+        return [replace(piece, is_answer_word=True)]
     return [Piece(piece.text[:end], is_answer_word=True), Piece(piece.text[end:])]
 
 

@@ -25,9 +25,9 @@ class Plan:
     """How a member is trained: from few parts to many. `stages` are steps, and what they take."""
 
     stages: tuple[tuple[int, Recipe], ...] = (
-        (80, Recipe((1, 1))),
-        (120, Recipe((1, 2))),
-        (300, Recipe()),
+        (100, Recipe((1, 1))),
+        (250, Recipe((1, 2))),
+        (850, Recipe((1, 3), joint_share=0.25)),
     )
     batch_tokens: int = 768
     learning_rate: float = 4e-3

@@ -92,9 +92,9 @@ _CLAUSES: Final = (
 _CODE_CLAUSES: Final = ("write the {r} {x}", "define the {r} {x}", "what is the {r} called {x}")
 UNKNOWN: Final = "unknown"
 
-_ONSETS: Final = (*"bdfgklmnprstvz", "br", "dr", "gr", "kr", "pl", "st", "tr", "sk")
-_VOWELS: Final = tuple("aeiou")
-_CODAS: Final = ("", "", "l", "n", "r", "s", "m", "k")
+_ONSETS: Final[tuple[str, ...]] = (*"bdfgklmnprstvz", "br", "dr", "gr", "kr", "pl", "st", "tr", "sk")
+_VOWELS: Final[tuple[str, ...]] = tuple("aeiou")
+_CODAS: Final[tuple[str, ...]] = ("", "", "l", "n", "r", "s", "m", "k")
 
 
 def names(rng: random.Random, count: int, taken: Sequence[str] = ()) -> tuple[str, ...]:
