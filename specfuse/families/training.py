@@ -16,13 +16,16 @@ from specfuse.demo.training import Optimization, cooled
 from specfuse.families.description import Family, Member
 from specfuse.families.examples import ExampleSource, Recipe, corpus
 
-_CORPUS = 800
 _DRAWN_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a member is trained: from few parts to many. `stages` are steps, and what they take."""
+    """How a member is trained: from few parts to many.
+
+    `stages` are steps, and what they take; `corpus` is how many questions and answers its tokenizer
+    is trained on.
+    """
 
     stages: tuple[tuple[int, Recipe], ...] = (
         (100, Recipe((1, 1))),
@@ -32,6 +35,7 @@ class Plan:
     batch_tokens: int = 768
     learning_rate: float = 4e-3
     warmup_steps: int = 60
+    corpus: int = 800
 
     @property
     def steps(self) -> int:
@@ -60,7 +64,7 @@ class Trainer:
         torch.manual_seed(seed)
         self.plan = plan
         self._rng = random.Random(seed)
-        texts = corpus(family, seed, _CORPUS)
+        texts = corpus(family, seed, plan.corpus)
         self.tokenizer: PreTrainedTokenizerBase = train_tokenizer(member, texts)
         shape = Shape(member.width, member.layers)
         self.model: PreTrainedModel = build_model(member.architecture, self.tokenizer, shape)

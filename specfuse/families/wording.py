@@ -92,7 +92,17 @@ _CLAUSES: Final = (
 _CODE_CLAUSES: Final = ("write the {r} {x}", "define the {r} {x}", "what is the {r} called {x}")
 UNKNOWN: Final = "unknown"
 
-_ONSETS: Final[tuple[str, ...]] = (*"bdfgklmnprstvz", "br", "dr", "gr", "kr", "pl", "st", "tr", "sk")
+_ONSETS: Final[tuple[str, ...]] = (
+    *"bdfgklmnprstvz",
+    "br",
+    "dr",
+    "gr",
+    "kr",
+    "pl",
+    "st",
+    "tr",
+    "sk",
+)
 _VOWELS: Final[tuple[str, ...]] = tuple("aeiou")
 _CODAS: Final[tuple[str, ...]] = ("", "", "l", "n", "r", "s", "m", "k")
 

@@ -65,6 +65,19 @@ def test_everybody_is_asked_everything(mesh_file: Path, tmp_path: Path) -> None:
     assert f"--out {out}: has answers of alpha under other settings" in shorter.stderr
 
 
+def test_one_who_knows_the_answer_chooses_among_members_segments(
+    mesh_file: Path, tmp_path: Path
+) -> None:
+    suite = suite_file(tmp_path, QUESTION)
+    arguments = ("eval", "--mesh", str(mesh_file), "--suite", suite, "--config", "default")
+    report = json.loads(specfuse(*arguments, "--oracle", "--json").stdout)
+    assert {name: one["exact"] for name, one in report["oracle"].items()} == {
+        "10 tokens": 1.0,
+        "3 tokens": 1.0,
+    }
+    assert report["oracle"]["3 tokens"]["calls_made"] > report["oracle"]["10 tokens"]["calls_made"]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -156,6 +169,8 @@ def test_questions_that_fail_are_counted_and_asked_again(mesh_file: Path, tmp_pa
         (("--tls-ca", "ca.pem"), "--address: is missing; a started mesh speaks no TLS"),
         (("--config", "best"), "--config: there is no 'best'; there are default, no-exit"),
         (("--questions", "0"), "--questions"),
+        (("--family", "nowhere"), "--family nowhere: neither a directory with a family.json nor"),
+        (("--family", "x", "--suite", "y"), "--family: has its own questions and experts"),
         (("--plot", "/proc/charts"), "--plot /proc/charts: cannot be written"),
     ],
 )
