@@ -95,8 +95,9 @@ class ExampleSource:
         rng = self._rng
         if self._joint and rng.random() < recipe.joint_share:
             return rng.choice(self._joint)
-        is_sure = self._sure and rng.random() < recipe.sure_share
-        return rng.choice(self._sure if is_sure else self._unsure)
+        of_sure = rng.random() < recipe.sure_share
+        first, second = (self._sure, self._unsure) if of_sure else (self._unsure, self._sure)
+        return rng.choice(first or second)
 
     def _answer(self, parts: Sequence[Part]) -> list[Piece]:
         pieces = [

@@ -14,6 +14,9 @@ import pytest
 
 from specfuse.cli.up import DEMO_MESH
 from specfuse.demo.experts import EXPERTS
+from specfuse.families.directory import DESCRIPTION
+from specfuse.families.invention import invent
+from specfuse.families.registry import SEEDS, Purpose, shipped
 from tests.support.command import COMMAND, running_mesh, specfuse
 from tests.support.scripted_mesh import ANSWER, QUESTION, SLOWLY, mesh_of, write_mesh
 
@@ -233,3 +236,57 @@ def test_a_sixth_member_of_random_weights_costs_nothing(tmp_path: Path) -> None:
     fused, wins = report["fused"]["default"], report["fused"]["default"]["wins"]
     assert fused["exact"] >= measured(DEMO_MESH)["fused"]["default"]["exact"] - 0.01
     assert "noise" not in wins
+
+
+# --- the shipped families -------------------------------------------------------------------------
+
+ONE_OF_EACH_KIND = 17
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(EXPERTS_PATIENCE_SECONDS)
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_family_is_asked_by_kind(name: str) -> None:
+    pytest.importorskip("torch")
+    arguments = ("eval", "--family", name, "--questions", str(ONE_OF_EACH_KIND), "--oracle")
+    done = subprocess.run(
+        [*COMMAND, *arguments, "--config", "default", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=EXPERTS_PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    by_system: dict[str, list[dict[str, Any]]] = {}
+    for row in report["kinds"]:
+        by_system.setdefault(row["system"]["name"], []).append(row)
+    assert {*by_system} == {*report["single"], "best_response", "default", "10 tokens", "3 tokens"}
+    for rows in by_system.values():
+        assert len(rows) == ONE_OF_EACH_KIND
+    for row in by_system["3 tokens"]:
+        assert row["invents"] == 0, "what is right is no invention"
+    fused, best = report["fused"]["default"]["exact"], report["oracle"]["10 tokens"]["exact"]
+    assert best >= fused - 1 / ONE_OF_EACH_KIND, "no choice is better than the best"
+    for name_of_member, alone in report["single"].items():
+        assert alone["exact"] < best, f"{name_of_member} is no match for all of them"
+
+
+def test_nothing_is_chosen_by_a_family_for_reporting(tmp_path: Path) -> None:
+
+    family = invent(min(SEEDS[Purpose.REPORTING]))
+    (tmp_path / DESCRIPTION).write_bytes(family.to_json())
+    done = specfuse("eval", "--family", str(tmp_path), "--ablate", "--plot", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{family.name} for reporting; take another family" in done.stderr
+
+
+def test_a_family_is_listed_and_reported(tmp_path: Path) -> None:
+    listed = specfuse("eval", "families", "list")
+    for name in shipped():
+        assert name in listed.stdout
+    (tmp_path / "wrong.json").write_text("{}")
+    for file in ("wrong.json", "missing.json"):
+        done = specfuse("eval", "families", "report", str(tmp_path / file))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert file in done.stderr

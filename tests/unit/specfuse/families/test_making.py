@@ -9,6 +9,7 @@ import yaml
 
 pytest.importorskip("torch")
 
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from specfuse.errors import Misconfigured
@@ -22,12 +23,19 @@ from specfuse.families.training import Plan
 from tests.support.families import pair
 
 PAIR = pair()
+pytestmark = pytest.mark.timeout(600)  # models are built, trained and loaded
 BRIEFLY = Plan(((2, Recipe((1, 1))), (1, Recipe())), corpus=100)
 
 
 @pytest.fixture(autouse=True)
-def measured_on_little(monkeypatch):
+def briefly(monkeypatch):
+    """Little is measured, and by one thread: small matrices are multiplied fastest by one."""
     monkeypatch.setattr(making, "measure", partial(measure, count=2))
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Watching:

@@ -13,6 +13,8 @@ from specfuse.families.measuring import measure
 from specfuse.families.training import Plan, Trainer
 from tests.support.families import of_one, pair
 
+pytestmark = pytest.mark.timeout(600)  # models are built and trained
+
 
 @pytest.fixture(autouse=True)
 def one_thread():
