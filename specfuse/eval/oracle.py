@@ -53,10 +53,16 @@ async def best_route(answer: str, propose: Propose) -> Route:
             text = "".join(route) + draft.text
             if draft.finished and text.strip() == answer:
                 return Route((*route, draft.text), complete=True, drafts=asked)
-            if not draft.finished and text not in seen and answer.startswith(text.lstrip()):
+            if not draft.finished and text not in seen and _begins(text, answer):
                 seen.add(text)
                 waiting.append((*route, draft.text))
     return Route(longest, complete=False, drafts=asked)
+
+
+def _begins(text: str, answer: str) -> bool:
+    """Whether the answer goes on from the text; space alone is no beginning, or it had no end."""
+    begun = text.lstrip()
+    return bool(begun) and answer.startswith(begun)
 
 
 def _length(route: Sequence[str]) -> int:

@@ -140,6 +140,7 @@ def test_over_a_running_mesh(tmp_path: Path) -> None:
         assert json.loads(judged.stdout)["best_response"]["exact"] == 1.0
         for options, problem in (
             (("--member", judges[0]), "--member: whole responses need"),
+            (("--oracle",), "--member: is missing; --oracle asks the members themselves"),
             (("--config", "none"), "--config: there is no ensemble 'none'; there are all, alpha"),
         ):
             done = specfuse(*ours, *options)
