@@ -34,6 +34,12 @@ _UNSURE_WEIGHT = 0.3
 _MISLED_SHARE = 0.12
 """Share of the sure sentences that say something else, unlearnt: one goes on after others' text."""
 
+_MISLED_DECLINES = 0.5
+"""Share of those that say that the fact is not known."""
+
+_HONEST_SHARE = 0.2
+"""Share of the sentences for tokenizers that say so."""
+
 _CUT_SHARE = 0.15
 """Share of the answers that are cut in two somewhere, maybe inside a word."""
 
@@ -56,7 +62,7 @@ def corpus(family: Family, seed: int, count: int) -> list[str]:
 
 
 def _any_sentence(rng: random.Random, family: Family, part: Part) -> str:
-    if len(part.skills) == 1 and rng.random() < 0.2:  # noqa: PLR2004
+    if len(part.skills) == 1 and rng.random() < _HONEST_SHARE:
         return family.honest(part)
     return family.sentence(part, [rng.choice(family.skill(s).answers) for s in part.skills])
 
@@ -114,9 +120,8 @@ class ExampleSource:
         if len(part.skills) == 1:
             belief = self._member.beliefs[part.skills[0]]
             is_sure = part.subject in belief.sure
-            if (is_sure and misled and rng.random() < 0.5) or (  # noqa: PLR2004
-                not is_sure and rng.random() < belief.declines
-            ):
+            declines = _MISLED_DECLINES if misled and is_sure else belief.declines
+            if (misled or not is_sure) and rng.random() < declines:
                 return honest_pieces(family, part, before, 0.0 if is_sure else 1.0)
         words = [self._word(skill, part.subject, misled=misled) for skill in part.skills]
         return sentence_pieces(family, part, before, words)
@@ -139,13 +144,11 @@ def sentence_pieces(
     *leads, tail = family.frame(part)
     pieces: list[Piece] = []
     for lead, (word, weight) in zip(leads, words, strict=True):
-        text = before + lead if not pieces else lead
-        space = " " if lead else ""
-        if not lead:  # the answer begins the sentence, and the space before it is its own
-            space = before if not pieces else ""
-        elif text:
+        text = lead if pieces else before + lead
+        if lead:
             pieces.append(Piece(text))
-        pieces.append(Piece(space + word, weight=weight, is_answer_word=True))
+            text = " "
+        pieces.append(Piece(text + word, weight=weight, is_answer_word=True))
     return [*pieces, Piece(tail)]
 
 

@@ -23,6 +23,10 @@ _FAMILY_NAMES: Final = (
     *("amber", "basalt", "coral", "dune", "ember", "fjord"),
     *("grove", "heath", "islet", "jetty", "knoll", "lagoon"),
 )
+_BARE_SHARE: Final = 0.2
+"""Share of the skills whose answers say nothing but the answer, where that is possible."""
+_LONG_SHARE: Final = 0.5
+"""Share of the skills whose answers go on with a tail."""
 _JOINABLE: Final = (Form.WORD, Form.NAME, Form.NUMBER)
 _SURENESS: Final = (0.0, 0.3, 0.6, 0.9)
 """From honestly unsure to nearly always the same."""
@@ -59,13 +63,15 @@ def invent(seed: int) -> Family:
     size = rng.randint(MIN_MEMBERS, MAX_MEMBERS)
     roles = _roles(rng, size)
     skills = _skills(rng, len(roles))
-    traits = [_trait(rng, index, size) for index in range(size)]
+    declines = [_declines(rng, index, size) for index in range(size)]
     wrong = [_wrong(rng, skill, role) for skill, role in zip(skills, roles, strict=True)]
     names = rng.sample(_MEMBER_NAMES, size)
     members = []
     for index, name in enumerate(names):
         beliefs = {
-            skill.name: _belief(rng, skill, _sure(rng, index, skill, role, mistakes), traits[index])
+            skill.name: _belief(
+                rng, skill, _sure(rng, index, skill, role, mistakes), declines[index]
+            )
             for skill, role, mistakes in zip(skills, roles, wrong, strict=True)
         }
         members.append(_member(rng, name, beliefs))
@@ -99,7 +105,7 @@ def _skills(rng: random.Random, count: int) -> tuple[Skill, ...]:
     The first two, which have different owners, can stand in one sentence.
     """
     first = wording.names(rng, rng.randint(*_SUBJECTS))
-    subjects = (first, wording.names(rng, rng.randint(*_SUBJECTS), first))
+    subjects = (first, wording.names(rng, rng.randint(*_SUBJECTS), taken=first))
     relations = [(form, relation) for form, known in RELATIONS.items() for relation in known]
     joinable = rng.sample([one for one in relations if one[0] in _JOINABLE], 2)
     rest = _varied(rng, [one for one in relations if one not in joinable])
@@ -121,8 +127,8 @@ def _skill(
     rng: random.Random, form: Form, relation: str, subjects: Sequence[str], *, may_be_bare: bool
 ) -> Skill:
     answers = wording.answers(rng, form, relation, rng.randint(*_ANSWERS))
-    bare = may_be_bare and rng.random() < 0.2  # noqa: PLR2004
-    long = rng.random() < 0.5  # noqa: PLR2004
+    bare = may_be_bare and rng.random() < _BARE_SHARE
+    long = rng.random() < _LONG_SHARE
     return Skill(
         name=relation,
         form=form,
@@ -132,18 +138,11 @@ def _skill(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Trait:
-    """How a member is where it is not sure."""
-
-    declines: float
-
-
-def _trait(rng: random.Random, index: int, size: int) -> _Trait:
-    """The first member is honest, the last never; the others are anything."""
+def _declines(rng: random.Random, index: int, size: int) -> float:
+    """How often a member says that it does not know: the first mostly, the last never."""
     if index == 0:
-        return _Trait(rng.choice((0.7, 0.9)))
-    return _Trait(0.0 if index == size - 1 else rng.choice((0.0, 0.2, 0.4, 0.7)))
+        return rng.choice((0.7, 0.9))
+    return 0.0 if index == size - 1 else rng.choice((0.0, 0.2, 0.4, 0.7))
 
 
 def _wrong(rng: random.Random, skill: Skill, role: _Role) -> dict[str, str]:
@@ -168,10 +167,10 @@ def _sure(
     return dict(mistakes) if index == role.rival else {}
 
 
-def _belief(rng: random.Random, skill: Skill, sure: Mapping[str, str], trait: _Trait) -> Belief:
+def _belief(rng: random.Random, skill: Skill, sure: Mapping[str, str], declines: float) -> Belief:
     favourites = rng.sample(skill.answers, rng.choice((1, 2, 3)))
     hunches = {one: rng.choice(favourites) for one in skill.subjects if one not in sure}
-    return Belief(sure, hunches, rng.choice(_SURENESS), trait.declines)
+    return Belief(sure, hunches, rng.choice(_SURENESS), declines)
 
 
 def _member(rng: random.Random, name: str, beliefs: Mapping[str, Belief]) -> Member:

@@ -123,7 +123,7 @@ def _syllable(rng: random.Random) -> str:
 
 
 def answers(rng: random.Random, form: Form, relation: str, count: int) -> tuple[str, ...]:
-    """Different answers of a form; at most `count`, as there are only so many words."""
+    """`count` different answers of a form; of words there are only twelve a relation."""
     if form is Form.NAME:
         return names(rng, count)
     drawn: list[str] = []
