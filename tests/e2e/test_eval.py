@@ -140,7 +140,6 @@ def test_over_a_running_mesh(tmp_path: Path) -> None:
         assert json.loads(judged.stdout)["best_response"]["exact"] == 1.0
         for options, problem in (
             (("--member", judges[0]), "--member: whole responses need"),
-            (("--oracle",), "--member: is missing; --oracle asks the members themselves"),
             (("--config", "none"), "--config: there is no ensemble 'none'; there are all, alpha"),
         ):
             done = specfuse(*ours, *options)
@@ -173,6 +172,7 @@ def test_questions_that_fail_are_counted_and_asked_again(mesh_file: Path, tmp_pa
         (("--tls-ca", "ca.pem"), "--address: is missing; a started mesh speaks no TLS"),
         (("--config", "best"), "--config: there is no 'best'; there are default, no-exit"),
         (("--questions", "0"), "--questions"),
+        (("--address", "127.0.0.1:1", "--oracle"), "--member: is missing; --oracle asks"),
         (("--family", "nowhere"), "--family nowhere: neither a directory with a family.json nor"),
         (("--family", "x", "--suite", "y"), "--family: has its own questions and experts"),
         (("--plot", "/proc/charts"), "--plot /proc/charts: cannot be written"),

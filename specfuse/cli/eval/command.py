@@ -170,6 +170,8 @@ def evaluate(  # noqa: PLR0913 (an option each)
     tls = tls_of(tls_ca, tls_cert, tls_key)
     if not address:
         _check_started(member, tls, api_key_file)
+    elif oracle and not member:
+        raise InvalidArgument("--member", "is missing; --oracle asks the members themselves")
     directory = directory_of(family) if family else None
     options = Options(
         suite=suite_of(Asked(suite, match, directory, questions, seed, choosing=ablate)),

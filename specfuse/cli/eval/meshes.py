@@ -106,8 +106,6 @@ def running_plan(
         if name not in ensembles:
             problem = f"there is no ensemble {name!r}; there are {', '.join(ensembles)}"
             raise InvalidArgument("--config", problem)
-    if options.oracle and not verifiers:
-        raise InvalidArgument("--member", "is missing; --oracle asks the members themselves")
     if verifiers and set(verifiers) != set(singles):
         raise InvalidArgument(
             "--member",
