@@ -139,7 +139,8 @@ def _unigram(texts: Iterable[str], dialect: Dialect, vocab_size: int) -> Tokeniz
     improbable = -2 * math.log(total)
     last_resort = [*dialect.special_tokens, *(f"<0x{byte:02X}>" for byte in range(256))]
     vocab = [*((token, improbable) for token in last_resort), *pieces]
-    unk_id = last_resort.index(dialect.unk) if dialect.unk else None
+    # The library wants one before it falls back to bytes, of which all are there: it never comes.
+    unk_id = last_resort.index(dialect.unk or dialect.pad)
     tokenizer = Tokenizer(models.Unigram(vocab, unk_id=unk_id, byte_fallback=True))
     tokenizer.pre_tokenizer = seed.pre_tokenizer
     tokenizer.decoder = decoders.Sequence(
