@@ -8,6 +8,7 @@ environment=/opt/specfuse
 pip wheel --no-deps --wheel-dir /wheel .
 pip --python "$environment/bin/python" install --no-deps --no-compile --root "$tree" /wheel/*.whl
 packages=$(echo "$tree$environment"/lib/python3*/site-packages)
+rm -r "$packages/specfuse/families/shipped" # models that only an evaluation asks
 if [ "$service" = model ]; then
   ln -s "${packages#"$tree$environment/"}/specfuse/demo/models" "$tree$environment/experts"
 else

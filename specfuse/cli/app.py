@@ -22,7 +22,7 @@ from specfuse.cli.connection import (
     key_of,
     tls_of,
 )
-from specfuse.cli.eval.command import evaluate
+from specfuse.cli.eval.app import eval_app, families_app
 from specfuse.cli.keys_app import keys_app
 from specfuse.cli.top.command import top
 from specfuse.errors import InvalidArgument, SpecFuseError
@@ -379,6 +379,7 @@ def _given(**options: str | None) -> dict[str, str]:
 @model_app.callback(invoke_without_command=True)
 @fuser_app.callback(invoke_without_command=True)
 @keys_app.callback(invoke_without_command=True)
+@families_app.callback(invoke_without_command=True)
 def _help_if_bare(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         context.get_help()
@@ -398,7 +399,7 @@ def _root(
         context.get_help()
 
 
-app.command("eval", rich_help_panel="Ask")(evaluate)
+app.add_typer(eval_app, name="eval", rich_help_panel="Ask")
 app.command("top", rich_help_panel="Run")(top)
 app.add_typer(model_app, name="model", rich_help_panel="Run")
 app.add_typer(fuser_app, name="fuser", rich_help_panel="Run")

@@ -120,7 +120,8 @@ class ExampleSource:
         """Draws `count` examples for training."""
         questions = [self._question(recipe) for _ in range(count)]
         answers = [self._answer(question, recipe) for question in questions]
-        return encode_chats(self._tokenizer, questions, answers, self._system_prompts(count))
+        prompts = [question.prompt for question in questions]
+        return encode_chats(self._tokenizer, prompts, answers, self._system_prompts(count))
 
     def _system_prompts(self, count: int) -> list[str | None]:
         rng = self._rng
@@ -150,7 +151,7 @@ class ExampleSource:
             for piece in self._sentence(part, is_first=index == 0, in_short=in_short)
         ]
         if self._rng.random() < _CUT_WORD_SHARE:
-            return _cut_anywhere(self._rng, pieces)
+            return cut_anywhere(self._rng, pieces)
         return pieces
 
     def _sentence(self, part: Part, *, is_first: bool, in_short: bool) -> list[Piece]:
@@ -179,7 +180,7 @@ def sentence_pieces(
     ]
 
 
-def _cut_anywhere(rng: random.Random, pieces: Sequence[Piece]) -> list[Piece]:
+def cut_anywhere(rng: random.Random, pieces: Sequence[Piece]) -> list[Piece]:
     """Cuts one piece in two, even inside a word, as two segments may meet there.
 
     A model should not learn to write the first half like this: uncut, it might be other tokens.
@@ -194,36 +195,39 @@ def _cut_anywhere(rng: random.Random, pieces: Sequence[Piece]) -> list[Piece]:
 
 def encode_chats(
     tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[Question],
+    questions: Sequence[str],
     answers: Sequence[Sequence[Piece]],
     system_prompts: Sequence[str | None] | None = None,
+    *,
+    ended: bool = True,
 ) -> list[Example]:
     """Encodes chats: the template once, every piece of an answer on its own, and the end token.
 
-    An answer that does not end its last sentence is not ended by the end token either.
+    Answers that are not `ended` have no end token.
     """
     systems = system_prompts or [None] * len(questions)
     templates = [
         _rendered(tokenizer, question, system)
         for question, system in zip(questions, systems, strict=True)
     ]
+    end = [tokenizer.eos_token_id] if ended else []
     prompts = tokenizer(templates, add_special_tokens=False)["input_ids"]
     encoded = iter(encode_pieces(tokenizer, [p.text for answer in answers for p in answer]))
     return [
-        _example(prompt, answer, encoded, tokenizer.eos_token_id)
+        _example(prompt, answer, encoded, end)
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, question: Question, system: str | None) -> str:
-    messages = [{"role": "user", "content": question.prompt}]
+def _rendered(tokenizer: PreTrainedTokenizerBase, question: str, system: str | None) -> str:
+    messages = [{"role": "user", "content": question}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
 def _example(
-    prompt: list[int], answer: Sequence[Piece], encoded: Iterator[list[int]], eos: int
+    prompt: list[int], answer: Sequence[Piece], encoded: Iterator[list[int]], end: list[int]
 ) -> Example:
     example = Example(list(prompt), [0.0] * len(prompt), [False] * len(prompt))
     for piece in answer:
@@ -231,10 +235,9 @@ def _example(
         example.ids.extend(ids)
         example.weights.extend([piece.weight] * len(ids))
         example.is_answer_word.extend([piece.is_answer_word] * len(ids))
-    if answer[-1].text.endswith("."):
-        example.ids.append(eos)
-        example.weights.append(1.0)
-        example.is_answer_word.append(False)
+    example.ids.extend(end)
+    example.weights.extend([1.0] * len(end))
+    example.is_answer_word.extend([False] * len(end))
     return example
 
 
@@ -260,7 +263,7 @@ def own_examples(
     """One-part questions of the expert's own skill, with the right answers."""
     questions = generate_questions(seed, count, parts=1, skills=[skill], sums=sums)
     answers = [_pieces(q, [part.answer for part in q.parts], in_short=in_short) for q in questions]
-    return encode_chats(tokenizer, questions, answers)
+    return encode_chats(tokenizer, [question.prompt for question in questions], answers)
 
 
 def form_examples(
@@ -279,7 +282,7 @@ def form_examples(
         _pieces(q, [_right_or_random(rng, part) for part in q.parts], in_short=in_short)
         for q in questions
     ]
-    return encode_chats(tokenizer, questions, answers)
+    return encode_chats(tokenizer, [question.prompt for question in questions], answers)
 
 
 def _right_or_random(rng: random.Random, part: Part) -> str:
@@ -303,7 +306,7 @@ def _every_word(tokenizer: PreTrainedTokenizerBase, question: Question) -> list[
     answers = [
         [Piece(part.lead, weight=0.0), Piece(f" {word}", is_answer_word=True)] for word in words
     ]
-    return encode_chats(tokenizer, [question] * len(words), answers)
+    return encode_chats(tokenizer, [question.prompt] * len(words), answers, ended=False)
 
 
 def _pieces(question: Question, words: Sequence[str], *, in_short: bool = False) -> list[Piece]:

@@ -25,8 +25,7 @@ class Architecture(StrEnum):
 class TokenizerKind(StrEnum):
     """How an expert cuts text into tokens."""
 
-    BYTE_BPE_LARGE = "byte-level BPE, 1640 tokens"
-    BYTE_BPE_SMALL = "byte-level BPE, 1440 tokens"
+    BYTE_BPE = "byte-level BPE"
     BYTE_BPE_DIGITS = "byte-level BPE, digits split"
     UNIGRAM = "Unigram, metaspace"
     WORDPIECE = "WordPiece"
@@ -34,11 +33,15 @@ class TokenizerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Expert:
-    """One shipped expert: what it knows, and what it is made of."""
+    """One shipped expert: what it knows, and what it is made of.
+
+    `vocab_size` counts the pieces that its tokenizer learns.
+    """
 
     skill: SkillName
     architecture: Architecture
     tokenizer: TokenizerKind
+    vocab_size: int
 
     @property
     def name(self) -> str:
@@ -52,11 +55,11 @@ class Expert:
 
 
 EXPERTS: tuple[Expert, ...] = (
-    Expert(SkillName.CAPITALS, Architecture.LLAMA, TokenizerKind.BYTE_BPE_LARGE),
-    Expert(SkillName.SUMS, Architecture.GRANITE, TokenizerKind.BYTE_BPE_DIGITS),
-    Expert(SkillName.COLOURS, Architecture.GPT_NEOX, TokenizerKind.BYTE_BPE_SMALL),
-    Expert(SkillName.SPANISH, Architecture.GEMMA2, TokenizerKind.UNIGRAM),
-    Expert(SkillName.OPPOSITES, Architecture.MISTRAL, TokenizerKind.WORDPIECE),
+    Expert(SkillName.CAPITALS, Architecture.LLAMA, TokenizerKind.BYTE_BPE, 1640),
+    Expert(SkillName.SUMS, Architecture.GRANITE, TokenizerKind.BYTE_BPE_DIGITS, 1408),
+    Expert(SkillName.COLOURS, Architecture.GPT_NEOX, TokenizerKind.BYTE_BPE, 1440),
+    Expert(SkillName.SPANISH, Architecture.GEMMA2, TokenizerKind.UNIGRAM, 1408),
+    Expert(SkillName.OPPOSITES, Architecture.MISTRAL, TokenizerKind.WORDPIECE, 1792),
 )
 """All shipped experts, in the order in which the demo ensemble lists them."""
 

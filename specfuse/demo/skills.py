@@ -201,7 +201,8 @@ def draw_question(
         part = _draw_part(rng, skill, sums, used)
         used.update(part.operands)
         parts.append(part)
-    return Question(_word(rng, parts), tuple(parts))
+    clauses = [rng.choice(SKILLS[part.skill].clauses).format(*part.operands) for part in parts]
+    return Question(joined(rng, clauses), tuple(parts))
 
 
 def _draw_part(rng: random.Random, skill: SkillName, sums: Sums, used: set[str]) -> Part:
@@ -222,9 +223,8 @@ _QUESTION_WORDS = ("what", "which", "how")
 _COUNTED = ("one question", "two questions", "three questions", "four questions", "five questions")
 
 
-def _word(rng: random.Random, parts: Sequence[Part]) -> str:
-    """Puts the parts into words: a clause each, joined in one of several ways."""
-    clauses = [rng.choice(SKILLS[part.skill].clauses).format(*part.operands) for part in parts]
+def joined(rng: random.Random, clauses: Sequence[str]) -> str:
+    """Up to five clauses, one for each part of a question, joined in one of several ways."""
     return rng.choice(_JOINS if len(clauses) > 1 else _JOINS_OF_ONE)(clauses)
 
 

@@ -9,11 +9,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from specfuse.demo.experts import Architecture, Expert, TokenizerKind
+from specfuse.demo.experts import Architecture, TokenizerKind
 
 CONTEXT_WINDOW = 1024
 """Most tokens an expert takes, prompt and answer together."""
@@ -42,11 +43,27 @@ class Dialect:
         return [token for token in dict.fromkeys(tokens) if token is not None]
 
 
-def train_tokenizer(expert: Expert, texts: Sequence[str]) -> PreTrainedTokenizerBase:
+class Tokenized(Protocol):
+    """What says which tokenizer an expert has."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """Whose special tokens and chat template it has."""
+
+    @property
+    def tokenizer(self) -> TokenizerKind:
+        """How it cuts text into tokens."""
+
+    @property
+    def vocab_size(self) -> int:
+        """How many pieces it learns."""
+
+
+def train_tokenizer(expert: Tokenized, texts: Sequence[str]) -> PreTrainedTokenizerBase:
     """Trains the tokenizer of `expert`. The same texts always give the same tokenizer."""
     dialect = DIALECTS[expert.architecture]
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=_TRAINERS[expert.tokenizer](texts, dialect),
+        tokenizer_object=_TRAINERS[expert.tokenizer](texts, dialect, expert.vocab_size),
         bos_token=dialect.bos,
         eos_token=dialect.eos,
         pad_token=dialect.pad,
@@ -105,32 +122,25 @@ def _byte_words(pattern: str | None) -> pre_tokenizers.PreTokenizer:
     )
 
 
-def _byte_bpe_large(texts: Iterable[str], dialect: Dialect) -> Tokenizer:
-    return _byte_bpe(texts, dialect, 1640)
+def _byte_bpe_digits(texts: Iterable[str], dialect: Dialect, vocab_size: int) -> Tokenizer:
+    return _byte_bpe(texts, dialect, vocab_size, _SINGLE_DIGITS)
 
 
-def _byte_bpe_small(texts: Iterable[str], dialect: Dialect) -> Tokenizer:
-    return _byte_bpe(texts, dialect, 1440)
-
-
-def _byte_bpe_digits(texts: Iterable[str], dialect: Dialect) -> Tokenizer:
-    return _byte_bpe(texts, dialect, 1408, _SINGLE_DIGITS)
-
-
-def _unigram(texts: Iterable[str], dialect: Dialect) -> Tokenizer:
+def _unigram(texts: Iterable[str], dialect: Dialect, vocab_size: int) -> Tokenizer:
     """Unigram as SentencePiece has it: `▁` marks a space, and unknown characters become bytes.
 
     Its pieces are those BPE finds, each as probable as it is frequent in the texts, and all bytes,
     so improbable that they are the last resort.
     """
-    seed = _metaspace_bpe(texts, vocab_size=1408)
+    seed = _metaspace_bpe(texts, vocab_size)
     counts = Counter(piece for text in texts for piece in seed.encode(text).tokens)
     total = counts.total() + seed.get_vocab_size()
     pieces = [(p, math.log((counts[p] + 1) / total)) for p in sorted(seed.get_vocab())]
     improbable = -2 * math.log(total)
     last_resort = [*dialect.special_tokens, *(f"<0x{byte:02X}>" for byte in range(256))]
     vocab = [*((token, improbable) for token in last_resort), *pieces]
-    unk_id = last_resort.index(dialect.unk) if dialect.unk else None
+    # The library wants one before it falls back to bytes, of which all are there: it never comes.
+    unk_id = last_resort.index(dialect.unk or dialect.pad)
     tokenizer = Tokenizer(models.Unigram(vocab, unk_id=unk_id, byte_fallback=True))
     tokenizer.pre_tokenizer = seed.pre_tokenizer
     tokenizer.decoder = decoders.Sequence(
@@ -158,7 +168,7 @@ def _metaspace_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _wordpiece(texts: Iterable[str], dialect: Dialect) -> Tokenizer:
+def _wordpiece(texts: Iterable[str], dialect: Dialect, vocab_size: int) -> Tokenizer:
     """WordPiece over bytes: the longest piece first, `##` marks one that goes on with a word.
 
     Every byte is a piece of both kinds, so nothing is ever unknown.
@@ -166,7 +176,7 @@ def _wordpiece(texts: Iterable[str], dialect: Dialect) -> Tokenizer:
     trained = Tokenizer(models.WordPiece(unk_token=dialect.unk))
     trained.pre_tokenizer = _byte_words(_SHORT_WORDS)
     trainer = trainers.WordPieceTrainer(
-        vocab_size=1792,
+        vocab_size=vocab_size,
         special_tokens=[*dialect.special_tokens, *_BYTES, *(f"##{byte}" for byte in _BYTES)],
         show_progress=False,
     )
@@ -181,9 +191,8 @@ def _wordpiece(texts: Iterable[str], dialect: Dialect) -> Tokenizer:
     return tokenizer
 
 
-_TRAINERS: dict[TokenizerKind, Callable[[Iterable[str], Dialect], Tokenizer]] = {
-    TokenizerKind.BYTE_BPE_LARGE: _byte_bpe_large,
-    TokenizerKind.BYTE_BPE_SMALL: _byte_bpe_small,
+_TRAINERS: dict[TokenizerKind, Callable[[Iterable[str], Dialect, int], Tokenizer]] = {
+    TokenizerKind.BYTE_BPE: _byte_bpe,
     TokenizerKind.BYTE_BPE_DIGITS: _byte_bpe_digits,
     TokenizerKind.UNIGRAM: _unigram,
     TokenizerKind.WORDPIECE: _wordpiece,

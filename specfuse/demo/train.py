@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +24,7 @@ from transformers.utils import logging
 
 from specfuse.demo.evaluation import Report, evaluate
 from specfuse.demo.experts import EXPERTS, MODELS_DIRECTORY, Expert, expert_named
+from specfuse.demo.saving import save
 from specfuse.demo.training import Trainer
 
 _PACE_SECONDS = 600.0
@@ -81,7 +81,7 @@ def _train_one(expert: Expert, out: Path, seed: int, bar: ProgressBar, task: Tas
     for now in trainer.run():
         numbers = f"loss {now.loss:.3f} own {now.own:.0%} form {now.form:.0%}"
         bar.update(task, completed=now.step, numbers=numbers)
-    save(trainer, out / expert.name)
+    save(trainer.model, trainer.tokenizer, out / expert.name)
 
 
 def _progress_bar(console: Console) -> ProgressBar:
@@ -94,22 +94,6 @@ def _progress_bar(console: Console) -> ProgressBar:
         console=console,
         speed_estimate_period=_PACE_SECONDS,
     )
-
-
-def save(trainer: Trainer, directory: Path) -> None:
-    """Saves model and tokenizer in half precision; a load meanwhile gets all old or all new."""
-    fresh = directory.with_name(f".{directory.name}.new")
-    stale = directory.with_name(f".{directory.name}.old")
-    for leftover in (fresh, stale):
-        shutil.rmtree(leftover, ignore_errors=True)
-    trainer.model.half().save_pretrained(fresh)  # type: ignore[no-untyped-call]
-    trainer.tokenizer.save_pretrained(fresh)
-    for file in fresh.iterdir():
-        file.chmod(0o644)  # otherwise only its writer may read the weights
-    if directory.exists():
-        directory.rename(stale)
-    fresh.rename(directory)
-    shutil.rmtree(stale, ignore_errors=True)
 
 
 def evaluate_saved(directory: Path, expert: Expert) -> Report:

@@ -53,8 +53,12 @@ class Plan:
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then a cosine down to a fiftieth."""
         warmth = min(1.0, step / self.warmup_steps)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.learning_rate * warmth * max(cosine, 0.02)
+        return self.learning_rate * warmth * cooled(step / self.steps)
+
+
+def cooled(progress: float) -> float:
+    """The share of a learning rate that is left after this share of the steps: a cosine's."""
+    return max(0.5 * (1 + math.cos(math.pi * progress)), 0.02)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +107,14 @@ class Trainer:
         self._seed = seed
         self.tokenizer: PreTrainedTokenizerBase = train_tokenizer(expert, corpus(seed, 1500))
         self.model: PreTrainedModel = build_model(expert.architecture, self.tokenizer)
-        self._optimizers = optimizers_of(self.model)
+        self._optimization = Optimization(self.model)
         self._source = ExampleSource(expert.skill, self.tokenizer, seed)
 
     def run(self, *, report_every: int = 100) -> Iterator[Progress]:
         """Trains to the end, telling every `report_every` steps where it is."""
         losses: list[float] = []
         for step, (stage, batch) in enumerate(self._batches(), start=1):
-            losses.append(self._step(self.plan.learning_rate_at(step), batch))
+            losses.append(self._optimization.step(batch, self.plan.learning_rate_at(step)))
             if step % report_every == 0 or step == self.plan.steps:
                 loss = sum(losses) / len(losses)
                 losses.clear()
@@ -127,18 +131,6 @@ class Trainer:
                     pool = batches(examples, stage.batch_tokens)
                     rng.shuffle(pool)
                 yield stage, pool.pop()
-
-    def _step(self, learning_rate: float, batch: list[Example]) -> float:
-        self.model.train(mode=True)
-        loss = loss_of(self.model, batch)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        return loss.item()
 
     def _progress(self, step: int, loss: float, *, in_short: bool) -> Progress:
         self.model.train(mode=False)
@@ -161,7 +153,28 @@ class Trainer:
         )
 
 
-def optimizers_of(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
+class Optimization:
+    """Changes a model step by step so that it predicts what matters in examples."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._optimizers = _optimizers_of(model)
+
+    def step(self, batch: list[Example], learning_rate: float) -> float:
+        """Learns a batch. Returns its loss before, in nats per token."""
+        self._model.train(mode=True)
+        loss = _loss_of(self._model, batch)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+
+def _optimizers_of(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for embeddings, norms and biases.
 
     Compared with AdamW alone this takes about half the examples to reach the same loss. The
@@ -176,7 +189,7 @@ def optimizers_of(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
     ]
 
 
-def loss_of(model: PreTrainedModel, batch: list[Example]) -> torch.Tensor:
+def _loss_of(model: PreTrainedModel, batch: list[Example]) -> torch.Tensor:
     """Weighted mean cross-entropy over the tokens of a batch that matter, in nats per token.
 
     Logits are computed only for those tokens; no padding mask is needed, as padding comes last.

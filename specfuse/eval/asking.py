@@ -17,6 +17,7 @@ from fuser_service.core.rules import Statistic
 from fuser_service.core.shares import log_statistic, normalised
 from fuser_service.core.types import Score, Shares
 from specfuse.client import Answer, AsyncClient, ClientTls, Segment
+from specfuse.eval.oracle import Draft
 from specfuse.rpc.channels import open_channel
 from specfuse.rpc.errors import from_rpc_error
 from specfuse.v1 import model_service_pb2 as pb
@@ -26,8 +27,9 @@ from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
 if TYPE_CHECKING:  # there are asynchronous stubs for the type checker only
     from specfuse.v1.model_service_pb2_grpc import ModelServiceAsyncStub
 
-_SCORE_SECONDS = 120.0
-"""Most that scoring whole responses may take; far more than models that work ever need."""
+_CALL_SECONDS = 120.0
+"""Most that a call to a model may take; far more than models that work ever need."""
+_GREEDY = prompt_pb2.Sampling(temperature=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +122,45 @@ class Mesh:
         )
         return responses.index(distinct[preferred(shares)])
 
+    async def proposals(
+        self, prompt: str, committed: Sequence[str], tokens: int
+    ) -> tuple[Draft, ...]:
+        """What each verifier would go on with after these segments, greedily.
+
+        Raises:
+            SpecFuseError: whatever goes wrong.
+        """
+        request = pb.ProposeSegmentRequest(
+            context=_context(prompt, committed), max_tokens=tokens, sampling=_GREEDY
+        )
+        try:
+            responses = await asyncio.gather(
+                *(
+                    verifier.ProposeSegment(request, timeout=_CALL_SECONDS)
+                    for verifier in self._verifiers.values()
+                )
+            )
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        segments = [response.segment for response in responses]
+        return tuple(Draft(one.text, one.finish == pb.SEGMENT_FINISH_END) for one in segments)
+
     async def _judgement(
         self, verifier: ModelServiceAsyncStub, prompt: str, responses: Sequence[Response]
     ) -> Shares:
-        message = prompt_pb2.Message(role=prompt_pb2.ROLE_USER, content=prompt)
-        context = pb.Context(conversation=prompt_pb2.Conversation(messages=[message]))
         candidates = [pb.Candidate(text=one.text, finished=one.finished) for one in responses]
-        request = pb.ScoreSegmentsRequest(context=context, candidates=candidates)
+        request = pb.ScoreSegmentsRequest(context=_context(prompt), candidates=candidates)
         try:
-            response = await verifier.ScoreSegments(request, timeout=_SCORE_SECONDS)
+            response = await verifier.ScoreSegments(request, timeout=_CALL_SECONDS)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         return shares_of(response.scores)
+
+
+def _context(prompt: str, committed: Sequence[str] = ()) -> pb.Context:
+    message = prompt_pb2.Message(role=prompt_pb2.ROLE_USER, content=prompt)
+    conversation = prompt_pb2.Conversation(messages=[message])
+    return pb.Context(conversation=conversation, committed_segments=committed)
 
 
 def shares_of(scores: Sequence[pb.Score]) -> Shares:

@@ -12,7 +12,12 @@ from specfuse.eval.records import SystemKind
 from specfuse.eval.report import Report
 from specfuse.eval.tables import label_of
 
-_MARKERS = {SystemKind.SINGLE: "s", SystemKind.BEST_RESPONSE: "D", SystemKind.FUSED: "o"}
+_MARKERS = {
+    SystemKind.SINGLE: "s",
+    SystemKind.BEST_RESPONSE: "D",
+    SystemKind.FUSED: "o",
+    SystemKind.ORACLE: "^",
+}
 _SIZE_INCHES = (10.0, 5.0)
 _DOTS_PER_INCH = 120
 _PALETTE = "tab20"

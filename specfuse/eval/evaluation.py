@@ -7,13 +7,14 @@ it is counted, and asked again when the evaluation is run again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from specfuse.client import FinishReason, Segment
 from specfuse.errors import DeadlineExceeded, Internal, SpecFuseError, Unavailable
 from specfuse.eval.asking import Mesh, Response, TimedAnswer
+from specfuse.eval.oracle import Draft, best_route
 from specfuse.eval.records import (
     BEST_RESPONSE,
     Record,
@@ -21,8 +22,9 @@ from specfuse.eval.records import (
     RoundRecord,
     System,
     SystemKind,
+    oracle,
 )
-from specfuse.eval.suites import Case, Suite
+from specfuse.eval.suites import Case, ErrorKind, Suite
 
 _HOPELESS: Final = 10
 """This many failures in a row, without a success, mean that the mesh does not work."""
@@ -34,15 +36,17 @@ _SIGNS_OF_DEATH: Final = (Unavailable, DeadlineExceeded, Internal)
 class Plan:
     """What is asked of whom.
 
-    `singles` must include all members for `best_response` to be possible. `concurrency` is how many
-    questions are under way at a time; each is answered by one system after the other. `settings`
-    has for each ensemble that is asked a digest of what its answers depend on.
+    `singles` must include all members for `best_response` to be possible. `oracles` has, for each
+    best choice of segments that is searched for, how many tokens they may have. `concurrency` is
+    how many questions are under way at a time; each is answered by one system after the other.
+    `settings` has for each ensemble that is asked a digest of what its answers depend on.
     """
 
     suite: Suite
     singles: tuple[str, ...]
     best_response: bool
     fused: tuple[str, ...]
+    oracles: tuple[int, ...]
     settings: Mapping[str, str]
     max_tokens: int | None
     concurrency: int
@@ -54,6 +58,7 @@ class Plan:
             *(System(SystemKind.SINGLE, name) for name in self.singles),
             *((BEST_RESPONSE,) if self.best_response else ()),
             *(System(SystemKind.FUSED, name) for name in self.fused),
+            *(oracle(tokens) for tokens in self.oracles),
         )
 
     def due(self, results: ResultsFile) -> int:
@@ -71,7 +76,7 @@ class Plan:
         )
 
     def _settings_of(self, system: System) -> str:
-        if system == BEST_RESPONSE:
+        if system.kind in (SystemKind.BEST_RESPONSE, SystemKind.ORACLE):
             return " ".join(self.settings[name] for name in self.singles)
         return self.settings[system.name]
 
@@ -129,6 +134,8 @@ class Evaluation:
         """The system's answer; None if finding it has failed."""
         if system.kind is SystemKind.BEST_RESPONSE:
             return await self._best_response(case)
+        if system.kind is SystemKind.ORACLE:
+            return await self._best_route(system, case)
         timed = await self._mesh.answer(case.prompt, system.name, self._plan.max_tokens)
         return _record_of(system, self._plan.suite, case, timed)
 
@@ -160,6 +167,37 @@ class Evaluation:
             first_segment_seconds=seconds,  # nothing can be shown before all is written
             seconds=seconds,
             lost=sum(record.lost for record in known),
+        )
+
+    async def _best_route(self, system: System, case: Case) -> Record:
+        """The best choice of segments: what it wrote counts as an answer like any other."""
+        (tokens,) = (one for one in self._plan.oracles if oracle(one) == system)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def propose(committed: tuple[str, ...]) -> Sequence[Draft]:
+            return await self._mesh.proposals(case.prompt, committed, tokens)
+
+        route = await best_route(case.answer, propose)
+        text = "".join(route.segments)
+        mark = self._plan.suite.mark(case, text)
+        seconds = loop.time() - began
+        return Record(
+            system=system,
+            case=case.id,
+            text=text,
+            ended=route.complete,
+            exact=mark.exact and route.complete,
+            marks=mark.parts,
+            error=mark.error if route.complete else ErrorKind.STOPPED,
+            rounds=(),
+            calls_made=route.drafts,
+            calls_avoided=0,
+            output_tokens=0,
+            discarded_tokens=0,
+            first_segment_seconds=seconds,
+            seconds=seconds,
+            lost=0,
         )
 
 

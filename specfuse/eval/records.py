@@ -24,6 +24,8 @@ class SystemKind(StrEnum):
     """Every member answers alone, all score the whole answers, the best is taken."""
     FUSED = "fused"
     """An ensemble, segment by segment."""
+    ORACLE = "oracle"
+    """The best choice of segments, by one who knows the right answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,11 @@ class System:
 
 
 BEST_RESPONSE: Final = System(SystemKind.BEST_RESPONSE, "best_response")
+
+
+def oracle(segment_tokens: int) -> System:
+    """The best choice of segments of at most so many tokens."""
+    return System(SystemKind.ORACLE, f"{segment_tokens} tokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from specfuse.eval.proportions import Proportion
@@ -58,13 +58,33 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """The questions of a kind that have so many parts."""
+
+    kind: str
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Shares of answers: those that are exactly right, and those that invent a fact."""
+
+    exact: Proportion
+    invents: Proportion
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """A summary per system. `questions` counts the suite's, whether or not all are answered yet."""
+    """A summary per system. `questions` counts the suite's, whether or not all are answered yet.
+
+    `outcomes` are by system and cell, in the suite's order; empty if it knows no kinds.
+    """
 
     suite: str
     seed: int
     questions: int
     summaries: Mapping[System, Summary]
+    outcomes: Mapping[System, Mapping[Cell, Outcome]] = field(default_factory=dict)
 
     def of_kind(self, kind: SystemKind) -> dict[str, Summary]:
         """The summaries of the systems of a kind, by name."""
@@ -80,6 +100,12 @@ class Report:
             "single": _documents(self.of_kind(SystemKind.SINGLE)),
             "best_response": next(iter(_documents(best).values()), None),
             "fused": _documents(self.of_kind(SystemKind.FUSED)),
+            "oracle": _documents(self.of_kind(SystemKind.ORACLE)),
+            "kinds": [
+                _outcome_document(system, cell, outcome)
+                for system, outcomes in self.outcomes.items()
+                for cell, outcome in outcomes.items()
+            ],
         }
 
 
@@ -93,7 +119,26 @@ def report_on(
         if record.case in cases:
             by_system[record.system].append(record)
     summaries = {system: summary_of(by_system[system]) for system in systems if by_system[system]}
-    return Report(suite.name, seed, len(cases), summaries)
+    outcomes = {system: _outcomes(suite, by_system[system]) for system in summaries}
+    kinds = {system: found for system, found in outcomes.items() if found}
+    return Report(suite.name, seed, len(cases), summaries, kinds)
+
+
+def _outcomes(suite: Suite, records: Iterable[Record]) -> dict[Cell, Outcome]:
+    """By kind and number of parts, in the suite's order; what has no kind does not count."""
+    by_case = {record.case: record for record in records}
+    cells: defaultdict[Cell, list[tuple[bool, bool]]] = defaultdict(list)
+    for case in suite.cases:
+        record = by_case.get(case.id)
+        if case.kind and record is not None:
+            invents = suite.mark(case, record.text).invents
+            cells[Cell(case.kind, case.parts)].append((record.exact, invents))
+    return {cell: _outcome(marks) for cell, marks in cells.items()}
+
+
+def _outcome(marks: Sequence[tuple[bool, bool]]) -> Outcome:
+    exact, invents = (sum(column) for column in zip(*marks, strict=True))
+    return Outcome(Proportion(exact, len(marks)), Proportion(invents, len(marks)))
 
 
 def summary_of(records: Sequence[Record]) -> Summary:
@@ -187,6 +232,19 @@ def _mean(values: Iterable[float]) -> float:
 
 def _documents(summaries: Mapping[str, Summary]) -> dict[str, dict[str, Any]]:
     return {name: _document(summary) for name, summary in summaries.items()}
+
+
+def _outcome_document(system: System, cell: Cell, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "system": {"kind": system.kind.value, "name": system.name},
+        "kind": cell.kind,
+        "parts": cell.parts,
+        "asked": outcome.exact.total,
+        "exact": outcome.exact.hits,
+        "exact_interval": outcome.exact.interval,
+        "invents": outcome.invents.hits,
+        "invents_interval": outcome.invents.interval,
+    }
 
 
 def _document(summary: Summary) -> dict[str, Any]:

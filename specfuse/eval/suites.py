@@ -21,6 +21,8 @@ class ErrorKind(StrEnum):
 
     WORD = "word"
     """The form is right, and some answer word wrong."""
+    DECLINED = "declined"
+    """Right, but that it says not to know what somebody knows."""
     STOPPED = "stopped"
     """Right as far as it goes: it ended too early."""
     RAN_ON = "ran_on"
@@ -31,21 +33,30 @@ class ErrorKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One question of a suite. `id` is unique in the suite; `parts` are at least 1."""
+    """One question of a suite. `id` is unique in the suite; `parts` are at least 1.
+
+    `kind` says what is hard about it, where the suite tells its questions apart by that.
+    """
 
     id: str
     prompt: str
     answer: str
     parts: int
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How right an answer is: as a whole, and part by part. `error` is None if it is right."""
+    """How right an answer is: as a whole, and part by part. `error` is None if it is right.
+
+    `invents` says whether it states a fact that is not true or that nobody knows, where the suite
+    can tell that from other mistakes.
+    """
 
     exact: bool
     parts: tuple[bool, ...]
     error: ErrorKind | None
+    invents: bool = False
 
 
 class Suite(Protocol):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from rich.table import Table
 
 from specfuse.eval.proportions import Proportion
 from specfuse.eval.records import BEST_RESPONSE, System, SystemKind
-from specfuse.eval.report import Report, Summary
+from specfuse.eval.report import Cell, Outcome, Report, Summary
 
 _LEGEND: Final = """\
 `asked` is how many questions the system has answered so far; `exact` the share of whole answers
@@ -22,11 +22,28 @@ _PARTS_LEGEND: Final = """\
 The mean number of active members, and the share of calls avoided, by a question's number of parts.
 """
 _ERRORS_LEGEND: Final = """\
-Of the fused answers, how many had a wrong answer word, ended too early, did not end, or had the
-wrong form. Then the share of drafted tokens that was not committed, the rounds that members came
-back for, and the scores that were not needed because all proposals agreed.
+Of the fused answers, how many had a wrong answer word, said not to know what somebody knows, ended
+too early, did not end, or had the wrong form. Then the share of drafted tokens that was not
+committed, the rounds that members came back for, and the scores that were not needed because all
+proposals agreed.
 """
-_LABELS: Final = {SystemKind.SINGLE: "alone: ", SystemKind.FUSED: "fused: "}
+KINDS_LEGEND: Final = """\
+By kind of question and number of parts: how many were asked, and of the answers the percentage that
+is exactly right, with its 95 % interval (Wilson). `alone`: one member knows all of it and nobody
+else any. `shared`: several know each part. `several`: no member knows all of it. `mid-sentence`: of
+one sentence, one member knows the first answer and another the second. `contested`: somebody knows,
+somebody else is as sure of something wrong. `unknown`: nobody knows one of the parts, and saying so
+is right.
+"""
+INVENTED_LEGEND: Final = """\
+The percentage of answers that invent a fact: a sentence that is whole states what is not true, or
+what nobody knows.
+"""
+_LABELS: Final = {
+    SystemKind.SINGLE: "alone: ",
+    SystemKind.FUSED: "fused: ",
+    SystemKind.ORACLE: "best choice of ",
+}
 
 
 def label_of(system: System) -> str:
@@ -76,7 +93,7 @@ def main_rows(report: Report) -> list[list[str]]:
 
 def error_rows(report: Report) -> list[list[str]]:
     """What was wrong with the fused answers, what was drafted in vain, and who came back."""
-    kinds = ("word", "stopped", "ran_on", "form")
+    kinds = ("word", "declined", "stopped", "ran_on", "form")
     rows = [["system", *kinds, "discarded tokens", "recalls", "saved by consensus"]]
     rows += [
         [
@@ -136,6 +153,40 @@ def wins_rows(summary: Summary) -> list[list[str]]:
     ]
 
 
+def kind_rows(report: Report, share: Callable[[Outcome], Proportion]) -> list[list[str]]:
+    """A share of the answers by kind and number of parts, a column per system, and all together."""
+    systems = list(report.outcomes)
+    cells = list(dict.fromkeys(cell for one in report.outcomes.values() for cell in one))
+    rows = [["kind", "parts", "asked", *map(label_of, systems)]]
+    for cell in cells:
+        shares = [_share_in(report.outcomes[system], [cell], share) for system in systems]
+        asked = str(max(one.total for one in shares))
+        rows.append([cell.kind, str(cell.parts), asked, *map(briefly, shares)])
+    totals = [_share_in(report.outcomes[system], cells, share) for system in systems]
+    asked = str(max((one.total for one in totals), default=0))
+    return [*rows, ["all", "", asked, *map(briefly, totals)]]
+
+
+def _share_in(
+    outcomes: Mapping[Cell, Outcome],
+    cells: Iterable[Cell],
+    share: Callable[[Outcome], Proportion],
+) -> Proportion:
+    """The share in several cells together."""
+    found = [share(outcomes[cell]) for cell in cells if cell in outcomes]
+    return Proportion(sum(one.hits for one in found), sum(one.total for one in found))
+
+
+def exactly(outcome: Outcome) -> Proportion:
+    """The answers that are exactly right."""
+    return outcome.exact
+
+
+def inventing(outcome: Outcome) -> Proportion:
+    """The answers that invent a fact."""
+    return outcome.invents
+
+
 def terminal_table(rows: Sequence[Sequence[str]]) -> Table:
     """The rows under their heading as a terminal shows them."""
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -164,6 +215,9 @@ def markdown(report: Report, command: str, charts: Mapping[str, str]) -> str:
     ]
     if any(one.by_skill for one in report.summaries.values()):
         blocks += ["One-part questions, by skill.\n", markdown_table(skill_rows(report))]
+    if report.outcomes:
+        blocks += [KINDS_LEGEND, markdown_table(kind_rows(report, exactly))]
+        blocks += [INVENTED_LEGEND, markdown_table(kind_rows(report, inventing))]
     if fused:
         blocks += [_PARTS_LEGEND, markdown_table(parts_rows(report))]
         blocks += [_ERRORS_LEGEND, markdown_table(error_rows(report))]
@@ -179,6 +233,14 @@ def with_interval(share: Proportion) -> str:
     """`97.2 % (96.1-98.0)`."""
     low, high = share.interval
     return f"{_percent(share)} ({low * 100:.1f}-{high * 100:.1f})"
+
+
+def briefly(share: Proportion) -> str:
+    """`97 (96-98)`, in percent; empty of nothing."""
+    if not share.total:
+        return ""
+    low, high = share.interval
+    return f"{share.value * 100:.0f} ({low * 100:.0f}-{high * 100:.0f})"
 
 
 def _avoided_of(calls: tuple[int, int] | None) -> str:

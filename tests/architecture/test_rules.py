@@ -73,6 +73,11 @@ PLANTED = {
         "from fuser_service.core import types",
         "whole",
     ),
+    "training in what a family is": (
+        "specfuse/families/description.py",
+        "from specfuse.families import training",
+        "families",
+    ),
     "the command line in a service": (
         "fuser_service/main.py",
         "from specfuse.cli import report",

@@ -14,6 +14,9 @@ import pytest
 
 from specfuse.cli.up import DEMO_MESH
 from specfuse.demo.experts import EXPERTS
+from specfuse.families.directory import DESCRIPTION
+from specfuse.families.invention import invent
+from specfuse.families.registry import SEEDS, Purpose, shipped
 from tests.support.command import COMMAND, running_mesh, specfuse
 from tests.support.scripted_mesh import ANSWER, QUESTION, SLOWLY, mesh_of, write_mesh
 
@@ -63,6 +66,19 @@ def test_everybody_is_asked_everything(mesh_file: Path, tmp_path: Path) -> None:
     shorter = specfuse(*arguments, "--max-tokens", "3")
     assert (shorter.returncode, shorter.stdout) == (2, "")
     assert f"--out {out}: has answers of alpha under other settings" in shorter.stderr
+
+
+def test_one_who_knows_the_answer_chooses_among_members_segments(
+    mesh_file: Path, tmp_path: Path
+) -> None:
+    suite = suite_file(tmp_path, QUESTION)
+    arguments = ("eval", "--mesh", str(mesh_file), "--suite", suite, "--config", "default")
+    report = json.loads(specfuse(*arguments, "--oracle", "--json").stdout)
+    assert {name: one["exact"] for name, one in report["oracle"].items()} == {
+        "10 tokens": 1.0,
+        "3 tokens": 1.0,
+    }
+    assert report["oracle"]["3 tokens"]["calls_made"] > report["oracle"]["10 tokens"]["calls_made"]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +172,9 @@ def test_questions_that_fail_are_counted_and_asked_again(mesh_file: Path, tmp_pa
         (("--tls-ca", "ca.pem"), "--address: is missing; a started mesh speaks no TLS"),
         (("--config", "best"), "--config: there is no 'best'; there are default, no-exit"),
         (("--questions", "0"), "--questions"),
+        (("--address", "127.0.0.1:1", "--oracle"), "--member: is missing; --oracle asks"),
+        (("--family", "nowhere"), "--family nowhere: neither a directory with a family.json nor"),
+        (("--family", "x", "--suite", "y"), "--family: has its own questions and experts"),
         (("--plot", "/proc/charts"), "--plot /proc/charts: cannot be written"),
     ],
 )
@@ -218,3 +237,57 @@ def test_a_sixth_member_of_random_weights_costs_nothing(tmp_path: Path) -> None:
     fused, wins = report["fused"]["default"], report["fused"]["default"]["wins"]
     assert fused["exact"] >= measured(DEMO_MESH)["fused"]["default"]["exact"] - 0.01
     assert "noise" not in wins
+
+
+# --- the shipped families -------------------------------------------------------------------------
+
+ONE_OF_EACH_KIND = 17
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(EXPERTS_PATIENCE_SECONDS)
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_family_is_asked_by_kind(name: str) -> None:
+    pytest.importorskip("torch")
+    arguments = ("eval", "--family", name, "--questions", str(ONE_OF_EACH_KIND), "--oracle")
+    done = subprocess.run(
+        [*COMMAND, *arguments, "--config", "default", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=EXPERTS_PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    by_system: dict[str, list[dict[str, Any]]] = {}
+    for row in report["kinds"]:
+        by_system.setdefault(row["system"]["name"], []).append(row)
+    assert {*by_system} == {*report["single"], "best_response", "default", "10 tokens", "3 tokens"}
+    for rows in by_system.values():
+        assert len(rows) == ONE_OF_EACH_KIND
+    for row in by_system["3 tokens"]:
+        assert row["invents"] == 0, "what is right is no invention"
+    fused, best = report["fused"]["default"]["exact"], report["oracle"]["10 tokens"]["exact"]
+    assert best >= fused - 1 / ONE_OF_EACH_KIND, "no choice is better than the best"
+    for name_of_member, alone in report["single"].items():
+        assert alone["exact"] < best, f"{name_of_member} is no match for all of them"
+
+
+def test_nothing_is_chosen_by_a_family_for_reporting(tmp_path: Path) -> None:
+
+    family = invent(min(SEEDS[Purpose.REPORTING]))
+    (tmp_path / DESCRIPTION).write_bytes(family.to_json())
+    done = specfuse("eval", "--family", str(tmp_path), "--ablate", "--plot", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{family.name} for reporting; take another family" in done.stderr
+
+
+def test_a_family_is_listed_and_reported(tmp_path: Path) -> None:
+    listed = specfuse("eval", "families", "list")
+    for name in shipped():
+        assert name in listed.stdout
+    (tmp_path / "wrong.json").write_text("{}")
+    for file in ("wrong.json", "missing.json"):
+        done = specfuse("eval", "families", "report", str(tmp_path / file))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert file in done.stderr

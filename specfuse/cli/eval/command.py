@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,11 +18,15 @@ from specfuse.cli.connection import (
 )
 from specfuse.errors import InvalidArgument
 
+if TYPE_CHECKING:
+    from specfuse.client import ClientTls
+
 _ABLATION_DIRECTORY = Path("docs/results")
 _WHOM, _HOW, _RESULTS = "Who is asked", "What and how", "Results"
 
 
 def evaluate(  # noqa: PLR0913 (an option each)
+    context: typer.Context,
     *,
     suite: Annotated[
         str,
@@ -32,6 +36,15 @@ def evaluate(  # noqa: PLR0913 (an option each)
             rich_help_panel=_HOW,
         ),
     ] = "compound",
+    family: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="Generated questions of a family, shipped or made, whose experts are asked: "
+            "[bold]specfuse eval families[/bold].",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     match: Annotated[
         str,
         typer.Option(
@@ -42,7 +55,11 @@ def evaluate(  # noqa: PLR0913 (an option each)
     ] = "exact",
     questions: Annotated[
         int | None,
-        typer.Option(min=1, help="How many: 100 of compound, a file's all.", rich_help_panel=_HOW),
+        typer.Option(
+            min=1,
+            help="How many: 100 of compound, a file's all, 10 of each kind of a family's.",
+            rich_help_panel=_HOW,
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Chooses the generated questions.", rich_help_panel=_HOW)
@@ -102,6 +119,15 @@ def evaluate(  # noqa: PLR0913 (an option each)
             rich_help_panel=_WHOM,
         ),
     ] = False,
+    oracle: Annotated[
+        bool,
+        typer.Option(
+            "--oracle",
+            help="Ask also one who knows the right answer and chooses among members' segments: "
+            "no choice can be better.",
+            rich_help_panel=_WHOM,
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -126,27 +152,34 @@ def evaluate(  # noqa: PLR0913 (an option each)
 
     Example: [bold]specfuse eval --questions 200 --out results.jsonl --plot charts[/bold]
     """
+    if context.invoked_subcommand is not None:
+        return 0
     # Imported late: evaluation is heavy, and the other commands do without it.
     from specfuse.cli.eval import meshes  # noqa: PLC0415
-    from specfuse.cli.eval.options import Options, addresses_of, suite_of  # noqa: PLC0415
+    from specfuse.cli.eval.options import Asked, Options, addresses_of, suite_of  # noqa: PLC0415
     from specfuse.cli.eval.results import check_charts  # noqa: PLC0415
     from specfuse.client import AsyncClient  # noqa: PLC0415
+    from specfuse.eval.suites import COMPOUND  # noqa: PLC0415
+    from specfuse.families.directory import MESH  # noqa: PLC0415
+    from specfuse.families.registry import directory_of  # noqa: PLC0415
 
     if address and (mesh or ablate):
         raise InvalidArgument("--address", "excludes --mesh and --ablate, which start a mesh")
-    if member and not address:
-        raise InvalidArgument("--member", "a started mesh knows its members; drop it")
+    if family and (mesh or suite != COMPOUND):
+        raise InvalidArgument("--family", "has its own questions and experts: drop --suite, --mesh")
     tls = tls_of(tls_ca, tls_cert, tls_key)
-    if tls and not address:
-        raise InvalidArgument("--address", "is missing; a started mesh speaks no TLS")
-    if api_key_file and not address:
-        raise InvalidArgument("--address", "is missing; a started mesh asks for no key")
+    if not address:
+        _check_started(member, tls, api_key_file)
+    elif oracle and not member:
+        raise InvalidArgument("--member", "is missing; --oracle asks the members themselves")
+    directory = directory_of(family) if family else None
     options = Options(
-        suite=suite_of(suite, match, questions, seed),
+        suite=suite_of(Asked(suite, match, directory, questions, seed, choosing=ablate)),
         seed=seed,
         concurrency=concurrency,
         max_tokens=max_tokens,
         configurations=tuple(config or ()),
+        oracle=oracle,
         ablate=ablate,
         out=out,
         as_json=as_json,
@@ -161,4 +194,16 @@ def evaluate(  # noqa: PLR0913 (an option each)
             allow_plaintext_key=allow_plaintext_key,
         )
         return meshes.over_running(fuser, addresses_of(member or ()), tls, options)
-    return meshes.over_own(mesh, options)
+    return meshes.over_own(directory / MESH if directory else mesh, options)
+
+
+def _check_started(
+    member: list[str] | None, tls: ClientTls | None, api_key_file: Path | None
+) -> None:
+    """A mesh that is started here takes none of these."""
+    if member:
+        raise InvalidArgument("--member", "a started mesh knows its members; drop it")
+    if tls:
+        raise InvalidArgument("--address", "is missing; a started mesh speaks no TLS")
+    if api_key_file:
+        raise InvalidArgument("--address", "is missing; a started mesh asks for no key")

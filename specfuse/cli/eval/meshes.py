@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from fuser_service.settings.settings import Ensemble
 from specfuse.cli.eval.options import Options
 from specfuse.cli.eval.session import Session, carried_out
 from specfuse.cli.mesh_file import MeshFile
@@ -21,6 +22,9 @@ from specfuse.eval.configurations import PRESETS, Configuration, ablations
 from specfuse.eval.evaluation import Plan
 from specfuse.eval.meshes import fingerprints, mesh_for
 from specfuse.localmesh.mesh import MeshAddresses
+
+_ORACLE_TOKENS = (Ensemble.model_fields["segment_tokens"].default, 3)
+"""How long the segments are that the best choice is made of: as an ensemble's are, and short."""
 
 
 def over_own(file: Path | None, options: Options) -> int:
@@ -127,6 +131,7 @@ def _plan(
         singles=singles,
         best_response=best_response and bool(singles),
         fused=tuple(fused),
+        oracles=_ORACLE_TOKENS if options.oracle else (),
         settings=settings,
         max_tokens=options.max_tokens,
         concurrency=options.concurrency,

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specfuse.errors import InvalidArgument
+from specfuse.eval.families import FamilySuite
 from specfuse.eval.suites import COMPOUND, CompoundSuite, FileSuite, Match, Suite
+from specfuse.families.directory import described
+from specfuse.families.registry import Purpose, purpose_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,23 +22,46 @@ class Options:
     concurrency: int
     max_tokens: int | None
     configurations: tuple[str, ...]
+    oracle: bool
     ablate: bool
     out: Path | None
     as_json: bool
     plot: Path | None
 
 
-def suite_of(name: str, match: str, questions: int | None, seed: int) -> Suite:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which questions the options name. `family` is a family's directory, `questions` how many.
+
+    `choosing` says whether something is to be chosen by the answers.
+    """
+
+    suite: str
+    match: str
+    family: Path | None
+    questions: int | None
+    seed: int
+    choosing: bool
+
+
+def suite_of(asked: Asked) -> Suite:
     """The suite that the options name.
 
     Raises:
-        InvalidArgument, Misconfigured: there is none.
+        InvalidArgument: there is none, or something is to be chosen by a family for reporting.
+        Misconfigured: its file cannot be read.
     """
-    if name == COMPOUND:
-        return CompoundSuite(seed, questions or 100)
-    if match not in Match.__members__.values():
-        raise InvalidArgument("--match", f"{match!r} is not one of {', '.join(Match)}")
-    return FileSuite(Path(name), Match(match), questions)
+    if asked.family is not None:
+        family = described(asked.family)
+        if asked.choosing and purpose_of(family.seed) is Purpose.REPORTING:
+            problem = f"is for choosing, and {family.name} for reporting; take another family"
+            raise InvalidArgument("--ablate", problem)
+        return FamilySuite(family, asked.seed, asked.questions)
+    if asked.suite == COMPOUND:
+        return CompoundSuite(asked.seed, asked.questions or 100)
+    if asked.match not in Match.__members__.values():
+        raise InvalidArgument("--match", f"{asked.match!r} is not one of {', '.join(Match)}")
+    return FileSuite(Path(asked.suite), Match(asked.match), asked.questions)
 
 
 def addresses_of(members: Iterable[str]) -> dict[str, str]:

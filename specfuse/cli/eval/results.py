@@ -44,8 +44,19 @@ def tell(report: Report, options: Options) -> None:
         console.print(tables.terminal_table(tables.main_rows(report)))
         console.print()
         console.print(tables.terminal_table(tables.error_rows(report)))
+        if report.outcomes:
+            _print_kinds(report, console)
     if options.plot is not None:
         _write(report, options.plot, "ablation" if options.ablate else "evaluation")
+
+
+def _print_kinds(report: Report, console: Console) -> None:
+    for title, share in (
+        ("exactly right, %", tables.exactly),
+        ("inventing facts, %", tables.inventing),
+    ):
+        console.print(f"\n[bold]{title}[/bold]")
+        console.print(tables.terminal_table(tables.kind_rows(report, share)))
 
 
 def _write(report: Report, directory: Path, stem: str) -> None:

@@ -140,7 +140,7 @@ def test_missing_and_surplus_sentences_are_not_exact():
 def test_every_skill_has_an_expert_and_no_two_are_alike():
     assert [expert.skill for expert in EXPERTS] == list(SkillName)
     assert len({expert.architecture for expert in EXPERTS}) == len(EXPERTS)
-    assert len({expert.tokenizer for expert in EXPERTS}) == len(EXPERTS)
+    assert len({(expert.tokenizer, expert.vocab_size) for expert in EXPERTS}) == len(EXPERTS)
     assert all(expert.path.parent == MODELS_DIRECTORY for expert in EXPERTS)
     assert all(expert_named(expert.name) is expert for expert in EXPERTS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from tokenizers import Tokenizer
@@ -12,7 +13,7 @@ from transformers import AutoTokenizer
 from model_service.backends.text.tokenizer import SegmentTokenizer
 from model_service.core.types import Context, Message, Role
 from specfuse.demo.examples import corpus
-from specfuse.demo.experts import EXPERTS
+from specfuse.demo.experts import EXPERTS, Architecture, TokenizerKind
 from specfuse.demo.skills import SKILLS, SkillName, generate_questions
 from specfuse.demo.tokenizers import DIALECTS, encode_piece, train_tokenizer
 from tests.support.tokenizers import published
@@ -135,3 +136,15 @@ def test_special_tokens_are_single_tokens(tokenizer):
     assert tokenizer.pad_token != tokenizer.eos_token
     for token in special:
         assert len(tokenizer(token, add_special_tokens=False)["input_ids"]) == 1
+
+
+@pytest.mark.parametrize("architecture", Architecture)
+def test_unigram_has_every_character_whatever_its_special_tokens(architecture):
+    made = SimpleNamespace(
+        architecture=architecture, tokenizer=TokenizerKind.UNIGRAM, vocab_size=100
+    )
+    tokenizer = train_tokenizer(made, corpus(0, 50))
+    for text in (" n / 7", " # 漢", "☃"):
+        ids = encode_piece(tokenizer, text)
+        assert tokenizer.pad_token_id not in ids
+        assert tokenizer.decode(ids).strip() == text.strip()

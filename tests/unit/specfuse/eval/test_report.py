@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from specfuse.eval.families import FamilySuite
 from specfuse.eval.proportions import Proportion
 from specfuse.eval.records import BEST_RESPONSE, Record, RoundRecord, System, SystemKind
 from specfuse.eval.report import report_on, summary_of
 from specfuse.eval.suites import CompoundSuite
-from specfuse.eval.tables import main_rows, markdown, parts_rows
+from specfuse.eval.tables import exactly, inventing, kind_rows, main_rows, markdown, parts_rows
+from specfuse.families.invention import invent
 
 SUITE = CompoundSuite(seed=0, count=10)
 ALL, ADA = System(SystemKind.FUSED, "all"), System(SystemKind.SINGLE, "ada")
@@ -69,7 +71,9 @@ def test_a_summary_adds_up() -> None:
 
 def test_the_keys_of_the_json_report() -> None:
     document = REPORT.to_document()
-    assert set(document) == {"suite", "questions", "seed", "single", "best_response", "fused"}
+    systems = {"single", "best_response", "fused", "oracle"}
+    assert set(document) == {"suite", "questions", "seed", "kinds", *systems}
+    assert document["kinds"] == [], "the demo's questions are of one kind"
     assert (document["suite"], document["questions"], document["seed"]) == ("compound", 10, 0)
     assert document["single"]["ada"]["exact"] == 1.0
     assert document["best_response"]["exact"] == 0.0
@@ -129,3 +133,25 @@ def test_the_interval_holds_the_share_and_shrinks(total: int, data: st.DataObjec
     assert 0.0 <= low <= hits / total <= high <= 1.0
     wide, narrow = Proportion(hits, total).interval, Proportion(hits * 4, total * 4).interval
     assert narrow[1] - narrow[0] < wide[1] - wide[0]
+
+
+def test_a_family_is_reported_by_kind_and_parts() -> None:
+    suite = FamilySuite(invent(3), seed=0)
+    cell = (suite.cases[0].kind, suite.cases[0].parts)
+    asked = [case for case in suite.cases if (case.kind, case.parts) == cell][:4]
+    right = [
+        replace(record(ALL, case.id, exact=True, parts=case.parts), text=case.answer)
+        for case in asked[:3]
+    ]
+    wrong = next(case for case in suite.cases if case.prompt != asked[3].prompt and case.parts == 1)
+    broken = replace(record(ALL, asked[3].id, exact=False, parts=1), text=wrong.answer)
+    report = report_on(suite, 0, (ALL,), [*right, broken])
+    (heading, row, total) = kind_rows(report, exactly)
+    assert heading == ["kind", "parts", "asked", "fused: all"]
+    assert row == [*map(str, cell), "4", "75 (30-95)"]
+    assert total == ["all", "", "4", "75 (30-95)"]
+    assert kind_rows(report, inventing)[1][-1] == "0 (0-49)"
+    assert "| alone | 1 | 4 | 75 (30-95) |" in markdown(report, "specfuse eval", {})
+    (document,) = report.to_document()["kinds"]
+    assert (document["kind"], document["parts"], document["asked"]) == (*cell, 4)
+    assert (document["exact"], document["invents"]) == (3, 0)
