@@ -48,7 +48,7 @@ class TracedApplication:
                 await self._application(scope, receive, response.send)
             finally:
                 response.tell(span)
-                if route := getattr(scope.get("route"), "path", ""):
+                if route := getattr(scope.get("route"), "path_format", ""):
                     span.update_name(f"{method} {route}")
                     span.set_attribute(HTTP_ROUTE, route)
 

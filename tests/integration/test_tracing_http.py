@@ -173,6 +173,16 @@ async def test_what_nobody_has_to_follow_has_no_span_and_no_strangers_path_is_to
     assert spans.none_left()
 
 
+async def test_a_route_is_called_as_its_metric_and_its_line_in_the_log_call_it() -> None:
+    spans = RecordedSpans()
+    async with open_played(tracing=spans.of_requests) as door:
+        async with calling(door.address, request("/v1/models/secret", {}, "GET")) as caller:
+            await caller.response()
+        span = await spans.next()
+    assert (span.name, told(span)["http.route"]) == ("GET /v1/models/{model}", "/v1/models/{model}")
+    assert "secret" not in span.to_json()
+
+
 @pytest.mark.parametrize("wrong", ["nonsense", f"00-{'0' * 32}-{'b' * 16}-01", "00-" * 200])
 async def test_a_bad_parent_is_none(wrong: str) -> None:
     spans = RecordedSpans()

@@ -60,7 +60,7 @@ class Exchanges:
         except CallerGone:
             pass
         finally:
-            route = getattr(scope.get("route"), "path", "").replace(":path}", "}")
+            route = getattr(scope.get("route"), "path_format", "")
             exchange.report(scope["method"], route)
             if exchange.status:
                 self._observer.http_responded(route, exchange.status)
