@@ -220,7 +220,8 @@ class MeshFile(Section):
     def _shared_with(self, service: str) -> dict[str, Any]:
         """What is the same for all services, unless they say otherwise."""
         document = _document(self)
-        shared = {key: document[key] for key in ("tracing", "log_format") if key in document}
+        keys = ("tracing", "log_format")
+        shared: dict[str, Any] = {key: document[key] for key in keys if key in document}
         if service == "model" and shared.get("tracing"):
             shared["tracing"].pop("trust_callers", None)  # its callers are the mesh's own fuser
         return shared
