@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import httpx2
 import openai
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -121,6 +122,20 @@ async def test_a_stream_that_fails_after_its_status_is_in_error() -> None:
     assert told(span)["http.response.status_code"] == 200
     assert told(span)["error.type"] == "QUORUM_LOST"
     assert span.status.status_code is StatusCode.ERROR
+
+
+async def test_a_stream_that_a_bug_breaks_off_is_in_error_and_nobody_gave_it_up() -> None:
+    spans = RecordedSpans()
+    events = (STARTED, committed(1, "Hello"), ValueError("secret"))
+    async with open_played(*events, tracing=spans.of_requests) as door, door.sdk() as sdk:
+        with pytest.raises((openai.APIError, httpx2.RemoteProtocolError)):
+            async for _ in await sdk.chat.completions.create(**ASK, stream=True):
+                pass
+        span = await spans.next()
+    assert told(span)["error.type"] == "ValueError"
+    assert span.status.status_code is StatusCode.ERROR
+    assert "specfuse.cancelled" not in told(span)
+    assert "secret" not in span.to_json()
 
 
 class Held(asyncio.Event):
