@@ -111,6 +111,28 @@ async def test_an_error_is_told_by_its_reason_and_nothing_it_says(
     assert "Hello" not in span.to_json()
 
 
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"model": "secret"}, "NOT_FOUND"),
+        ({"temperature": "secret"}, "INVALID_ARGUMENT"),
+        ({"messages": [{"role": "secret", "content": "secret"}]}, "INVALID_ARGUMENT"),
+        ({"secret": 1, "stop": "secret", "max_tokens": -1}, "INVALID_ARGUMENT"),
+    ],
+)
+async def test_nothing_of_what_is_wrong_with_a_request_is_told(
+    changed: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    spans = RecordedSpans()
+    async with open_played(*ANSWER, tracing=spans.of_requests) as door:
+        async with calling(door.address, request(CHAT, {**ASK, **changed})) as caller:
+            await caller.response()
+        span = await spans.next()
+    assert told(span)["error.type"] == reason
+    assert "secret" not in span.to_json() + caplog.text
+
+
 async def test_a_stream_that_fails_after_its_status_is_in_error() -> None:
     spans = RecordedSpans()
     events = (STARTED, committed(1, "Hello"), QuorumLost("secret"))
