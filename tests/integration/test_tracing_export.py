@@ -233,6 +233,23 @@ async def test_a_collector_is_spoken_to_over_tls_and_a_new_authority_is_taken(
             await successor.has_spans("second")
 
 
+async def test_what_is_being_sent_when_the_channel_is_exchanged_is_sent_over_the_new_one(
+    receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.holds = True
+    first, second = (exporter.open_channel(receiver.address, None, "") for _ in range(2))
+    sending = exporter.CollectorExporter(receiver.address, first)
+    opened = provider.Provider(RESOURCE, 1.0, sending)
+    opened.tracer.start_span("kept").end()
+    await receiver.has(lambda it: it.requests == 1)
+    sending.exchange(second)
+    await receiver.has(lambda it: it.requests == 2)
+    await receiver.let_go()
+    await receiver.has_spans("kept")
+    await opened.close()
+    assert not lines(caplog)
+
+
 async def test_a_wrong_certificate_is_refused_at_the_start(tmp_path: Path) -> None:
     tls = ReceiverTls(ca=tmp_path / "none.pem")
     with pytest.raises(Misconfigured, match=r"tls.ca .*none.pem: cannot be read"):

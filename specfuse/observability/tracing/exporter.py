@@ -87,11 +87,11 @@ class CollectorExporter(SpanExporter):
         if self._closed:
             return SpanExportResult.FAILURE
         try:
-            answer = self._send(encode_spans(spans), timeout=_SEND_SECONDS)
+            answer = self._answer_to(encode_spans(spans))
             said = ExportTraceServiceResponse.FromString(answer).partial_success
         except DecodeError:
             self._failed(len(spans), "the answers from there are not OTLP's")
-        except (grpc.RpcError, ValueError) as error:  # ValueError: closed, or exchanged, meanwhile
+        except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed before
             self._failed(len(spans), _reason(error))
         else:
             if not said.rejected_spans:
@@ -115,6 +115,15 @@ class CollectorExporter(SpanExporter):
         """Ends at once, whatever is being sent. Idempotent."""
         self._closed = True
         self._channel.close()
+
+    def _answer_to(self, request: ExportTraceServiceRequest) -> bytes:
+        send = self._send
+        try:
+            return send(request, timeout=_SEND_SECONDS)
+        except (grpc.RpcError, ValueError):
+            if send is self._send:
+                raise
+        return self._send(request, timeout=_SEND_SECONDS)  # the channel was exchanged meanwhile
 
     def _failed(self, spans: int, reason: str) -> None:
         with self._counting:
