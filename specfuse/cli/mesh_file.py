@@ -214,7 +214,7 @@ class MeshFile(Section):
             name: str, service: str, settings: Mapping[str, object], imports: tuple[str, ...]
         ) -> Program:
             file = workspace / f"{name}.yaml"
-            complete = self._shared() | dict(settings)
+            complete = self._shared_with(service) | dict(settings)
             file.write_text(yaml.safe_dump(complete, sort_keys=False), encoding="utf-8")
             argv = (*_COMMAND, service, "serve", str(file))
             return Program(name, argv, directory, imports)
@@ -238,10 +238,14 @@ class MeshFile(Section):
         }
         return Plan(tuple(models), fuser, servers, _FUSER_IMPORTS)
 
-    def _shared(self) -> dict[str, Any]:
+    def _shared_with(self, service: str) -> dict[str, Any]:
         """What is the same for all services, unless they say otherwise."""
         document = _document(self)
-        return {key: document[key] for key in ("tracing", "log_format") if key in document}
+        keys = ("tracing", "log_format")
+        shared: dict[str, Any] = {key: document[key] for key in keys if key in document}
+        if service == "model" and shared.get("tracing"):
+            shared["tracing"].pop("trust_callers", None)  # its callers are the mesh's own fuser
+        return shared
 
     def _commands(self) -> dict[str, Command]:
         """What starts the models' servers, by the model."""

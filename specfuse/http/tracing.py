@@ -15,6 +15,9 @@ from specfuse.observability.tracing.current import attached
 from specfuse.observability.tracing.outcomes import cancelled
 from specfuse.observability.tracing.requests import RequestSpans
 
+BROKEN_OFF: Final = "broken_off"
+"""Where a scope's `state` says that an error, and not its caller, ended a response early."""
+
 _METHODS: Final = frozenset(HTTPMethod)
 _OTHER: Final = "_OTHER"
 """The convention's word for any other method."""
@@ -48,7 +51,9 @@ class TracedApplication:
                 await self._application(scope, receive, response.send)
             finally:
                 response.tell(span)
-                if route := getattr(scope.get("route"), "path", ""):
+                if not (response.is_complete or scope["state"].get(BROKEN_OFF)):
+                    cancelled(span)  # its caller went away, or the service's end cut it off
+                if route := getattr(scope.get("route"), "path_format", ""):
                     span.update_name(f"{method} {route}")
                     span.set_attribute(HTTP_ROUTE, route)
 
@@ -59,7 +64,7 @@ class _Response:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._status = 0
-        self._is_complete = False
+        self.is_complete = False
 
     async def send(self, message: Message) -> None:
         """Sends on."""
@@ -67,16 +72,11 @@ class _Response:
             self._status = message["status"]
         await self._send(message)
         if message["type"] == "http.response.body":
-            self._is_complete = not message.get("more_body")
+            self.is_complete = not message.get("more_body")
 
     def tell(self, span: Span) -> None:
-        """Has the span say how the request ended.
-
-        Where the response is not whole, its caller went away, or was cut off by the service's end.
-        """
+        """Has the span say what was answered."""
         if self._status:
             span.set_attribute(HTTP_STATUS, self._status)
         if self._status >= _SERVERS_FAULT:
             span.set_status(StatusCode.ERROR)
-        if not self._is_complete:
-            cancelled(span)

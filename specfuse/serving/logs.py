@@ -73,7 +73,12 @@ class JsonLines(logging.Formatter):
             "trace_id": trace_id(),
             "span_id": span_id(),
         }
-        return json.dumps({key: value for key, value in said.items() if value})
+        return json.dumps({key: _whole(value) for key, value in said.items() if value})
+
+
+def _whole(text: str) -> str:
+    """Half characters, as names of files may have, are spelt: strict readers refuse such a line."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class UnbufferedHandler(logging.Handler):

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import grpc
 
+from specfuse.errors import Misconfigured
 from specfuse.observability.tracing.requests import NONE, RequestSpans
 from specfuse.observability.tracing.settings import Tracing
 from specfuse.rpc.tls import ClientPem, ClientTls
@@ -28,11 +29,18 @@ def open_tracing(
     of: `service.name` and more.
 
     Raises:
-        Misconfigured: a TLS file is not what it should be.
+        Misconfigured: a TLS file is not what it should be, or the environment keeps the SDK from
+            being loaded.
     """
     if settings is None:
         return NONE
-    from specfuse.observability.tracing import exporter, provider  # noqa: PLC0415 (few need them)
+    try:
+        from specfuse.observability.tracing import exporter, provider  # noqa: PLC0415 (few need it)
+    except ValueError as error:
+        raise Misconfigured(
+            f"tracing: OpenTelemetry's SDK refuses the environment: {error}; drop that there, as "
+            "these settings are all that counts"
+        ) from error
 
     endpoint, tls = settings.endpoint, settings.tls
 

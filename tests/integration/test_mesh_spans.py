@@ -27,7 +27,7 @@ from specfuse.observability.tracing import spans
 from specfuse.observability.tracing.conventions import CANCELLED, ERROR_TYPE
 from tests.support.fuser_mesh import PATIENCE_SECONDS, Node, Nodes
 from tests.support.grpc_member import ask, go_on, member_of, ranked_first
-from tests.support.tracing import Recorder
+from tests.support.recorded_spans import RecordedSpans
 
 ANSWER = Line(answer="so it is")
 PROPOSE = "specfuse.v1.ModelService/ProposeSegment"
@@ -60,13 +60,13 @@ async def nodes() -> AsyncIterator[Nodes]:
         yield nodes
 
 
-def attempts(recorder: Recorder) -> list[ReadableSpan]:
+def attempts(recorder: RecordedSpans) -> list[ReadableSpan]:
     """The spans of calls, in the order in which they began."""
     return sorted(recorder.ended(PROPOSE, SCORE), key=lambda one: one.start_time or 0)
 
 
 async def test_a_call_is_a_span_that_goes_along_with_it(nodes: Nodes) -> None:
-    overheard, recorder = Overheard(), Recorder()
+    overheard, recorder = Overheard(), RecordedSpans()
     node = await nodes.start("a", ANSWER, interceptors=(overheard,))
     async with member_of(node, tracer=recorder.tracer) as member:
         query = member.join("s")
@@ -95,7 +95,7 @@ async def test_a_call_is_a_span_that_goes_along_with_it(nodes: Nodes) -> None:
 
 
 async def test_who_is_not_traced_is_not_traced_further_on_either(nodes: Nodes) -> None:
-    overheard, recorder = Overheard(), Recorder()
+    overheard, recorder = Overheard(), RecordedSpans()
     node = await nodes.start("a", ANSWER, interceptors=(overheard,))
     unsampled = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(0))
     async with member_of(node, tracer=recorder.tracer) as member:
@@ -107,7 +107,7 @@ async def test_who_is_not_traced_is_not_traced_further_on_either(nodes: Nodes) -
 
 
 async def test_no_trace_is_begun_for_a_call(nodes: Nodes) -> None:
-    overheard, recorder = Overheard(), Recorder()
+    overheard, recorder = Overheard(), RecordedSpans()
     node = await nodes.start("a", ANSWER, interceptors=(overheard,))
     async with member_of(node, tracer=recorder.tracer) as member:
         await ask(member)
@@ -118,7 +118,7 @@ async def test_no_trace_is_begun_for_a_call(nodes: Nodes) -> None:
 async def test_a_call_that_moves_is_a_span_at_each_replica(nodes: Nodes) -> None:
     failing = await nodes.start("a", Line(fails="unavailable"))
     working = await nodes.start("a", ANSWER)
-    recorder = Recorder()
+    recorder = RecordedSpans()
     async with member_of(failing, working, tracer=recorder.tracer) as member:
         with recorder.caller():
             await ask(member, ranked_first(failing, working))
@@ -131,7 +131,7 @@ async def test_a_call_that_moves_is_a_span_at_each_replica(nodes: Nodes) -> None
 async def test_who_loses_a_race_is_cancelled(nodes: Nodes) -> None:
     slow = await nodes.start("a", ANSWER, hold_from=0)
     fast = await nodes.start("a", ANSWER)
-    recorder = Recorder()
+    recorder = RecordedSpans()
     async with member_of(slow, fast, tracer=recorder.tracer) as member:
         with recorder.caller():
             await ask(member, ranked_first(slow, fast))
@@ -145,7 +145,7 @@ async def test_who_loses_a_race_is_cancelled(nodes: Nodes) -> None:
 
 async def test_a_caller_that_goes_away_leaves_no_span_open(nodes: Nodes) -> None:
     node = await nodes.start("a", ANSWER, hold_from=0)
-    recorder = Recorder()
+    recorder = RecordedSpans()
     async with member_of(node, tracer=recorder.tracer) as member:
         with recorder.caller():
             asked = asyncio.create_task(ask(member))
@@ -159,7 +159,7 @@ async def test_a_caller_that_goes_away_leaves_no_span_open(nodes: Nodes) -> None
 
 async def test_an_error_is_told_by_its_reason_and_not_in_its_words(nodes: Nodes) -> None:
     node = await nodes.start("a", Line(when="this only", answer="x"))
-    recorder = Recorder()
+    recorder = RecordedSpans()
     async with member_of(node, tracer=recorder.tracer) as member:
         with recorder.caller(), pytest.raises(InvalidArgument, match="no line of the script"):
             await ask(member)
@@ -169,7 +169,7 @@ async def test_an_error_is_told_by_its_reason_and_not_in_its_words(nodes: Nodes)
 
 
 async def test_where_there_is_nobody_to_call_there_is_no_call(nodes: Nodes) -> None:
-    recorder = Recorder()
+    recorder = RecordedSpans()
     async with member_of(tracer=recorder.tracer) as member:
         with recorder.caller(), pytest.raises(Unavailable):
             await ask(member)

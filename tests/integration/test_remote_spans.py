@@ -19,8 +19,8 @@ from specfuse.errors import Overloaded, Unavailable
 from specfuse.observability.tracing.conventions import CANCELLED, ERROR_TYPE
 from tests.support.fakes.tgi import FakeTgi
 from tests.support.observers import RecordingObserver
+from tests.support.recorded_spans import RecordedSpans
 from tests.support.tgi_backend import opened, tokenizer_of
-from tests.support.tracing import Recorder
 
 PATIENCE = 30.0
 SECRET = "Xyzzy"
@@ -75,12 +75,12 @@ async def server() -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
+def recorder() -> RecordedSpans:
+    return RecordedSpans()
 
 
 @pytest.fixture
-async def client(server: Server, recorder: Recorder) -> AsyncIterator[ServerClient]:
+async def client(server: Server, recorder: RecordedSpans) -> AsyncIterator[ServerClient]:
     url = f"http://127.0.0.1:{server.port}"
     section = LlamaCppSection.model_validate({"url": url, "tokenizer": "any"})
     client = ServerClient(section, lambda _: None, RecordingObserver(), recorder.tracer)
@@ -92,7 +92,7 @@ async def ask(client: ServerClient, request: Request = POST) -> None:
     await client.json(request, Deadline.after(PATIENCE))
 
 
-def only_request(recorder: Recorder) -> ReadableSpan:
+def only_request(recorder: RecordedSpans) -> ReadableSpan:
     span, caller = recorder.ended()
     assert caller.name == "caller"
     assert span.parent == caller.context
@@ -100,7 +100,7 @@ def only_request(recorder: Recorder) -> ReadableSpan:
 
 
 async def test_a_request_is_a_span_that_goes_along_with_it(
-    client: ServerClient, server: Server, recorder: Recorder
+    client: ServerClient, server: Server, recorder: RecordedSpans
 ) -> None:
     with recorder.caller():
         await ask(client)
@@ -120,7 +120,7 @@ async def test_a_request_is_a_span_that_goes_along_with_it(
 
 
 async def test_outside_of_a_trace_there_is_none(
-    client: ServerClient, server: Server, recorder: Recorder
+    client: ServerClient, server: Server, recorder: RecordedSpans
 ) -> None:
     await ask(client)
     assert not recorder.ended()
@@ -128,7 +128,7 @@ async def test_outside_of_a_trace_there_is_none(
 
 
 async def test_calls_of_a_backend_have_the_spans_of_their_requests(
-    recorder: Recorder, tmp_path: Path
+    recorder: RecordedSpans, tmp_path: Path
 ) -> None:
     tokenizer = tokenizer_of("llama", tmp_path)
     request = ProposeRequest(Context(f"The {SECRET} is", (), "s"), 4, Sampling(), ())
@@ -142,7 +142,7 @@ async def test_calls_of_a_backend_have_the_spans_of_their_requests(
 
 
 async def test_a_refusal_is_told_by_its_status_and_reason(
-    client: ServerClient, server: Server, recorder: Recorder
+    client: ServerClient, server: Server, recorder: RecordedSpans
 ) -> None:
     server.status = "503 Service Unavailable"
     with recorder.caller(), pytest.raises((Unavailable, Overloaded)) as refused:
@@ -154,7 +154,7 @@ async def test_a_refusal_is_told_by_its_status_and_reason(
 
 
 async def test_a_request_made_once_more_says_so(
-    client: ServerClient, server: Server, recorder: Recorder
+    client: ServerClient, server: Server, recorder: RecordedSpans
 ) -> None:
     look = Request("look", "/look")
     server.requests = 1
@@ -168,7 +168,7 @@ async def test_a_request_made_once_more_says_so(
 
 
 async def test_a_caller_that_goes_away_leaves_no_span_open(
-    client: ServerClient, server: Server, recorder: Recorder
+    client: ServerClient, server: Server, recorder: RecordedSpans
 ) -> None:
     server.hangs = True
     with recorder.caller():

@@ -122,6 +122,48 @@ async def test_spans_that_a_collector_rejects_are_told_of(
     assert "said once: over quota" in lines(caplog)[0]
 
 
+async def test_what_a_collector_says_is_a_bounded_part_of_one_line(
+    receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.rejects = "over\nquota\x1b[31m" + "x" * 3000
+    async with tracing(receiver.address) as spans:
+        spans.tracer.start_span("too much").end()
+    (line,) = lines(caplog)
+    assert "said once: over quota [31mxxx" in line
+    assert line.isprintable()
+    assert len(line) < 500
+
+
+async def test_answers_that_are_not_otlp_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    asked: asyncio.Queue[None] = asyncio.Queue()
+    async with babbling(asked) as address, tracing(address) as spans:
+        for _ in range(3):
+            spans.tracer.start_span("lost").end()
+            await asked.get()
+    (told,) = (one for one in caplog.records if one.levelno >= logging.WARNING)
+    assert "the answers from there are not OTLP's" in told.getMessage()
+
+
+@asynccontextmanager
+async def babbling(asked: asyncio.Queue[None]) -> AsyncIterator[str]:
+    """The address of a server that answers whatever it is asked with bytes that are no message."""
+
+    async def babble(_request: bytes, _context: object) -> bytes:
+        asked.put_nowait(None)
+        return b"\xff\xff"
+
+    handler = grpc.unary_unary_rpc_method_handler(babble)
+    service = "opentelemetry.proto.collector.trace.v1.TraceService"
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(service, {"Export": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
 async def test_nobody_there_fails_nothing_and_delays_no_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,8 +176,8 @@ async def test_nobody_there_fails_nothing_and_delays_no_end(
     assert len(lines(caplog)) <= 1
 
 
-async def test_a_collector_that_never_answers_does_not_hold_the_end(
-    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+async def test_a_collector_that_never_answers_does_not_hold_the_end_and_is_told_of(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(provider, "FLUSH_SECONDS", 0.2)
     monkeypatch.setattr(exporter, "_SEND_SECONDS", 100.0)
@@ -143,20 +185,27 @@ async def test_a_collector_that_never_answers_does_not_hold_the_end(
     async with asyncio.timeout(10), tracing(receiver.address) as spans:
         spans.tracer.start_span("held").end()
         await receiver.has(lambda it: it.requests == 1)
+    said = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert said == ["tracing: the last spans could not be sent in 0.2 s, and are lost"]
 
 
-async def test_what_waits_to_be_sent_is_bounded(
-    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+async def test_what_waits_to_be_sent_is_bounded_and_who_makes_way_is_told_of(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(provider, "_QUEUE", 600)
-    monkeypatch.setattr(provider, "FLUSH_SECONDS", 0.2)
+    monkeypatch.setattr(exporter, "_SEND_SECONDS", 100.0)
     receiver.holds = True
     async with tracing(receiver.address) as spans:
         spans.tracer.start_span("first").end()
         await receiver.has(lambda it: it.requests == 1)
-        for _ in range(2000):
-            spans.tracer.start_span("next").end()
-        receiver.holds = False
+        for number in range(2000):
+            spans.tracer.start_span(f"{number}").end()
+        await receiver.let_go()
+    assert {one.name for one in receiver.spans} == {"first", *map(str, range(1400, 2000))}
+    away, back = lines(caplog)[-2:]
+    assert "said once: they come faster than they are taken" in away
+    assert "takes spans again; 1400 were lost" in back
 
 
 async def test_a_collector_is_spoken_to_over_tls_and_a_new_authority_is_taken(
@@ -182,6 +231,23 @@ async def test_a_collector_is_spoken_to_over_tls_and_a_new_authority_is_taken(
             files.read_all()
             tracer.start_span("second").end()
             await successor.has_spans("second")
+
+
+async def test_what_is_being_sent_when_the_channel_is_exchanged_is_sent_over_the_new_one(
+    receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.holds = True
+    first, second = (exporter.open_channel(receiver.address, None, "") for _ in range(2))
+    sending = exporter.CollectorExporter(receiver.address, first)
+    opened = provider.Provider(RESOURCE, 1.0, sending)
+    opened.tracer.start_span("kept").end()
+    await receiver.has(lambda it: it.requests == 1)
+    sending.exchange(second)
+    await receiver.has(lambda it: it.requests == 2)
+    await receiver.let_go()
+    await receiver.has_spans("kept")
+    await opened.close()
+    assert not lines(caplog)
 
 
 async def test_a_wrong_certificate_is_refused_at_the_start(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import httpx2
 import openai
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -110,6 +111,28 @@ async def test_an_error_is_told_by_its_reason_and_nothing_it_says(
     assert "Hello" not in span.to_json()
 
 
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"model": "secret"}, "NOT_FOUND"),
+        ({"temperature": "secret"}, "INVALID_ARGUMENT"),
+        ({"messages": [{"role": "secret", "content": "secret"}]}, "INVALID_ARGUMENT"),
+        ({"secret": 1, "stop": "secret", "max_tokens": -1}, "INVALID_ARGUMENT"),
+    ],
+)
+async def test_nothing_of_what_is_wrong_with_a_request_is_told(
+    changed: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    spans = RecordedSpans()
+    async with open_played(*ANSWER, tracing=spans.of_requests) as door:
+        async with calling(door.address, request(CHAT, {**ASK, **changed})) as caller:
+            await caller.response()
+        span = await spans.next()
+    assert told(span)["error.type"] == reason
+    assert "secret" not in span.to_json() + caplog.text
+
+
 async def test_a_stream_that_fails_after_its_status_is_in_error() -> None:
     spans = RecordedSpans()
     events = (STARTED, committed(1, "Hello"), QuorumLost("secret"))
@@ -121,6 +144,20 @@ async def test_a_stream_that_fails_after_its_status_is_in_error() -> None:
     assert told(span)["http.response.status_code"] == 200
     assert told(span)["error.type"] == "QUORUM_LOST"
     assert span.status.status_code is StatusCode.ERROR
+
+
+async def test_a_stream_that_a_bug_breaks_off_is_in_error_and_nobody_gave_it_up() -> None:
+    spans = RecordedSpans()
+    events = (STARTED, committed(1, "Hello"), ValueError("secret"))
+    async with open_played(*events, tracing=spans.of_requests) as door, door.sdk() as sdk:
+        with pytest.raises((openai.APIError, httpx2.RemoteProtocolError)):
+            async for _ in await sdk.chat.completions.create(**ASK, stream=True):
+                pass
+        span = await spans.next()
+    assert told(span)["error.type"] == "ValueError"
+    assert span.status.status_code is StatusCode.ERROR
+    assert "specfuse.cancelled" not in told(span)
+    assert "secret" not in span.to_json()
 
 
 class Held(asyncio.Event):
@@ -171,6 +208,16 @@ async def test_what_nobody_has_to_follow_has_no_span_and_no_strangers_path_is_to
     assert told(span)["error.type"] == "404"
     assert "secret" not in span.to_json()
     assert spans.none_left()
+
+
+async def test_a_route_is_called_as_its_metric_and_its_line_in_the_log_call_it() -> None:
+    spans = RecordedSpans()
+    async with open_played(tracing=spans.of_requests) as door:
+        async with calling(door.address, request("/v1/models/secret", {}, "GET")) as caller:
+            await caller.response()
+        span = await spans.next()
+    assert (span.name, told(span)["http.route"]) == ("GET /v1/models/{model}", "/v1/models/{model}")
+    assert "secret" not in span.to_json()
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", f"00-{'0' * 32}-{'b' * 16}-01", "00-" * 200])

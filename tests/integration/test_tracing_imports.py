@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -30,14 +31,19 @@ SERVICES = {
 OF_SENDING = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto")
 
 
-def imported(program: str, *arguments: str) -> list[str]:
-    """The modules of OpenTelemetry that the program ended with."""
-    run = subprocess.run(
+def run_of(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-W", "error", "-c", program, *arguments],
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, **environment},
     )
+
+
+def imported(program: str, *arguments: str, **environment: str) -> list[str]:
+    """The modules of OpenTelemetry that the program ended with."""
+    run = run_of(program, *arguments, **environment)
     assert run.returncode == 0, run.stderr
     modules: list[str] = json.loads(run.stdout.splitlines()[-1])
     return modules
@@ -53,6 +59,31 @@ def test_a_service_without_tracing_has_no_sdk_and_no_exporter(
     program = SERVES.format(module=module, settings=settings)
     modules = imported(program, json.dumps({**document, **LISTEN, **tracing}))
     assert any(name.startswith(OF_SENDING) for name in modules) is configured
+
+
+def traced_model() -> tuple[str, str]:
+    """The program of a model service that traces, and its settings."""
+    document, module, settings = SERVICES["model"]
+    tracing = {"tracing": {"endpoint": "127.0.0.1:1"}}
+    program = SERVES.format(module=module, settings=settings)
+    return program, json.dumps({**document, **LISTEN, **tracing})
+
+
+def test_nonsense_in_the_environment_is_not_read() -> None:
+    nonsense = {
+        "OTEL_ATTRIBUTE_COUNT_LIMIT": "many",
+        "OTEL_SPAN_EVENT_COUNT_LIMIT": "many",
+        "OTEL_PYTHON_METER_PROVIDER": "none that there is",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "long",
+        "OTEL_TRACES_SAMPLER": "luck",
+    }
+    assert imported(*traced_model(), **nonsense)
+
+
+def test_where_the_sdk_itself_refuses_the_environment_that_is_said() -> None:
+    run = run_of(*traced_model(), OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="many")
+    assert "Misconfigured: tracing: OpenTelemetry's SDK refuses the environment" in run.stderr
+    assert "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be a non-negative integer" in run.stderr
 
 
 def test_a_client_has_nothing_of_it() -> None:

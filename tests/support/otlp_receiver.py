@@ -56,7 +56,7 @@ class OtlpReceiver(TraceServiceServicer):
     requests: int = 0
     refuses: grpc.StatusCode | None = None
     holds: bool = False
-    """Whether calls are never answered."""
+    """Whether calls are not answered until it is told to `let_go`."""
     rejects: str = ""
     """Why every span is rejected, if it is."""
     _arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -67,8 +67,7 @@ class OtlpReceiver(TraceServiceServicer):
         async with self._arrived:
             self.requests += 1
             self._arrived.notify_all()
-        if self.holds:
-            await asyncio.Event().wait()
+            await self._arrived.wait_for(lambda: not self.holds)
         if self.refuses is not None:
             await context.abort(self.refuses, "not now")
         received = [
@@ -86,6 +85,12 @@ class OtlpReceiver(TraceServiceServicer):
             self.spans += received
             self._arrived.notify_all()
         return pb.ExportTraceServiceResponse()
+
+    async def let_go(self) -> None:
+        """Answers the calls that are held, and does not hold any from now on."""
+        async with self._arrived:
+            self.holds = False
+            self._arrived.notify_all()
 
     async def has(self, satisfied: Callable[[OtlpReceiver], bool]) -> None:
         """Returns once what it was sent satisfies this."""

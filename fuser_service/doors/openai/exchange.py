@@ -25,6 +25,7 @@ from fuser_service.reports import new_request_id
 from specfuse.errors import Internal, ShuttingDown, SpecFuseError, traceback_of
 from specfuse.http.bodies import BodyRefused, CallerGone, Message, Receive, Send
 from specfuse.http.server import DRAINING, Application
+from specfuse.http.tracing import BROKEN_OFF
 from specfuse.observability.tracing import conventions
 from specfuse.observability.tracing.outcomes import failed
 
@@ -60,7 +61,7 @@ class Exchanges:
         except CallerGone:
             pass
         finally:
-            route = getattr(scope.get("route"), "path", "").replace(":path}", "}")
+            route = getattr(scope.get("route"), "path_format", "")
             exchange.report(scope["method"], route)
             if exchange.status:
                 self._observer.http_responded(route, exchange.status)
@@ -78,6 +79,7 @@ class Exchanges:
                 await exchange.send_error(response)
                 return
             failed(get_current_span(), error)
+            scope["state"][BROKEN_OFF] = True
             if not isinstance(error, SpecFuseError):
                 _logger.error("%s: broken off: %s", exchange.request_id, traceback_of(error))  # noqa: TRY400
 

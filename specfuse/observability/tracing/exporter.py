@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
-from typing import Final
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+if TYPE_CHECKING:
+    Send = grpc.UnaryUnaryMultiCallable[ExportTraceServiceRequest, bytes]
 
 _SERVICE: Final = "opentelemetry.proto.collector.trace.v1.TraceService"
 _SEND_SECONDS: Final = 5.0
 """How long a batch may take, retries included. Then it is lost."""
+_MOST_REASON_CHARACTERS: Final = 300
+"""As much as the log repeats of what a collector says."""
 _RETRIES: Final = {
     "methodConfig": [
         {
@@ -58,30 +67,43 @@ def open_channel(
 
 
 class CollectorExporter(SpanExporter):
-    """Sends batches to one collector. Used from one thread, and closed from any."""
+    """Sends batches to one collector, from one thread. The rest may be called from any."""
 
     def __init__(self, endpoint: str, channel: grpc.Channel) -> None:
         """Takes over the channel, which leads to `endpoint`."""
+        self.taken = 0
+        """How many spans it was ever given to send."""
         self._endpoint = endpoint
         self._channel = channel
         self._send = _sender(channel)
         self._closed = False
+        self._counting = threading.Lock()
         self._lost = 0
+        self._crowded = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends them. What cannot be sent is lost: nothing that is traced waits for a collector."""
+        self.taken += len(spans)
         if self._closed:
             return SpanExportResult.FAILURE
         try:
-            said = self._send(encode_spans(spans), timeout=_SEND_SECONDS)
-        except (grpc.RpcError, ValueError) as error:  # ValueError: closed, or exchanged, meanwhile
+            answer = self._answer_to(encode_spans(spans))
+            said = ExportTraceServiceResponse.FromString(answer).partial_success
+        except DecodeError:
+            self._failed(len(spans), "the answers from there are not OTLP's")
+        except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed before
             self._failed(len(spans), _reason(error))
-            return SpanExportResult.FAILURE
-        if said.partial_success.rejected_spans:
-            self._failed(said.partial_success.rejected_spans, said.partial_success.error_message)
-            return SpanExportResult.FAILURE
-        self._succeeded()
-        return SpanExportResult.SUCCESS
+        else:
+            if not said.rejected_spans:
+                self._succeeded()
+                return SpanExportResult.SUCCESS
+            self._failed(said.rejected_spans, said.error_message)
+        return SpanExportResult.FAILURE
+
+    def crowded_out(self) -> None:
+        """One more span waits than may, so that the oldest made way and is lost."""
+        self._crowded = True
+        self._failed(1, "they come faster than they are taken")
 
     def exchange(self, channel: grpc.Channel) -> None:
         """Sends over this channel from now on."""
@@ -94,26 +116,51 @@ class CollectorExporter(SpanExporter):
         self._closed = True
         self._channel.close()
 
+    def _answer_to(self, request: ExportTraceServiceRequest) -> bytes:
+        send = self._send
+        try:
+            return send(request, timeout=_SEND_SECONDS)
+        except (grpc.RpcError, ValueError):
+            if send is self._send:
+                raise
+        return self._send(request, timeout=_SEND_SECONDS)  # the channel was exchanged meanwhile
+
     def _failed(self, spans: int, reason: str) -> None:
-        if not self._lost and not self._closed:
+        with self._counting:
+            is_news = not self._lost and not self._closed
+            self._lost += spans
+        if is_news:
             _logger.warning(
                 "tracing.endpoint %s: spans cannot be sent and are lost, which is said once: %s",
                 self._endpoint,
-                reason,
+                _presentable(reason),
             )
-        self._lost += spans
 
     def _succeeded(self) -> None:
-        if self._lost:
+        """A batch was taken, which is news if spans were lost before, and none since the last."""
+        with self._counting:
+            crowded, self._crowded = self._crowded, False
+            if crowded:
+                return
+            lost, self._lost = self._lost, 0
+        if lost:
             _logger.info(
-                "tracing.endpoint %s: takes spans again; %d were lost", self._endpoint, self._lost
+                "tracing.endpoint %s: takes spans again; %d were lost", self._endpoint, lost
             )
-        self._lost = 0
 
 
-def _sender(channel: grpc.Channel) -> Callable[..., ExportTraceServiceResponse]:
-    return TraceServiceStub(channel).Export  # type: ignore[no-untyped-call, no-any-return]
+def _sender(channel: grpc.Channel) -> Send:
+    """The generated stub would have gRPC log every answer that it cannot read."""
+    return channel.unary_unary(
+        f"/{_SERVICE}/Export", request_serializer=ExportTraceServiceRequest.SerializeToString
+    )
 
 
 def _reason(error: Exception) -> str:
     return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.Call) else str(error)
+
+
+def _presentable(reason: str) -> str:
+    """What somebody else wrote, as a part of one line."""
+    printable = "".join(char if char.isprintable() else " " for char in reason)
+    return printable[:_MOST_REASON_CHARACTERS] or "no reason given"

@@ -12,7 +12,7 @@ from specfuse.config.addresses import HIGHEST_PORT
 from specfuse.config.settings_file import Contradictions, Problem
 from specfuse.config.types import Flag, Section
 
-_RECEIVER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
+_RECEIVER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
 def _receiver(value: str) -> str:

@@ -12,7 +12,7 @@ from fuser_service.core.types import Departure, DepartureReason
 from fuser_service.metrics import FuserMetrics
 from fuser_service.service import EnsembleStatus
 from fuser_service.tenancy.account import Account
-from tests.support.tracing import Recorder
+from tests.support.recorded_spans import RecordedSpans
 
 METRICS = {
     "specfuse_round_duration_seconds": ("histogram", {"ensemble", "phase"}),
@@ -247,7 +247,7 @@ def test_times_of_rounds_and_requests_lead_to_their_trace(
 
     observe()
     assert not led(), "whoever is not traced has no trace to lead to"
-    with Recorder().caller() as caller:
+    with RecordedSpans().caller() as caller:
         observe()
     trace = f"{caller.get_span_context().trace_id:032x}"
     assert {line.partition("_bucket{")[0] for line in led()} == {

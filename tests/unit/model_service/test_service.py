@@ -13,7 +13,7 @@ from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded
 from specfuse.observability.tracing.conventions import CANCELLED, STAGE
 from tests.support.model_door import HeldBackend
-from tests.support.tracing import Recorder
+from tests.support.recorded_spans import RecordedSpans
 
 REQUEST = ProposeRequest(Context("?", (), "s"), 4, Sampling(), ())
 LONG = Deadline.after(60)
@@ -24,7 +24,7 @@ class Crowded:
 
     def __init__(self) -> None:
         self.backend = HeldBackend()
-        self.recorder = Recorder()
+        self.recorder = RecordedSpans()
         self.waits = asyncio.Event()
         limits = Limits(running_calls=1, waiting_calls=1)
         self.service = ModelService(self.backend, limits, self, self.recorder.tracer)

@@ -171,13 +171,13 @@ env:
 {{- end -}}
 {{- end }}
 
-{{/* What both services are told of traces and logs. */}}
+{{/* What a service is told of traces and logs: a dict of `root`, and of `tracing`, of which each has its part. */}}
 {{- define "specfuse.telemetry" -}}
-{{- with .Values.tracing }}
+{{- with .tracing }}
 tracing:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-log_format: {{ .Values.logFormat }}
+log_format: {{ .root.Values.logFormat }}
 {{- end }}
 
 {{/* To the collector. */}}

@@ -26,7 +26,7 @@ from specfuse.errors import ModelFailure, QuorumLost
 from specfuse.observability.tracing.conventions import CANCELLED, ERROR_TYPE
 from specfuse.observability.tracing.current import attached
 from tests.support.members import RecordingObserver, ScriptedMember, likes, says
-from tests.support.tracing import Recorder
+from tests.support.recorded_spans import RecordedSpans
 
 SECRET = "Xyzzy"
 
@@ -36,7 +36,7 @@ class Traced:
 
     def __init__(self, *members: ScriptedMember, grace: float = 30.0) -> None:
         self.members = {member.name: member for member in members}
-        self.recorder = Recorder()
+        self.recorder = RecordedSpans()
         self.fusion = Fusion(self.members, RecordingObserver(), tracer=self.recorder.tracer)
         self.grace = grace
 

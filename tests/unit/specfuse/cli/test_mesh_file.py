@@ -303,3 +303,12 @@ def test_where_traces_go_and_how_is_logged_is_said_once_for_all_services(tmp_pat
     said = [(one["log_format"], one["tracing"]) for one in map(settings_in, services)]
     shared = ("json", {"endpoint": "127.0.0.1:4317"})
     assert said == [shared, ("text", {"endpoint": "127.0.0.1:4318"}), shared]
+
+
+def test_whether_callers_are_trusted_is_the_fusers_as_models_are_called_by_it(tmp_path):
+    mesh = torch_mesh()
+    mesh["tracing"] = {"endpoint": "127.0.0.1:4317", "trust_callers": False}
+    plan = MeshFile.read(write_mesh(tmp_path, mesh)).plan(Path("/meshes"), tmp_path)
+    *models, fuser = (settings_in(one)["tracing"] for one in (*plan.models, plan.fuser({})))
+    assert models == [{"endpoint": "127.0.0.1:4317"}] * len(plan.models)
+    assert fuser == mesh["tracing"]

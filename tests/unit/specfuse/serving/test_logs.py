@@ -85,7 +85,7 @@ def test_a_line_of_json_is_one_object_whatever_it_says() -> None:
     assert line.isascii()
     assert "\n" not in line
     said = json.loads(line)
-    assert said["message"] == '"quoted"\n\ud800\u2028'
+    assert said["message"] == '"quoted"\n\\ud800\u2028', "half a character is spelt"
     assert said["exception"].endswith("ValueError: no")
     assert (said["trace_id"], said["span_id"]) == (TRACE_ID, SPAN_ID)
 

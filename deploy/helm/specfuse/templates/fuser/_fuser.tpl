@@ -91,7 +91,7 @@ limits:
 tenancy:
   {{- include "specfuse.fuser.tenancy" . | nindent 2 }}
 drain_seconds: {{ $fuser.drainSeconds }}
-{{- include "specfuse.telemetry" . }}
+{{- include "specfuse.telemetry" (dict "root" . "tracing" .Values.tracing) }}
 members:
   {{- range $name, $_ := .Values.models }}
   {{ toYaml $name }}:

@@ -149,7 +149,8 @@ limits:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 linger_seconds: {{ $model.lingerSeconds }}
-{{- include "specfuse.telemetry" .root }}
+{{- /* Its callers are the fusers: traces would be torn where it does not trust them. */}}
+{{- include "specfuse.telemetry" (dict "root" .root "tracing" (omit (.root.Values.tracing | default dict) "trust_callers")) }}
 drain_seconds: {{ $model.drainSeconds }}
 {{- end }}
 

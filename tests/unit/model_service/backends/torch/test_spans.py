@@ -17,15 +17,15 @@ from specfuse.errors import DeadlineExceeded
 from specfuse.observability.tracing.conventions import CANCELLED, ERROR_TYPE
 from tests.support import tiny_models
 from tests.support.observers import RecordingObserver
-from tests.support.tracing import Recorder
+from tests.support.recorded_spans import RecordedSpans
 
 NEVER = Deadline.never()
 PROPOSE = ProposeRequest(Context("Once upon a time", (), "s"), 4, Sampling(), ())
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
+def recorder() -> RecordedSpans:
+    return RecordedSpans()
 
 
 @pytest.fixture
@@ -34,7 +34,9 @@ def observer() -> RecordingObserver:
 
 
 @pytest.fixture
-async def backend(recorder: Recorder, observer: RecordingObserver) -> AsyncIterator[TorchBackend]:
+async def backend(
+    recorder: RecordedSpans, observer: RecordingObserver
+) -> AsyncIterator[TorchBackend]:
     limits = EngineLimits(1 << 24, BatchLimits(tokens=24, calls=16), threads=1)
     loaded = tiny_models.loaded("llama")
     backend = backend_for("llama", loaded, limits, observer, recorder.tracer)
@@ -43,7 +45,7 @@ async def backend(recorder: Recorder, observer: RecordingObserver) -> AsyncItera
 
 
 async def test_a_call_waits_and_then_has_its_passes(
-    backend: TorchBackend, recorder: Recorder, observer: RecordingObserver
+    backend: TorchBackend, recorder: RecordedSpans, observer: RecordingObserver
 ) -> None:
     before = len(observer.forwards)
     with recorder.caller() as caller:
@@ -65,14 +67,14 @@ async def test_a_call_waits_and_then_has_its_passes(
 
 
 async def test_a_call_outside_of_a_trace_has_none(
-    backend: TorchBackend, recorder: Recorder
+    backend: TorchBackend, recorder: RecordedSpans
 ) -> None:
     await backend.propose(PROPOSE, NEVER)
     assert not recorder.ended()
 
 
 async def test_a_call_whose_time_is_up_before_its_first_pass_only_waited(
-    backend: TorchBackend, recorder: Recorder
+    backend: TorchBackend, recorder: RecordedSpans
 ) -> None:
     with recorder.caller(), pytest.raises(DeadlineExceeded):
         await backend.propose(PROPOSE, Deadline.after(0))
@@ -81,7 +83,7 @@ async def test_a_call_whose_time_is_up_before_its_first_pass_only_waited(
     assert queue.attributes == {"specfuse.stage": "batch", ERROR_TYPE: "DEADLINE_EXCEEDED"}
 
 
-def test_a_call_that_is_given_up_during_a_pass_ends_then(recorder: Recorder) -> None:
+def test_a_call_that_is_given_up_during_a_pass_ends_then(recorder: RecordedSpans) -> None:
     given_up = pytest.raises(asyncio.CancelledError)
     with recorder.caller(), given_up, passes(recorder.tracer) as noted:
         assert noted is not None

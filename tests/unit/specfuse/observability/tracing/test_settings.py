@@ -44,6 +44,7 @@ def test_there_are_none_unless_it_is_said_where_they_go(parse: Parse) -> None:
         ("{endpoint: 'collector'}", "tracing.endpoint: 'collector': must be host:port"),
         ("{endpoint: 'collector:0'}", "tracing.endpoint: 'collector:0': must be host:port"),
         ("{endpoint: 'collector:65536'}", "must be host:port"),
+        ("{endpoint: 'collector:٤٣١٧'}", "must be host:port"),
         (
             "{endpoint: 'c:1', sample_ratio: 1.5}",
             "tracing.sample_ratio: 1.5: must be less than or equal to 1",
