@@ -111,6 +111,10 @@ class FuserMetrics:
         """A member drafted tokens that were not committed."""
         self._discarded_tokens.labels(ensemble, member).inc(tokens)
 
+    def passes_made(self, ensemble: str, member: MemberName, passes: int) -> None:
+        """A member's model made so many passes: one a token drafted, and one a call to score."""
+        self._passes.labels(ensemble, member).inc(passes)
+
     def hold_began(self, ensemble: str) -> None:
         """A query waits for members of the ensemble to wake."""
         self._waking.labels(ensemble).inc()
@@ -302,6 +306,12 @@ class FuserMetrics:
             ("ensemble", "model_name"),
             registry=registry,
         )
+        self._passes = Counter(
+            "specfuse_passes",
+            "Passes through models: one for each token drafted, and one for each call to score.",
+            ("ensemble", "model_name"),
+            registry=registry,
+        )
 
     def _define_standing_metrics(self, registry: CollectorRegistry) -> None:
         self._ready = Gauge(
@@ -489,6 +499,7 @@ class FuserMetrics:
     def _start_part_at_zero(self, ensemble: str, member: MemberName) -> None:
         self._wins.labels(ensemble, member)
         self._discarded_tokens.labels(ensemble, member)
+        self._passes.labels(ensemble, member)
         self._recalls.labels(ensemble, member)
         for reason in DepartureReason:
             self._exits.labels(ensemble, member, reason.value)
