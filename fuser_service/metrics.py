@@ -113,6 +113,10 @@ class FuserMetrics:
         """A member drafted tokens that were not committed."""
         self._discarded_tokens(ensemble, member).inc(tokens)
 
+    def passes_made(self, ensemble: str, member: MemberName, passes: int) -> None:
+        """A member's model made so many passes: one a token drafted, and one a call to score."""
+        self._passes(ensemble, member).inc(passes)
+
     def hold_began(self, ensemble: str) -> None:
         """A query waits for members of the ensemble to wake."""
         self._waking(ensemble).inc()
@@ -335,6 +339,15 @@ class FuserMetrics:
                 registry=registry,
             )
         )
+        self._passes = series(
+            Counter(
+                "specfuse_passes",
+                "Passes through models: one for each token drafted, and one for each call "
+                "to score.",
+                ("ensemble", "model_name"),
+                registry=registry,
+            )
+        )
 
     def _define_standing_metrics(self, registry: CollectorRegistry) -> None:
         self._ready = Gauge(
@@ -546,6 +559,7 @@ class FuserMetrics:
     def _start_part_at_zero(self, ensemble: str, member: MemberName) -> None:
         self._wins(ensemble, member)
         self._discarded_tokens(ensemble, member)
+        self._passes(ensemble, member)
         self._recalls(ensemble, member)
         for reason in DepartureReason:
             self._exits(ensemble, member, reason.value)

@@ -13,14 +13,16 @@ from typing import Final, TypeVar
 from fuser_service.core.rules import (
     ExitKind,
     ExitRules,
+    ObjectionRules,
     Rules,
     SelfJudgement,
     Statistic,
+    Vote,
     Weighting,
 )
 from fuser_service.core.types import Prompt, Sampling
 from fuser_service.fusion.query import Query, Timings
-from fuser_service.settings.settings import Ensemble, Exit, Limits
+from fuser_service.settings.settings import Ensemble, Limits, exit_policy_of
 from specfuse.errors import InvalidArgument
 from specfuse.limits import (
     MAX_SEED,
@@ -123,12 +125,16 @@ def _rules(request: GenerateRequest, ensemble: Ensemble, limits: Limits) -> Rule
         max_tokens=max_tokens,
         segment_tokens=segment_tokens,
         stop=request.stop,
+        vote=(vote := _vote(overrides, ensemble)),
+        sharpness=ensemble.sharpness,
+        opening_tokens=ensemble.opening_tokens,
+        objections=ObjectionRules(ensemble.objections.regret, ensemble.objections.entropy),
         statistic=_chosen(overrides.statistic, ensemble.statistic),
         weighting=_chosen(overrides.weighting, ensemble.weighting),
         eta=ensemble.eta,
         self_judgement=_self_judgement(overrides, ensemble),
         fast_finish=_chosen(overrides.fast_finish, ensemble.fast_finish),
-        exit=_exit(overrides, ensemble.exit),
+        exit=_exit(overrides, ensemble, vote),
         quorum=ensemble.quorum,
         max_misses=ensemble.max_misses,
         max_segments=limits.committed_segments,
@@ -136,8 +142,20 @@ def _rules(request: GenerateRequest, ensemble: Ensemble, limits: Limits) -> Rule
     )
 
 
-def _exit(overrides: Overrides, exit_: Exit) -> ExitRules:
-    kind = _chosen(overrides.exit_policy, exit_.policy)
+def _vote(overrides: Overrides, ensemble: Ensemble) -> Vote:
+    """What is voted on. Who asks for a statistic asks for the vote that has one."""
+    asks = overrides.statistic is not None or overrides.self_judgement is not None
+    return Vote.SEGMENTS if asks else ensemble.vote
+
+
+def _exit(overrides: Overrides, ensemble: Ensemble, vote: Vote) -> ExitRules:
+    exit_ = ensemble.exit
+    kind = _chosen(overrides.exit_policy, ensemble.exit_policy)
+    if kind is ExitKind.WATCH and vote is Vote.SEGMENTS:
+        if overrides.exit_policy is not None:
+            problem = "is watch, which needs a vote on words; drop it"
+            raise InvalidArgument("overrides.exit_policy", problem)
+        kind = exit_policy_of(vote)
     if overrides.recall and kind is ExitKind.NONE:
         problem = "is true, which contradicts exit policy none: nobody leaves; drop one of the two"
         raise InvalidArgument("overrides.recall", problem)
@@ -149,6 +167,7 @@ def _exit(overrides: Overrides, exit_: Exit) -> ExitRules:
         min_models=exit_.min_models,
         recall=_chosen(overrides.recall, exit_.recall),
         recall_ratio=exit_.recall_ratio,
+        patience=exit_.patience,
     )
 
 

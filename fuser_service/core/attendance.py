@@ -47,6 +47,7 @@ def with_proposals(
             before,
             proposals=_ordered(state, {**before.proposals, **proposals}),
             scores=_ordered(state, {**before.scores, **scores}),
+            asked_to_propose=before.asked_to_propose | set(asked.members),
         ),
     )
 
@@ -65,7 +66,7 @@ def with_scores(
     before = state.round
     scores = {
         member: {
-            **before.scores[member],
+            **before.scores.get(member, {}),
             **dict(zip(asked.assignments[member], given, strict=True)),
         }
         for member, given in answers.items()

@@ -1,28 +1,40 @@
 """The end of a round: the winner joins the answer, weights and standing follow, members leave.
 
 Also counted here: the calls that a round avoided. A full round asks a member once to propose and
-once to score. A round that members come back for asks the others twice to score; then none of their
-calls is avoided. Calls that a failure or lateness prevented do not count: they are no saving.
+once to score. A round that members come back for, or object in, asks the others twice to score;
+then none of their calls is avoided. Calls that a failure or lateness prevented do not count: they
+are no saving.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from fuser_service.core.candidates import candidate_of
+from fuser_service.core.contest import tokens_of
 from fuser_service.core.exits import Standing, exit_policy
-from fuser_service.core.rules import Weighting
+from fuser_service.core.rules import Vote, Weighting
 from fuser_service.core.state import QueryState
-from fuser_service.core.types import CommittedRound, FinishReason, JudgedCandidate, MemberName
-from fuser_service.core.verdict import Verdict
+from fuser_service.core.types import (
+    Candidate,
+    CommittedRound,
+    FinishReason,
+    JudgedCandidate,
+    MemberName,
+    SegmentFinish,
+)
+from fuser_service.core.verdict import Verdict, winning_draft
+from fuser_service.core.watching import keeping_drafts, out_of_patience, watching
 from fuser_service.core.weights import learning_rate, rewards
 
-AvoidedBecause = Literal["exit", "consensus", "duplicate"]
+AvoidedBecause = Literal["exit", "watch", "kept", "consensus", "duplicate"]
 """Why a call was not needed.
 
-The member had left; the round needed no vote (there was a single candidate, or a finished one was
+The member had left; it watched, so it was not asked to propose; it had a draft left that the answer
+had gone along with; the round needed no vote (there was a single candidate, or a finished one was
 taken without scoring); or all there was to score had come with the member's own proposal.
 """
 
@@ -56,38 +68,53 @@ def committed(
 ) -> tuple[QueryState, Commit, FinishReason | None]:
     """The state after the commit, what to publish, and why the answer ends, if it does."""
     winning = verdict.winning
-    proposal = state.round.proposals[winning.proposers[0]]
-    scanner, shown = state.scanner.append(winning.candidate.text)
+    draft = verdict.draft
+    segment = Candidate(draft.text, draft.finish is SegmentFinish.END)
+    scanner, shown = state.scanner.append(segment.text)
     confidence = verdict.confidence
     after = replace(
         state,
         scanner=scanner,
-        committed=(*state.committed, winning.candidate.text),
-        committed_tokens=state.committed_tokens + proposal.token_count,
-        committed_bytes=state.committed_bytes + len(winning.candidate.text.encode()),
+        committed=(*state.committed, segment.text),
+        committed_tokens=state.committed_tokens + draft.token_count,
+        committed_bytes=state.committed_bytes + len(segment.text.encode()),
         confidences=state.confidences + (() if confidence is None else (confidence,)),
     )
-    reason = finish_reason(after, finished=winning.candidate.finished)
+    reason = finish_reason(after, finished=segment.finished)
     if reason is None:
-        after = _after_exits(_after_feedback(after, verdict), winning.proposers)
+        after = _after_feedback(after, verdict)
+        if state.rules.vote is Vote.WORDS:
+            after = keeping_drafts(after, segment)
+        after = _after_exits(after, winning.proposers)
     published = CommittedRound(
         number=state.round.number,
-        segment=winning.candidate.text,
+        segment=segment.text,
         text=shown,
         winner=winning.proposers[0],
-        token_count=proposal.token_count,
-        candidates=_best_first(verdict),
+        token_count=draft.token_count,
+        candidates=_best_first(state, verdict),
         took_part=tuple(state.round.proposals),
         left=after.departures[state.round.departures_before :],
         recalled=state.round.recalled,
+        watched=state.in_order(state.round.listening - state.round.proposals.keys()),
+        objected=state.in_order(state.round.objected),
     )
-    discarded = {
-        member: losing.token_count
-        for member, losing in state.round.proposals.items()
-        if member not in winning.proposers
-    }
     recalled = tuple(m for m in state.round.recalled if m not in state.round.returned)
-    return after, Commit(published, _avoided(state, verdict), discarded, recalled), reason
+    return (
+        after,
+        Commit(published, _avoided(state, verdict), _discarded(state, after, verdict), recalled),
+        reason,
+    )
+
+
+def _discarded(before: QueryState, after: QueryState, verdict: Verdict) -> dict[MemberName, int]:
+    """The drafted tokens that are of no use any more, by member: neither committed nor kept."""
+    discarded = {}
+    for member, draft in before.round.proposals.items():
+        used = verdict.draft.text if member in verdict.winning.proposers else ""
+        kept = after.drafts[member].token_count if member in after.drafts else 0
+        discarded[member] = draft.token_count - tokens_of(draft, used) - kept
+    return {member: tokens for member, tokens in discarded.items() if tokens > 0}
 
 
 def finish_reason(state: QueryState, *, finished: bool = False) -> FinishReason | None:
@@ -115,14 +142,17 @@ def _after_feedback(state: QueryState, verdict: Verdict) -> QueryState:
 
 
 def _after_exits(state: QueryState, winners: tuple[MemberName, ...]) -> QueryState:
+    if state.rules.watching:
+        state = watching(state, winners)
+        return state.exiting(out_of_patience(state))
     policy = exit_policy(state.rules.exit)
     return state.exiting(policy.leaving(Standing(state.quality, state.evidence, winners)))
 
 
-def _best_first(verdict: Verdict) -> tuple[JudgedCandidate, ...]:
+def _best_first(state: QueryState, verdict: Verdict) -> tuple[JudgedCandidate, ...]:
     judged = [
         JudgedCandidate(
-            distinct.candidate,
+            _shown(state, verdict, index),
             distinct.proposers,
             verdict.fused[index],
             tuple((verifier, given[index]) for verifier, given in verdict.judgements.items()),
@@ -132,32 +162,35 @@ def _best_first(verdict: Verdict) -> tuple[JudgedCandidate, ...]:
     return tuple(sorted(judged, key=lambda candidate: -candidate.share))
 
 
+def _shown(state: QueryState, verdict: Verdict, index: int) -> Candidate:
+    """What is committed, and of the others what they would have gone on to say."""
+    distinct = verdict.candidates[index]
+    draft = verdict.draft if index == verdict.winner else winning_draft(state, distinct)
+    return candidate_of(draft) or distinct.candidate
+
+
 def _avoided(state: QueryState, verdict: Verdict) -> tuple[AvoidedCalls, ...]:
-    return avoided_calls(
-        dormant=state.dormant,
-        proposed=tuple(state.round.proposals),
-        asked_to_score=state.round.asked_to_score,
-        voted=bool(verdict.judgements),
-    )
-
-
-def avoided_calls(
-    *,
-    dormant: Collection[MemberName],
-    proposed: Collection[MemberName],
-    asked_to_score: Collection[MemberName],
-    voted: bool,
-) -> tuple[AvoidedCalls, ...]:
     """The calls that a committed round did not need.
 
-    `dormant` had left and did not come back, `proposed` answered when asked to propose, `voted`
-    says whether the winner was found by scores.
+    Of members that had left and did not come back, both; of those that watched or had a draft left,
+    the proposal; and of those that were not asked to score, the scores.
     """
-    exits = (AvoidedCalls(member, "exit", propose=1, score=1) for member in dormant)
-    because: AvoidedBecause = "duplicate" if voted else "consensus"
-    unasked = (
-        AvoidedCalls(member, because, propose=0, score=1)
-        for member in proposed
-        if member not in asked_to_score
-    )
-    return (*exits, *unasked)
+    exits = (AvoidedCalls(member, "exit", propose=1, score=1) for member in state.dormant)
+    return (*exits, *_proposals_avoided(state), *_scores_avoided(state, verdict))
+
+
+def _proposals_avoided(state: QueryState) -> Iterator[AvoidedCalls]:
+    round_ = state.round
+    because: dict[MemberName, AvoidedBecause] = {
+        **dict.fromkeys(state.in_order(round_.proposals), "kept"),
+        **dict.fromkeys(state.in_order(round_.listening), "watch"),
+    }
+    for member in state.in_order(because.keys() - round_.asked_to_propose):
+        yield AvoidedCalls(member, because[member], propose=1, score=0)
+
+
+def _scores_avoided(state: QueryState, verdict: Verdict) -> Iterator[AvoidedCalls]:
+    because: AvoidedBecause = "duplicate" if verdict.judgements else "consensus"
+    round_ = state.round
+    for member in state.in_order({*round_.proposals, *round_.listening} - round_.asked_to_score):
+        yield AvoidedCalls(member, because, propose=0, score=1)

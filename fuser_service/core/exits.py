@@ -86,7 +86,7 @@ class EntropySoftmax:
 def exit_policy(rules: ExitRules) -> ExitPolicy:
     """The policy that the rules name."""
     match rules.kind:
-        case ExitKind.NONE:
+        case ExitKind.NONE | ExitKind.WATCH:
             return NoExit()
         case ExitKind.ENTROPY_SOFTMAX:
             return EntropySoftmax(rules.tau0, rules.alpha, rules.min_rounds, rules.min_models)

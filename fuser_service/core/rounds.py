@@ -16,8 +16,10 @@ from dataclasses import dataclass, replace
 
 from fuser_service.core.attendance import with_proposals, with_scores
 from fuser_service.core.commit import Commit, committed, finish_reason
+from fuser_service.core.contest import contested
 from fuser_service.core.exits import falters, recalls
-from fuser_service.core.rules import Rules
+from fuser_service.core.objections import hearing
+from fuser_service.core.rules import Rules, Vote
 from fuser_service.core.state import QueryState, RoundState
 from fuser_service.core.steps import Finish, LoseQuorum, Propose, Result, Step, Verify
 from fuser_service.core.stops import StopScanner
@@ -77,9 +79,16 @@ def proposed(
     state = with_proposals(state, asked, results)
     if _lacks_quorum(state, state.present):
         return _lose_quorum(state, state.present)
-    if not state.round.candidates:
+    if not state.candidates:
+        if unheard := _unheard(state):
+            return _propose(state, unheard)
         return _come_back(state) if state.dormant else _finish(state, FinishReason.LENGTH)
     return _vote(state)
+
+
+def _unheard(state: QueryState) -> tuple[MemberName, ...]:
+    """The members that listen and have drafted nothing in this round."""
+    return tuple(m for m in state.present if m not in state.round.proposals)
 
 
 def scored(
@@ -88,8 +97,11 @@ def scored(
     results: Mapping[MemberName, Result[tuple[Score, ...]]],
 ) -> Transition:
     """Goes on from the scores of the asked members."""
-    state = with_scores(state, asked, results)
-    if len(state.round.candidates) == 1:
+    return _judge(with_scores(state, asked, results))
+
+
+def _judge(state: QueryState) -> Transition:
+    if len(state.candidates) == 1:
         return _decide(state, without_vote(state))
     answered = verifiers(state)
     if _lacks_quorum(state, answered):
@@ -107,7 +119,23 @@ def _next_round(state: QueryState) -> Transition:
         return _lose_quorum(state, state.active)
     if not state.active:
         return _come_back(state)
-    return _propose(state, state.active)
+    return _draft(state)
+
+
+def _draft(state: QueryState) -> Transition:
+    """Asks those that draft and have no draft left; the others listen."""
+    drafting = state.drafting or state.active
+    kept = {
+        m: d
+        for m, d in state.drafts.items()
+        if m in drafting and d.token_count <= state.tokens_left
+    }
+    listening = frozenset(state.active) - set(drafting)
+    if len(kept) == len(drafting) and not listening and len(contested(kept)) < 2:  # noqa: PLR2004
+        kept = {}  # nobody is left to judge it
+    state = replace(state, round=replace(state.round, proposals=kept, listening=listening))
+    asked = tuple(m for m in drafting if m not in kept)
+    return _propose(state, asked) if asked else _vote(state)
 
 
 def _come_back(state: QueryState) -> Transition:
@@ -117,23 +145,40 @@ def _come_back(state: QueryState) -> Transition:
 
 
 def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
-    max_tokens = min(state.rules.segment_tokens, state.tokens_left)
+    max_tokens = min(_draft_tokens(state), state.tokens_left)
     required = _required(state, len(members))
     return Transition(state, Propose(members, max_tokens, required, bool(state.dormant)))
 
 
+def _draft_tokens(state: QueryState) -> int:
+    """The most tokens of a draft: fewer while all members draft, and all but one in vain."""
+    rules = state.rules
+    if rules.watching and state.round.number == 1:
+        return min(rules.opening_tokens, rules.segment_tokens)
+    return rules.segment_tokens
+
+
 def _vote(state: QueryState) -> Transition:
-    candidates = state.round.candidates
+    candidates = state.candidates
     finished = [i for i, distinct in enumerate(candidates) if distinct.candidate.finished]
     if finished and state.rules.fast_finish:
         return _commit(state, without_vote(state, winner=finished[0]))
-    if len(candidates) == 1:
+    asked = _judges(state)
+    if not asked:
         return _agree(state)
-    assignments = {m: unscored for m in state.present if (unscored := missing(state, m))}
+    assignments = {m: unscored for m in asked if (unscored := missing(state, m))}
     if not assignments:
-        return _decide(state, by_vote(state))
+        return _judge(state)
     required = _required(state, len(assignments))
     return Transition(state, Verify(assignments, required, bool(state.dormant)))
+
+
+def _judges(state: QueryState) -> tuple[MemberName, ...]:
+    """The members to judge. A single candidate those do that watch: whoever drafts agrees."""
+    if len(state.candidates) > 1:
+        return state.present
+    listening = state.round.listening - state.round.proposals.keys()
+    return tuple(m for m in state.present if m in listening)
 
 
 def _agree(state: QueryState) -> Transition:
@@ -156,7 +201,16 @@ def _decide(state: QueryState, verdict: Verdict) -> Transition:
     ratio = state.rules.exit.recall_ratio
     if _may_recall(state) and falters(verdict.confidence, state.confidences, ratio):
         return _come_back(state)
-    return _commit(state, verdict)
+    if state.rules.vote is Vote.SEGMENTS:
+        return _commit(state, verdict)
+    heard = hearing(state, verdict)
+    if heard.uncertain and heard.left:
+        assignments = dict.fromkeys(heard.uncertain, (heard.left,))
+        return Transition(state, Verify(assignments, len(assignments), bool(state.dormant)))
+    state = state.hearing_out(heard.objectors)
+    if heard.left is None:
+        return _propose(state, heard.objectors)
+    return _commit(state, heard.verdict)
 
 
 def _commit(state: QueryState, verdict: Verdict) -> Transition:

@@ -16,6 +16,13 @@ class Statistic(Enum):
     PER_BYTE = "per_byte"
 
 
+class Vote(Enum):
+    """What is voted on: whole segments, or the first word in which they differ."""
+
+    SEGMENTS = "segments"
+    WORDS = "words"
+
+
 class Weighting(Enum):
     """How the verifiers' weights develop: equal (SpecFuse), or rewarded for winning (SpecEM)."""
 
@@ -31,19 +38,25 @@ class SelfJudgement(Enum):
 
 
 class ExitKind(Enum):
-    """Which exit policy decides who leaves a query early."""
+    """Which policy decides who drafts no longer, or leaves a query early.
+
+    With `watch`, which needs a vote on words, members stop drafting and go on judging.
+    """
 
     NONE = "none"
     ENTROPY_SOFTMAX = "entropy_softmax"
+    WATCH = "watch"
 
 
 @dataclass(frozen=True, slots=True)
 class ExitRules:
-    """When members leave a query, and come back.
+    """When members stop drafting or leave a query, and come back.
 
-    `tau0` scales the softmax's temperature (dimensionless), `alpha` the threshold alpha / |A|. With
-    recall, leaving too early costs little, so `tau0` is low: on the shipped experts 0.01 to 0.03
-    are alike, from 0.04 losers linger, and no answer gets better (see docs/results/exit-tuning.md).
+    With `watch`, members that do not win stop drafting, and leave once they have watched for
+    `patience` rounds without an objection. With `entropy_softmax`, `tau0` scales the softmax's
+    temperature (dimensionless), `alpha` the threshold alpha / |A|. With recall, leaving too early
+    costs little, so `tau0` is low: on the shipped experts 0.01 to 0.03 are alike, from 0.04 losers
+    linger, and no answer gets better (see docs/results/exit-tuning.md).
     Nobody leaves before `min_rounds` rounds or below `min_models` members. With `recall`, members
     that left come back for a round whose winner's confidence falls below `recall_ratio` of the mean
     confidence of this query's earlier rounds. It is near 1 because one doubtful word among ten
@@ -57,6 +70,19 @@ class ExitRules:
     min_models: int = 1
     recall: bool = True
     recall_ratio: float = 0.98
+    patience: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectionRules:
+    """When a member that judges a draft objects to it.
+
+    It must prefer another token by at least `regret` nats, at a place where the entropy of its own
+    distribution is at most `entropy` nats: of another mind, and confident.
+    """
+
+    regret: float = 2.0
+    entropy: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +90,12 @@ class Rules:
     """What governs the rounds of one query.
 
     `members` are in the ensemble's order, which breaks ties. `segment_tokens` (at least 1) is the
-    most a member drafts a round; `max_tokens` (at least 1) the most the answer may have, counted in
+    most a member drafts a round, `opening_tokens` (at least 1) in the first one if members are to
+    watch, as all draft in that; `max_tokens` (at least 1) the most the answer may have, counted in
     the winners' own tokens. The answer also ends once it has `max_segments` segments or `max_bytes`
-    bytes of UTF-8 (at least 1 each): members accept no longer ones. `eta` is hedge's learning rate.
+    bytes of UTF-8 (at least 1 each): members accept no longer ones. In a vote on words, a
+    verifier's say is the `sharpness`-th power of the largest probability that it gives a candidate;
+    `statistic` and `self_judgement` are for votes on segments. `eta` is hedge's learning rate.
     `quorum` (at least 1) is the fewest members that must answer for the query to go on; members
     that left early stand by and count. A member that is late in `max_misses` rounds leaves the
     query.
@@ -76,6 +105,10 @@ class Rules:
     max_tokens: int
     segment_tokens: int = 10
     stop: tuple[str, ...] = ()
+    vote: Vote = Vote.SEGMENTS
+    sharpness: float = 4.0
+    opening_tokens: int = 3
+    objections: ObjectionRules = ObjectionRules()
     statistic: Statistic = Statistic.GEOMETRIC
     weighting: Weighting = Weighting.UNIFORM
     eta: float = 1.0
@@ -86,3 +119,8 @@ class Rules:
     max_misses: int = 2
     max_segments: int = 4096
     max_bytes: int = 1_048_576
+
+    @property
+    def watching(self) -> bool:
+        """Whether members that do not win watch. On whole segments, that would leave no vote."""
+        return self.exit.kind is ExitKind.WATCH and self.vote is Vote.WORDS

@@ -8,7 +8,7 @@ must not underflow to the same 0 as the others.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fuser_service.core.candidates import DistinctCandidate
 from fuser_service.core.rules import SelfJudgement, Statistic
@@ -68,6 +68,26 @@ def fused(
             )
         )
     return _summing_to_one(approvals)
+
+
+def pooled(
+    logprobs: Mapping[MemberName, Sequence[float]], weights: Weights, sharpness: float
+) -> Shares:
+    """What the verifiers' probabilities of the candidates come to: sum_j w_j d_j p_j(c), scaled.
+
+    A verifier's say d_j is the `sharpness`-th power of the largest probability that it gives any
+    candidate: one that knows has all of it, one that guesses among many words little.
+    """
+    among = weights.among(tuple(logprobs))
+    sums = []
+    for index in range(len(next(iter(logprobs.values())))):
+        terms = [
+            math.log(among[v]) + sharpness * max(given) + given[index]
+            for v, given in logprobs.items()
+        ]
+        largest = max(terms)
+        sums.append(largest + math.log(math.fsum(math.exp(term - largest) for term in terms)))
+    return normalised(sums)
 
 
 def _verifiers(

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from fuser_service.core.candidates import DistinctCandidate, distinct_candidates
-from fuser_service.core.rules import Rules
+from fuser_service.core.contest import contested
+from fuser_service.core.rules import Rules, Vote
 from fuser_service.core.stops import StopScanner
 from fuser_service.core.types import (
     Candidate,
@@ -27,7 +28,9 @@ class RoundState:
     `proposals` and `scores` hold, in the ensemble's order, the members that proposed in time;
     `asked_to_score` those that were, in any phase, and `absent` those that were late or busy.
     `departures_before` is how many departures the query had when the round began. `recalled` are
-    all that came back for it, `returned` those of them that had been lost.
+    all that came back for it, `returned` those of them that had been lost. `listening` are the
+    members that watch as it begins, `objected` those that objected in it, and `unheard` those whose
+    objection is to what comes after it. `asked_to_propose` leaves out who had a draft left.
     """
 
     number: int
@@ -38,11 +41,10 @@ class RoundState:
     absent: frozenset[MemberName] = frozenset()
     recalled: tuple[MemberName, ...] = ()
     returned: tuple[MemberName, ...] = ()
-
-    @property
-    def candidates(self) -> tuple[DistinctCandidate, ...]:
-        """The distinct candidates so far, earliest proposer first."""
-        return distinct_candidates(self.proposals)
+    listening: frozenset[MemberName] = frozenset()
+    objected: frozenset[MemberName] = frozenset()
+    unheard: tuple[MemberName, ...] = ()
+    asked_to_propose: frozenset[MemberName] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class QueryState:
     round from which they are asked again; `failures` how often each was lost like that. `missed`
     were absent from some round. `quality` is each active member's cumulative fused share over the
     last `evidence` rounds, `confidences` the winners' confidence in every round where it is known.
+    `watching` members are active, but judge only; `silent` has for how many rounds in a row without
+    an objection. `drafts` are what is left of earlier drafts that the answer went along with.
     """
 
     rules: Rules
@@ -74,6 +78,9 @@ class QueryState:
     failures: Mapping[MemberName, int] = field(default_factory=dict)
     misses: Mapping[MemberName, int] = field(default_factory=dict)
     missed: frozenset[MemberName] = frozenset()
+    drafts: Mapping[MemberName, Proposal] = field(default_factory=dict)
+    watching: frozenset[MemberName] = frozenset()
+    silent: Mapping[MemberName, int] = field(default_factory=dict)
     evidence: int = 0
     confidences: tuple[float, ...] = ()
 
@@ -83,8 +90,21 @@ class QueryState:
         return tuple(
             member
             for member in self.active
-            if member in self.round.proposals and member not in self.round.absent
+            if (member in self.round.proposals or member in self.round.listening)
+            and member not in self.round.absent
         )
+
+    @property
+    def candidates(self) -> tuple[DistinctCandidate, ...]:
+        """What this round decides between, so far; earliest proposer first."""
+        if self.rules.vote is Vote.WORDS:
+            return contested(self.round.proposals)
+        return distinct_candidates(self.round.proposals)
+
+    @property
+    def drafting(self) -> tuple[MemberName, ...]:
+        """The active members that draft."""
+        return tuple(member for member in self.active if member not in self.watching)
 
     @property
     def counted_on(self) -> tuple[MemberName, ...]:
@@ -135,6 +155,11 @@ class QueryState:
             departures=self.departures + departures,
         )
 
+    def hearing_out(self, objectors: tuple[MemberName, ...]) -> QueryState:
+        """The state in which these members object, and are to draft next."""
+        objected = self.round.objected | set(objectors)
+        return replace(self, round=replace(self.round, objected=objected, unheard=objectors))
+
     def exiting(self, members: Iterable[MemberName]) -> QueryState:
         """The state after the exit policy sends members away."""
         members = tuple(members)
@@ -175,6 +200,7 @@ class QueryState:
             self,
             active=active,
             dormant=(),
+            watching=self.watching - set(self.dormant),
             quality=dict.fromkeys(active, 0.0),
             evidence=0,
             round=replace(

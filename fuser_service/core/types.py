@@ -115,6 +115,11 @@ class Proposal:
     own_score: Score | None = None
     context_tokens: int = 0
 
+    @property
+    def passes(self) -> int:
+        """Passes through the model that drafting it took, as far as its text shows."""
+        return self.token_count + (self.finish is SegmentFinish.END)
+
 
 class FinishReason(Enum):
     """Why an answer ends: complete (or at a stop string), or at max_tokens."""
@@ -173,7 +178,8 @@ class CommittedRound:
     `segment` is the committed text; `text` what may be shown now (the end of `segment` is held back
     while it could still become a stop string). `number` is 1 for the first round of this call.
     `candidates` come best first; `took_part` are the members that proposed, in the ensemble's
-    order.
+    order, `watched` those that only judged what others proposed, and `objected` those of them that
+    spoke up.
     """
 
     number: int
@@ -185,3 +191,5 @@ class CommittedRound:
     took_part: tuple[MemberName, ...]
     left: tuple[Departure, ...] = ()
     recalled: tuple[MemberName, ...] = ()
+    watched: tuple[MemberName, ...] = ()
+    objected: tuple[MemberName, ...] = ()

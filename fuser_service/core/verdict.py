@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from fuser_service.core.candidates import DistinctCandidate
+from fuser_service.core.candidates import DistinctCandidate, candidate_of
+from fuser_service.core.contest import common_head, head
 from fuser_service.core.exits import confidence as best_confidence
-from fuser_service.core.shares import fused, log_statistic, normalised
+from fuser_service.core.rules import Vote
+from fuser_service.core.shares import fused, log_statistic, normalised, pooled
 from fuser_service.core.state import QueryState
-from fuser_service.core.types import Candidate, Judgements, MemberName, Shares
+from fuser_service.core.types import (
+    Candidate,
+    Judgements,
+    MemberName,
+    Proposal,
+    Shares,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The candidates of a round, their fused shares, and the verifiers' own; `winner` is an index.
 
-    Without a vote there are no `judgements`, and the winner has the whole share. `confidence` is
-    the best `geometric` statistic that any verifier gives the winner; None if nobody scored it.
+    Without a vote there are no `judgements`, and the winner has the whole share. `draft` is what is
+    committed: the winner, or after a vote on words how its proposers went on. `confidence` is the
+    best `geometric` statistic that any verifier gives it; None if nobody scored it.
     """
 
     candidates: tuple[DistinctCandidate, ...]
     fused: Shares
     winner: int
+    draft: Proposal
     confidence: float | None
     judgements: Judgements = field(default_factory=dict)
 
@@ -44,9 +55,9 @@ class Verdict:
 
 def without_vote(state: QueryState, winner: int = 0) -> Verdict:
     """The verdict if nobody needs to be asked: a consensus, or a finished candidate taken fast."""
-    candidates = state.round.candidates
+    candidates = state.candidates
     whole = tuple(float(index == winner) for index in range(len(candidates)))
-    return Verdict(candidates, whole, winner, _confidence_in(state, candidates[winner].candidate))
+    return _verdict(state, whole, winner, {})
 
 
 def by_vote(state: QueryState) -> Verdict:
@@ -54,33 +65,79 @@ def by_vote(state: QueryState) -> Verdict:
 
     Of equal shares, the one with the earliest proposer wins.
     """
-    candidates = state.round.candidates
+    candidates = state.candidates
     judgements = {verifier: _judgement(state, verifier) for verifier in verifiers(state)}
-    shares = fused(candidates, judgements, state.weights, state.rules.self_judgement)
-    winner = shares.index(max(shares))
-    confidence = _confidence_in(state, candidates[winner].candidate)
-    return Verdict(candidates, shares, winner, confidence, judgements)
+    if state.rules.vote is Vote.WORDS:
+        shares = pooled(_logprobs(state, judgements), state.weights, state.rules.sharpness)
+    else:
+        shares = fused(candidates, judgements, state.weights, state.rules.self_judgement)
+    return _verdict(state, shares, shares.index(max(shares)), judgements)
+
+
+def _logprobs(
+    state: QueryState, verifiers: Iterable[MemberName]
+) -> dict[MemberName, tuple[float, ...]]:
+    """What each verifier gives each candidate, in nats."""
+    candidates = [distinct.candidate for distinct in state.candidates]
+    return {
+        verifier: tuple(state.round.scores[verifier][one].logprob_sum for one in candidates)
+        for verifier in verifiers
+    }
+
+
+def _verdict(state: QueryState, shares: Shares, winner: int, judgements: Judgements) -> Verdict:
+    draft = winning_draft(state, state.candidates[winner])
+    text = candidate_of(draft)
+    confidence = _confidence_in(state, text) if text else None
+    return Verdict(state.candidates, shares, winner, draft, confidence, judgements)
+
+
+def winning_draft(state: QueryState, winning: DistinctCandidate) -> Proposal:
+    """What is committed if this candidate wins and nobody objects."""
+    proposals = state.round.proposals
+    drafts = [proposals[member] for member in winning.proposers]
+    if state.rules.vote is Vote.SEGMENTS or candidate_of(drafts[0]) == winning.candidate:
+        return drafts[0]
+    if len(state.candidates) > 1:
+        return common_head(drafts)
+    return head(drafts[0], len(winning.candidate.text))
 
 
 def verifiers(state: QueryState) -> tuple[MemberName, ...]:
     """The members that have scored every candidate."""
-    return tuple(member for member in state.present if not missing(state, member))
+    voted = [c.candidate for c in state.candidates]
+    return tuple(m for m in state.present if not _unscored(state, m, voted))
 
 
 def missing(state: QueryState, member: MemberName) -> tuple[Candidate, ...]:
-    """The candidates that a member of this round has not scored."""
-    known = state.round.scores[member]
-    return tuple(c.candidate for c in state.round.candidates if c.candidate not in known)
+    """What a member of this round has not scored: the candidates, and what would be committed."""
+    candidates = state.candidates
+    wanted = [c.candidate for c in candidates]
+    if state.rules.vote is Vote.WORDS:
+        drafts = (candidate_of(winning_draft(state, c)) for c in candidates)
+        wanted = list(dict.fromkeys([*wanted, *(d for d in drafts if d)]))
+    return _unscored(state, member, wanted)
+
+
+def _unscored(
+    state: QueryState, member: MemberName, wanted: Sequence[Candidate]
+) -> tuple[Candidate, ...]:
+    known = state.round.scores.get(member, {})
+    return tuple(candidate for candidate in wanted if candidate not in known)
 
 
 def _confidence_in(state: QueryState, candidate: Candidate) -> float | None:
     return best_confidence(
-        score for member in state.present if (score := state.round.scores[member].get(candidate))
+        score
+        for member in state.present
+        if (score := state.round.scores.get(member, {}).get(candidate))
     )
 
 
 def _judgement(state: QueryState, verifier: MemberName) -> Shares:
     given = state.round.scores[verifier]
+    if state.rules.vote is Vote.WORDS:
+        return normalised([given[c.candidate].logprob_sum for c in state.candidates])
     return normalised(
-        [log_statistic(given[c.candidate], state.rules.statistic) for c in state.round.candidates]
+        [log_statistic(given[c.candidate], state.rules.statistic) for c in state.candidates]
     )

@@ -14,10 +14,12 @@ class Effort:
 
     `prompt_tokens` are those of the context that the query began with, a resumed answer's segments
     included, in the tokenizer of the first round's winner; 0 until that is known. `output_tokens`
-    are those of the committed segments, each in its winner's tokenizer.
+    are those of the committed segments, each in its winner's tokenizer. `passes` are those through
+    models: one for each token of a proposal, its end included, and one for each call to score.
     """
 
     made: Counter[Rpc] = field(default_factory=Counter)
     avoided: Counter[Rpc] = field(default_factory=Counter)
     prompt_tokens: int = 0
     output_tokens: int = 0
+    passes: int = 0

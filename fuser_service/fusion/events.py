@@ -18,7 +18,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class RoundCommitted:
-    """A segment is committed. Seconds are wall clock; `score_seconds` 0 if nobody scored.
+    """A segment is committed. Seconds are wall clock; 0 where nobody drafted, or nobody scored.
 
     A round that members came back for has two proposing and two scoring phases; both are counted.
     """
@@ -38,7 +38,8 @@ class Finished:
     resumed query brought along; `prompt_tokens` is its context at the start, as the first winner
     counts. `lost` are the members lost to failure or lateness, `absent` those
     that only missed rounds; `discarded_tokens` were drafted, each in its proposer's own tokens, and
-    not committed.
+    not committed. `passes` are those through models that the answers took: one for each token
+    drafted, ends included, and one for each call to score.
     """
 
     reason: FinishReason
@@ -54,6 +55,7 @@ class Finished:
     discarded_tokens: int = 0
     absent: tuple[MemberName, ...] = ()
     prompt_tokens: int = 0
+    passes: int = 0
 
     @property
     def degraded(self) -> bool:

@@ -77,6 +77,9 @@ class FusionObserver(Protocol):
     def calls_avoided(self, member: MemberName, because: AvoidedBecause, calls: int) -> None:
         """A round needed `calls` calls fewer of a member than the full two."""
 
+    def passes_made(self, ensemble: str, member: MemberName, passes: int) -> None:
+        """A member's model made so many passes: one a token drafted, and one a call to score."""
+
     def phase_ended(self, ensemble: str, phase: Phase, seconds: float) -> None:
         """A phase of a round, or the whole round, ended."""
 

@@ -165,6 +165,9 @@ class _Run:
             for member in step.members
         }
         proposals = await self._gather("propose", calls, patience, clock)
+        for member, one in proposals.items():
+            if isinstance(one, Ok):
+                self._passed(member, one.value.passes)
         if not self.commits:
             answers = ((m, one.value) for m, one in proposals.items() if isinstance(one, Ok))
             self.contexts |= {member: answer.context_tokens for member, answer in answers}
@@ -184,7 +187,15 @@ class _Run:
             )
             for member, candidates in step.assignments.items()
         }
-        return await self._gather("score", calls, patience, clock)
+        scores = await self._gather("score", calls, patience, clock)
+        for member, result in scores.items():
+            if isinstance(result, Ok):
+                self._passed(member, 1)
+        return scores
+
+    def _passed(self, member: MemberName, passes: int) -> None:
+        self.effort.passes += passes
+        self.observer.passes_made(self.query.ensemble, member, passes)
 
     async def _gather(
         self,
@@ -267,7 +278,7 @@ class _Run:
         self.spans.committed(commit)
         return RoundCommitted(
             commit.round,
-            propose_seconds=seconds["propose"],
+            propose_seconds=seconds.get("propose", 0.0),
             score_seconds=seconds.get("score", 0.0),
             total_seconds=seconds["total"],
         )
@@ -287,6 +298,7 @@ class _Run:
             total_seconds=seconds,
             discarded_tokens=self.discarded,
             prompt_tokens=self.effort.prompt_tokens,
+            passes=self.effort.passes,
         )
 
     def _wrong(self, state: QueryState) -> InvalidArgument | None:

@@ -38,9 +38,11 @@ from pydantic import Field, model_validator
 from fuser_service.core.rules import (
     ExitKind,
     ExitRules,
+    ObjectionRules,
     Rules,
     SelfJudgement,
     Statistic,
+    Vote,
     Weighting,
 )
 from fuser_service.fusion.query import Timings
@@ -60,6 +62,7 @@ _MOST_LISTED: Final = 20
 
 _EXIT: Final = ExitRules()
 _RULES: Final = Rules(members=(), max_tokens=1)
+_OBJECTIONS: Final = ObjectionRules()
 _TIMINGS: Final = Timings()
 """A query's defaults: those of core and fusion, not repeated here."""
 
@@ -112,11 +115,20 @@ class Sampling(Section):
     """Keep this many most probable tokens; 0 keeps all."""
 
 
+def exit_policy_of(vote: Vote) -> ExitKind:
+    """The exit policy where none is said."""
+    return ExitKind.WATCH if vote is Vote.WORDS else ExitKind.ENTROPY_SOFTMAX
+
+
 class Exit(Section):
     """When members leave a query early, and come back."""
 
-    policy: ExitKind = _EXIT.kind
-    """`entropy_softmax`: members that keep losing leave. `none`: nobody leaves."""
+    policy: ExitKind | None = None
+    """`watch`: members that do not win stop drafting, go on judging, and are heard if they object.
+    `entropy_softmax`: members that keep losing leave. `none`: nobody does either. Absent: `watch`
+    where the vote is on words, or else `entropy_softmax`."""
+    patience: Count = _EXIT.patience
+    """Members that watch leave after so many rounds in a row without an objection."""
     tau0: Positive = _EXIT.tau0
     """Temperature of the softmax over cumulative quality. Lower makes losers leave sooner.
 
@@ -136,6 +148,15 @@ class Exit(Section):
     """Unsure: below this share of the mean confidence of the query's earlier rounds."""
 
 
+class Objections(Section):
+    """When a member that judges a draft objects to it, and is heard before it is committed."""
+
+    regret: Positive = _OBJECTIONS.regret
+    """How much likelier, in nats, it must find another token in some place."""
+    entropy: Positive = _OBJECTIONS.entropy
+    """How unsure it may be there: most entropy of its own distribution, in nats."""
+
+
 class Ensemble(Section):
     """Members that answer together, and by which rules."""
 
@@ -153,14 +174,25 @@ class Ensemble(Section):
     """Most that a request may ask for."""
     sampling: Sampling = Sampling()
     """How members draw their tokens, unless the request says otherwise."""
+    vote: Vote = _RULES.vote
+    """What members vote on: `words`, the first in which their drafts differ, or all `segments`."""
+    sharpness: Annotated[float, Field(strict=True, ge=0, le=64)] = _RULES.sharpness
+    """In a vote on words, how much more those count who are sure: a member's say is this power of
+    the largest probability that it gives a candidate. 0: all count alike."""
+    opening_tokens: Count = _RULES.opening_tokens
+    """Most tokens a member drafts in the first round, if members that do not win are to watch."""
+    objections: Objections = Objections()
+    """When members that judge a draft object to it. Only in a vote on words."""
     statistic: Statistic = _RULES.statistic
-    """What stands for a verifier's opinion: `geometric`, `mean_probability` or `per_byte`."""
+    """What stands for a verifier's opinion in a vote on segments: `geometric`, `mean_probability`
+    or `per_byte`."""
     weighting: Weighting = _RULES.weighting
     """Verifiers' weights: `uniform` (SpecFuse), or `hedge`, which rewards winners (SpecEM)."""
     eta: Positive = _RULES.eta
     """Learning rate of `hedge`."""
     self_judgement: SelfJudgement = _RULES.self_judgement
-    """Whether a member's score of its own candidate counts: `include` or `drop`."""
+    """Whether a member's score of its own candidate counts: `include` or, in a vote on segments,
+    `drop`."""
     fast_finish: Flag = _RULES.fast_finish
     """Whether a candidate that ends the answer is taken without scoring."""
     exit: Exit = Exit()
@@ -184,6 +216,11 @@ class Ensemble(Section):
     )
     """How much of that the other members have once a quorum is awake, so that the first to wake do
     not answer alone."""
+
+    @property
+    def exit_policy(self) -> ExitKind:
+        """The exit policy, said or not."""
+        return self.exit.policy or exit_policy_of(self.vote)
 
     @model_validator(mode="before")
     @classmethod
@@ -266,6 +303,7 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
             *_membership(ensemble, settings.members),
             *_defaults_above_limits(ensemble),
             *_exit_contradictions(ensemble.exit),
+            *_vote_contradictions(ensemble),
             *_waking_contradictions(ensemble),
         ):
             yield Problem(("ensembles", name, *problem.key), problem.text)
@@ -359,6 +397,25 @@ def _exit_contradictions(exit_: Exit) -> Iterator[Problem]:
         yield Problem(
             ("exit", "recall"), "contradicts policy none, under which nobody leaves; drop it"
         )
+
+
+def _vote_contradictions(ensemble: Ensemble) -> Iterator[Problem]:
+    """Settings that belong to the other vote. They would do nothing."""
+    vote = ensemble.vote
+    if vote is Vote.SEGMENTS and ensemble.exit.policy is ExitKind.WATCH:
+        problem = "watch needs vote: words; say that, or take another policy"
+        yield Problem(("exit", "policy"), problem)
+    for other, names in _OF_ONE_VOTE.items():
+        for name in names:
+            if vote is not other and name in ensemble.model_fields_set:
+                problem = f"has no effect with vote: {vote.value}"
+                yield Problem((name,), f"{problem}; say vote: {other.value}, or drop it")
+
+
+_OF_ONE_VOTE: Final[Mapping[Vote, tuple[str, ...]]] = {
+    Vote.WORDS: ("sharpness", "opening_tokens", "objections"),
+    Vote.SEGMENTS: ("statistic", "self_judgement"),
+}
 
 
 def _waking_contradictions(ensemble: Ensemble) -> Iterator[Problem]:

@@ -48,6 +48,7 @@ def round_block(segment: Segment, palette: Palette) -> RenderableType:
         Text(),
         _round_line(segment),
         _proposals(segment, palette),
+        *_watchers(segment.watched, segment.objected),
         *_movements(segment.recalled, segment.left),
     )
 
@@ -117,6 +118,15 @@ def _proposals(segment: Segment, palette: Palette) -> Table:
 
 def _proposal(candidate: RoundCandidate) -> str:
     return visible(candidate.text) + (" ■" if candidate.finished else "")
+
+
+def _watchers(watched: Sequence[str], objected: Sequence[str]) -> list[Text]:
+    lines = []
+    if watched:
+        lines.append(Text(f"  ◦ watched: {', '.join(watched)}", "dim"))
+    if objected:
+        lines.append(Text(f"  ! objected: {', '.join(objected)}", "yellow"))
+    return lines
 
 
 def _movements(recalled: Sequence[str], left: Sequence[Departure]) -> list[Text]:

@@ -111,6 +111,7 @@ _WEIGHTINGS: Final = {"uniform": pb.WEIGHTING_UNIFORM, "hedge": pb.WEIGHTING_HED
 _EXIT_POLICIES: Final = {
     "none": pb.EXIT_POLICY_NONE,
     "entropy_softmax": pb.EXIT_POLICY_ENTROPY_SOFTMAX,
+    "watch": pb.EXIT_POLICY_WATCH,
 }
 _N = TypeVar("_N")
 _LONGEST_TIMEOUT = 31_536_000

@@ -80,7 +80,8 @@ class Segment:
     `text` is what to append to the answer now. It differs from `segment`, the committed text, only
     around stop strings: an end that could still become one is held back. `round` is 1 for the first
     of this call, `token_count` in the winner's own tokens. `candidates` come best first; `active`
-    took part, `left` left after this round and `recalled` came back for it.
+    drafted, `watched` only judged, and `objected` are those of these that objected; `left` left
+    after this round and `recalled` came back for it.
     """
 
     round: int
@@ -93,6 +94,8 @@ class Segment:
     left: tuple[Departure, ...]
     recalled: tuple[str, ...]
     timings: RoundTimings
+    watched: tuple[str, ...] = ()
+    objected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,8 @@ class Finished:
     `output_tokens` (in the winners' own tokens) and calls are of this call alone. `lost` are the
     members lost to failure or lateness, `absent` those that only some round did without; the answer
     is `degraded` if there are any of either. `discarded_tokens` were drafted, each in its
-    proposer's own tokens, and not committed.
+    proposer's own tokens, and not committed; `passes` are those through models, one for each token
+    drafted and one for each call to score.
 
     `resumed` is how often the answer was interrupted and gone on with. Then rounds, tokens, `lost`,
     `absent` and seconds are of all its streams, pauses between them included. What an interrupted
@@ -131,6 +135,7 @@ class Finished:
     discarded_tokens: int = 0
     absent: tuple[str, ...] = ()
     resumed: int = 0
+    passes: int = 0
 
     @property
     def calls_made(self) -> int:

@@ -81,6 +81,8 @@ def _segment(message: pb.SegmentCommitted) -> Segment:
             message.timings.score_seconds,
             message.timings.total_seconds,
         ),
+        watched=tuple(message.watched),
+        objected=tuple(message.objected),
     )
 
 
@@ -107,6 +109,7 @@ def _finished(message: pb.Finished) -> Finished:
         degraded=message.degraded,
         total_seconds=message.total_seconds,
         discarded_tokens=message.discarded_tokens,
+        passes=message.passes,
     )
 
 

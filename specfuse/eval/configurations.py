@@ -23,6 +23,9 @@ DEFAULT: Final = Configuration(Preset.DEFAULT.value)
 NO_EXIT: Final = Configuration("no-exit", {"exit": {"policy": "none"}})
 """The default, but nobody ever leaves: what exit costs in quality is measured against it."""
 
+_SEGMENTS: Final = {"vote": "segments"}
+"""Whole segments are voted on, as published: what statistics and exits are compared by."""
+
 PRESETS: Final = (
     DEFAULT,
     NO_EXIT,
@@ -48,10 +51,12 @@ def ablations() -> tuple[Configuration, ...]:
 
 def _without_exit() -> Iterator[Configuration]:
     variants: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("mean-probability", {"statistic": "mean_probability"}),
-        ("per-byte", {"statistic": "per_byte"}),
+        ("words", {"vote": "words"}),
+        *((f"words-sharp{power}", {"vote": "words", "sharpness": power}) for power in (0, 2, 16)),
+        ("mean-probability", {**_SEGMENTS, "statistic": "mean_probability"}),
+        ("per-byte", {**_SEGMENTS, "statistic": "per_byte"}),
+        ("drop-self", {**_SEGMENTS, "self_judgement": "drop"}),
         ("hedge", {"weighting": "hedge"}),
-        ("drop-self", {"self_judgement": "drop"}),
         *((f"segment-{tokens}", {"segment_tokens": tokens}) for tokens in (5, 8, 15)),
     )
     for name, settings in variants:
@@ -59,11 +64,19 @@ def _without_exit() -> Iterator[Configuration]:
 
 
 def _exits() -> Iterator[Configuration]:
+    yield Configuration("watch", {"vote": "words", "exit": {"policy": "watch"}})
+    yield Configuration("watch-open10", {"vote": "words", "opening_tokens": 10})
+    for regret, entropy in ((1.0, 0.5), (1.0, 2.0), (2.0, 1.0)):
+        objections = {"regret": regret, "entropy": entropy}
+        name = f"watch-regret{regret:g}-entropy{entropy:g}"
+        yield Configuration(name, {"vote": "words", "objections": objections})
     for tau0 in (0.02, 0.05, 0.1):
-        yield Configuration(f"exit-tau{tau0}-plain", {"exit": {"tau0": tau0, "recall": False}})
+        yield Configuration(
+            f"exit-tau{tau0}-plain", {**_SEGMENTS, "exit": {"tau0": tau0, "recall": False}}
+        )
         for ratio in (0.9, 0.95, 0.98):
             if ExitRules(tau0=tau0, recall_ratio=ratio) != ExitRules():  # the default itself
-                settings = {"exit": {"tau0": tau0, "recall_ratio": ratio}}
+                settings = {**_SEGMENTS, "exit": {"tau0": tau0, "recall_ratio": ratio}}
                 yield Configuration(f"exit-tau{tau0}-recall{ratio}", settings)
     for alpha in (0.25, 0.75):
-        yield Configuration(f"exit-alpha{alpha}", {"exit": {"alpha": alpha}})
+        yield Configuration(f"exit-alpha{alpha}", {**_SEGMENTS, "exit": {"alpha": alpha}})

@@ -167,6 +167,7 @@ class Evaluation:
             first_segment_seconds=seconds,  # nothing can be shown before all is written
             seconds=seconds,
             lost=sum(record.lost for record in known),
+            passes=sum(record.passes for record in known) + len(self._mesh.verifiers),
         )
 
     async def _best_route(self, system: System, case: Case) -> Record:
@@ -221,6 +222,7 @@ def _record_of(system: System, suite: Suite, case: Case, timed: TimedAnswer) -> 
         first_segment_seconds=timed.first_segment_seconds,
         seconds=timed.seconds,
         lost=len(finished.lost),
+        passes=finished.passes,
     )
 
 

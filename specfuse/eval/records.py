@@ -67,7 +67,8 @@ class Record:
     """A question as one system answered it.
 
     `marks` are by part, `error` names what is wrong (None if nothing is). `ended` says whether the
-    answer is complete or ran into max_tokens. Seconds are as the caller saw them.
+    answer is complete or ran into max_tokens. `passes` are those through models: one for each token
+    drafted, and one for each call to score. Seconds are as the caller saw them.
     """
 
     system: System
@@ -85,6 +86,7 @@ class Record:
     first_segment_seconds: float
     seconds: float
     lost: int
+    passes: int = 0
 
     @property
     def parts(self) -> int:

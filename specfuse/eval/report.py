@@ -22,7 +22,7 @@ class Summary:
     rounds, `active_by_round` over those of a number, from 1. `wins` counts committed segments by
     member and by skill of the part being answered, `consensus_calls_avoided` the scores that rounds
     with a single candidate did without. Seconds are medians: of the first segment, and per token
-    after it.
+    after it. `passes` are those through models: tokens drafted, and calls to score.
     """
 
     exact: Proportion
@@ -45,11 +45,17 @@ class Summary:
     seconds_per_token: float | None
     wins: Mapping[str, Mapping[str, int]]
     lost: int
+    passes: int
 
     @property
     def calls_per_question(self) -> float:
         """Calls to members that a question took."""
         return self.calls_made / self.exact.total
+
+    @property
+    def passes_per_question(self) -> float:
+        """Passes through models that a question took."""
+        return self.passes / self.exact.total
 
     @property
     def avoided_share(self) -> float:
@@ -170,6 +176,7 @@ def summary_of(records: Sequence[Record]) -> Summary:
         seconds_per_token=_seconds_per_token(records),
         wins=_wins(rounds),
         lost=sum(record.lost for record in records),
+        passes=sum(record.passes for record in records),
     )
 
 
@@ -259,6 +266,7 @@ def _document(summary: Summary) -> dict[str, Any]:
         "errors": dict(summary.errors),
         "calls_made": summary.calls_made,
         "calls_avoided": summary.calls_avoided,
+        "passes": summary.passes,
         "calls_avoided_by_consensus": summary.consensus_calls_avoided,
         "mean_active": summary.mean_active,
         "mean_active_by_parts": {str(p): mean for p, mean in summary.active_by_parts.items()},

@@ -13,7 +13,8 @@ from specfuse.eval.report import Cell, Outcome, Report, Summary
 
 _LEGEND: Final = """\
 `asked` is how many questions the system has answered so far; `exact` the share of whole answers
-that are exactly right, with its 95 % interval (Wilson); `calls` are those to models per question,
+that are exactly right, with its 95 % interval (Wilson); `passes` are those through models per
+question, one for each token drafted and one for each call to score; `calls` are those to models,
 proposals and scores; `avoided` is the share of the full two calls a member and round that was not
 needed; `active` the mean number of members in a round. Times are medians on the machine that made
 this.
@@ -63,6 +64,7 @@ def main_rows(report: Report) -> list[list[str]]:
             "asked",
             "exact",
             *by_parts,
+            "passes",
             "calls",
             "avoided",
             "active",
@@ -80,6 +82,7 @@ def main_rows(report: Report) -> list[list[str]]:
                 str(one.exact.total),
                 with_interval(one.exact),
                 *(shares if by_parts else []),
+                f"{one.passes_per_question:.0f}",
                 f"{one.calls_per_question:.1f}",
                 f"{one.avoided_share:.0%}" if fused else "",
                 f"{one.mean_active:.2f}" if fused else "",

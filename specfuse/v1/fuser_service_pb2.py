@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from specfuse.v1 import prompt_pb2 as specfuse_dot_v1_dot_prompt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fspecfuse/v1/fuser_service.proto\x12\x0bspecfuse.v1\x1a\x18specfuse/v1/prompt.proto\"\xb9\x02\n\tOverrides\x12\x1b\n\x0esegment_tokens\x18\x01 \x01(\rH\x00\x88\x01\x01\x12)\n\tstatistic\x18\x02 \x01(\x0e\x32\x16.specfuse.v1.Statistic\x12)\n\tweighting\x18\x03 \x01(\x0e\x32\x16.specfuse.v1.Weighting\x12,\n\x0b\x65xit_policy\x18\x04 \x01(\x0e\x32\x17.specfuse.v1.ExitPolicy\x12\x13\n\x06recall\x18\x05 \x01(\x08H\x01\x88\x01\x01\x12\x1b\n\x0eself_judgement\x18\x06 \x01(\x08H\x02\x88\x01\x01\x12\x18\n\x0b\x66\x61st_finish\x18\x07 \x01(\x08H\x03\x88\x01\x01\x42\x11\n\x0f_segment_tokensB\t\n\x07_recallB\x11\n\x0f_self_judgementB\x0e\n\x0c_fast_finish\"\xe6\x02\n\x0fGenerateRequest\x12\x10\n\x08\x65nsemble\x18\x01 \x01(\t\x12\x31\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x19.specfuse.v1.ConversationH\x00\x12\x14\n\nraw_prompt\x18\x03 \x01(\tH\x00\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\'\n\x08sampling\x18\x06 \x01(\x0b\x32\x15.specfuse.v1.Sampling\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x02\x88\x01\x01\x12)\n\toverrides\x18\x08 \x01(\x0b\x32\x16.specfuse.v1.Overrides\x12\x1a\n\x12\x63ommitted_segments\x18\t \x03(\t\x12\x18\n\x10\x63ommitted_tokens\x18\n \x01(\r\x12\x12\n\nsession_id\x18\x0b \x01(\tB\x08\n\x06promptB\r\n\x0b_max_tokensB\x07\n\x05_seed\"@\n\x07Started\x12\x10\n\x08\x65nsemble\x18\x01 \x01(\t\x12\x0f\n\x07members\x18\x02 \x03(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\",\n\tJudgement\x12\x10\n\x08verifier\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\"~\n\x0eRoundCandidate\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x11\n\tproposers\x18\x03 \x03(\t\x12\r\n\x05share\x18\x04 \x01(\x01\x12*\n\njudgements\x18\x05 \x03(\x0b\x32\x16.specfuse.v1.Judgement\"Y\n\tDeparture\x12\x0e\n\x06member\x18\x01 \x01(\t\x12,\n\x06reason\x18\x02 \x01(\x0e\x32\x1c.specfuse.v1.DepartureReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"U\n\x0cRoundTimings\x12\x17\n\x0fpropose_seconds\x18\x01 \x01(\x01\x12\x15\n\rscore_seconds\x18\x02 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x03 \x01(\x01\"\x8a\x02\n\x10SegmentCommitted\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0f\n\x07segment\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06winner\x18\x04 \x01(\t\x12\x13\n\x0btoken_count\x18\x05 \x01(\r\x12/\n\ncandidates\x18\x06 \x03(\x0b\x32\x1b.specfuse.v1.RoundCandidate\x12\x0e\n\x06\x61\x63tive\x18\x07 \x03(\t\x12$\n\x04left\x18\x08 \x03(\x0b\x32\x16.specfuse.v1.Departure\x12\x10\n\x08recalled\x18\t \x03(\t\x12*\n\x07timings\x18\n \x01(\x0b\x32\x19.specfuse.v1.RoundTimings\"+\n\nCallCounts\x12\x0c\n\x04made\x18\x01 \x01(\r\x12\x0f\n\x07\x61voided\x18\x02 \x01(\r\"\xc1\x02\n\x08\x46inished\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.specfuse.v1.FinishReason\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06rounds\x18\x03 \x01(\r\x12\x15\n\routput_tokens\x18\x04 \x01(\r\x12.\n\rpropose_calls\x18\x05 \x01(\x0b\x32\x17.specfuse.v1.CallCounts\x12,\n\x0bscore_calls\x18\x06 \x01(\x0b\x32\x17.specfuse.v1.CallCounts\x12$\n\x04lost\x18\x07 \x03(\x0b\x32\x16.specfuse.v1.Departure\x12\x10\n\x08\x64\x65graded\x18\x08 \x01(\x08\x12\x15\n\rtotal_seconds\x18\t \x01(\x01\x12\x18\n\x10\x64iscarded_tokens\x18\n \x01(\r\x12\x0e\n\x06\x61\x62sent\x18\x0b \x03(\t\"\xab\x01\n\x10GenerateResponse\x12\'\n\x07started\x18\x01 \x01(\x0b\x32\x14.specfuse.v1.StartedH\x00\x12:\n\x11segment_committed\x18\x02 \x01(\x0b\x32\x1d.specfuse.v1.SegmentCommittedH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.specfuse.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"C\n\x0bResumePoint\x12\x1a\n\x12\x63ommitted_segments\x18\x01 \x03(\t\x12\x18\n\x10\x63ommitted_tokens\x18\x02 \x01(\r\"\x16\n\x14ListEnsemblesRequest\"j\n\x08\x45nsemble\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07members\x18\x02 \x03(\t\x12\x15\n\rready_members\x18\x03 \x03(\t\x12\x0e\n\x06quorum\x18\x04 \x01(\r\x12\x18\n\x10max_tokens_limit\x18\x05 \x01(\r\"A\n\x15ListEnsemblesResponse\x12(\n\tensembles\x18\x01 \x03(\x0b\x32\x15.specfuse.v1.Ensemble*w\n\tStatistic\x12\x19\n\x15STATISTIC_UNSPECIFIED\x10\x00\x12\x17\n\x13STATISTIC_GEOMETRIC\x10\x01\x12\x1e\n\x1aSTATISTIC_MEAN_PROBABILITY\x10\x02\x12\x16\n\x12STATISTIC_PER_BYTE\x10\x03*R\n\tWeighting\x12\x19\n\x15WEIGHTING_UNSPECIFIED\x10\x00\x12\x15\n\x11WEIGHTING_UNIFORM\x10\x01\x12\x13\n\x0fWEIGHTING_HEDGE\x10\x02*`\n\nExitPolicy\x12\x1b\n\x17\x45XIT_POLICY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45XIT_POLICY_NONE\x10\x01\x12\x1f\n\x1b\x45XIT_POLICY_ENTROPY_SOFTMAX\x10\x02*\x8b\x01\n\x0f\x44\x65partureReason\x12 \n\x1c\x44\x45PARTURE_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45PARTURE_REASON_EXIT\x10\x01\x12\x1b\n\x17\x44\x45PARTURE_REASON_FAILED\x10\x02\x12\x1e\n\x1a\x44\x45PARTURE_REASON_STRAGGLER\x10\x03*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xb1\x01\n\x0c\x46userService\x12I\n\x08Generate\x12\x1c.specfuse.v1.GenerateRequest\x1a\x1d.specfuse.v1.GenerateResponse0\x01\x12V\n\rListEnsembles\x12!.specfuse.v1.ListEnsemblesRequest\x1a\".specfuse.v1.ListEnsemblesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fspecfuse/v1/fuser_service.proto\x12\x0bspecfuse.v1\x1a\x18specfuse/v1/prompt.proto\"\xb9\x02\n\tOverrides\x12\x1b\n\x0esegment_tokens\x18\x01 \x01(\rH\x00\x88\x01\x01\x12)\n\tstatistic\x18\x02 \x01(\x0e\x32\x16.specfuse.v1.Statistic\x12)\n\tweighting\x18\x03 \x01(\x0e\x32\x16.specfuse.v1.Weighting\x12,\n\x0b\x65xit_policy\x18\x04 \x01(\x0e\x32\x17.specfuse.v1.ExitPolicy\x12\x13\n\x06recall\x18\x05 \x01(\x08H\x01\x88\x01\x01\x12\x1b\n\x0eself_judgement\x18\x06 \x01(\x08H\x02\x88\x01\x01\x12\x18\n\x0b\x66\x61st_finish\x18\x07 \x01(\x08H\x03\x88\x01\x01\x42\x11\n\x0f_segment_tokensB\t\n\x07_recallB\x11\n\x0f_self_judgementB\x0e\n\x0c_fast_finish\"\xe6\x02\n\x0fGenerateRequest\x12\x10\n\x08\x65nsemble\x18\x01 \x01(\t\x12\x31\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x19.specfuse.v1.ConversationH\x00\x12\x14\n\nraw_prompt\x18\x03 \x01(\tH\x00\x12\x17\n\nmax_tokens\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\'\n\x08sampling\x18\x06 \x01(\x0b\x32\x15.specfuse.v1.Sampling\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x02\x88\x01\x01\x12)\n\toverrides\x18\x08 \x01(\x0b\x32\x16.specfuse.v1.Overrides\x12\x1a\n\x12\x63ommitted_segments\x18\t \x03(\t\x12\x18\n\x10\x63ommitted_tokens\x18\n \x01(\r\x12\x12\n\nsession_id\x18\x0b \x01(\tB\x08\n\x06promptB\r\n\x0b_max_tokensB\x07\n\x05_seed\"@\n\x07Started\x12\x10\n\x08\x65nsemble\x18\x01 \x01(\t\x12\x0f\n\x07members\x18\x02 \x03(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\",\n\tJudgement\x12\x10\n\x08verifier\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\"~\n\x0eRoundCandidate\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x11\n\tproposers\x18\x03 \x03(\t\x12\r\n\x05share\x18\x04 \x01(\x01\x12*\n\njudgements\x18\x05 \x03(\x0b\x32\x16.specfuse.v1.Judgement\"Y\n\tDeparture\x12\x0e\n\x06member\x18\x01 \x01(\t\x12,\n\x06reason\x18\x02 \x01(\x0e\x32\x1c.specfuse.v1.DepartureReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"U\n\x0cRoundTimings\x12\x17\n\x0fpropose_seconds\x18\x01 \x01(\x01\x12\x15\n\rscore_seconds\x18\x02 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x03 \x01(\x01\"\xad\x02\n\x10SegmentCommitted\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0f\n\x07segment\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06winner\x18\x04 \x01(\t\x12\x13\n\x0btoken_count\x18\x05 \x01(\r\x12/\n\ncandidates\x18\x06 \x03(\x0b\x32\x1b.specfuse.v1.RoundCandidate\x12\x0e\n\x06\x61\x63tive\x18\x07 \x03(\t\x12$\n\x04left\x18\x08 \x03(\x0b\x32\x16.specfuse.v1.Departure\x12\x10\n\x08recalled\x18\t \x03(\t\x12*\n\x07timings\x18\n \x01(\x0b\x32\x19.specfuse.v1.RoundTimings\x12\x0f\n\x07watched\x18\x0b \x03(\t\x12\x10\n\x08objected\x18\x0c \x03(\t\"+\n\nCallCounts\x12\x0c\n\x04made\x18\x01 \x01(\r\x12\x0f\n\x07\x61voided\x18\x02 \x01(\r\"\xd1\x02\n\x08\x46inished\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.specfuse.v1.FinishReason\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06rounds\x18\x03 \x01(\r\x12\x15\n\routput_tokens\x18\x04 \x01(\r\x12.\n\rpropose_calls\x18\x05 \x01(\x0b\x32\x17.specfuse.v1.CallCounts\x12,\n\x0bscore_calls\x18\x06 \x01(\x0b\x32\x17.specfuse.v1.CallCounts\x12$\n\x04lost\x18\x07 \x03(\x0b\x32\x16.specfuse.v1.Departure\x12\x10\n\x08\x64\x65graded\x18\x08 \x01(\x08\x12\x15\n\rtotal_seconds\x18\t \x01(\x01\x12\x18\n\x10\x64iscarded_tokens\x18\n \x01(\r\x12\x0e\n\x06\x61\x62sent\x18\x0b \x03(\t\x12\x0e\n\x06passes\x18\x0c \x01(\r\"\xab\x01\n\x10GenerateResponse\x12\'\n\x07started\x18\x01 \x01(\x0b\x32\x14.specfuse.v1.StartedH\x00\x12:\n\x11segment_committed\x18\x02 \x01(\x0b\x32\x1d.specfuse.v1.SegmentCommittedH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.specfuse.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"C\n\x0bResumePoint\x12\x1a\n\x12\x63ommitted_segments\x18\x01 \x03(\t\x12\x18\n\x10\x63ommitted_tokens\x18\x02 \x01(\r\"\x16\n\x14ListEnsemblesRequest\"j\n\x08\x45nsemble\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07members\x18\x02 \x03(\t\x12\x15\n\rready_members\x18\x03 \x03(\t\x12\x0e\n\x06quorum\x18\x04 \x01(\r\x12\x18\n\x10max_tokens_limit\x18\x05 \x01(\r\"A\n\x15ListEnsemblesResponse\x12(\n\tensembles\x18\x01 \x03(\x0b\x32\x15.specfuse.v1.Ensemble*w\n\tStatistic\x12\x19\n\x15STATISTIC_UNSPECIFIED\x10\x00\x12\x17\n\x13STATISTIC_GEOMETRIC\x10\x01\x12\x1e\n\x1aSTATISTIC_MEAN_PROBABILITY\x10\x02\x12\x16\n\x12STATISTIC_PER_BYTE\x10\x03*R\n\tWeighting\x12\x19\n\x15WEIGHTING_UNSPECIFIED\x10\x00\x12\x15\n\x11WEIGHTING_UNIFORM\x10\x01\x12\x13\n\x0fWEIGHTING_HEDGE\x10\x02*w\n\nExitPolicy\x12\x1b\n\x17\x45XIT_POLICY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45XIT_POLICY_NONE\x10\x01\x12\x1f\n\x1b\x45XIT_POLICY_ENTROPY_SOFTMAX\x10\x02\x12\x15\n\x11\x45XIT_POLICY_WATCH\x10\x03*\x8b\x01\n\x0f\x44\x65partureReason\x12 \n\x1c\x44\x45PARTURE_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45PARTURE_REASON_EXIT\x10\x01\x12\x1b\n\x17\x44\x45PARTURE_REASON_FAILED\x10\x02\x12\x1e\n\x1a\x44\x45PARTURE_REASON_STRAGGLER\x10\x03*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xb1\x01\n\x0c\x46userService\x12I\n\x08Generate\x12\x1c.specfuse.v1.GenerateRequest\x1a\x1d.specfuse.v1.GenerateResponse0\x01\x12V\n\rListEnsembles\x12!.specfuse.v1.ListEnsemblesRequest\x1a\".specfuse.v1.ListEnsemblesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'specfuse.v1.fuser_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATISTIC']._serialized_start=2249
-  _globals['_STATISTIC']._serialized_end=2368
-  _globals['_WEIGHTING']._serialized_start=2370
-  _globals['_WEIGHTING']._serialized_end=2452
-  _globals['_EXITPOLICY']._serialized_start=2454
-  _globals['_EXITPOLICY']._serialized_end=2550
-  _globals['_DEPARTUREREASON']._serialized_start=2553
-  _globals['_DEPARTUREREASON']._serialized_end=2692
-  _globals['_FINISHREASON']._serialized_start=2694
-  _globals['_FINISHREASON']._serialized_end=2789
+  _globals['_STATISTIC']._serialized_start=2300
+  _globals['_STATISTIC']._serialized_end=2419
+  _globals['_WEIGHTING']._serialized_start=2421
+  _globals['_WEIGHTING']._serialized_end=2503
+  _globals['_EXITPOLICY']._serialized_start=2505
+  _globals['_EXITPOLICY']._serialized_end=2624
+  _globals['_DEPARTUREREASON']._serialized_start=2627
+  _globals['_DEPARTUREREASON']._serialized_end=2766
+  _globals['_FINISHREASON']._serialized_start=2768
+  _globals['_FINISHREASON']._serialized_end=2863
   _globals['_OVERRIDES']._serialized_start=75
   _globals['_OVERRIDES']._serialized_end=388
   _globals['_GENERATEREQUEST']._serialized_start=391
@@ -57,21 +57,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUNDTIMINGS']._serialized_start=1082
   _globals['_ROUNDTIMINGS']._serialized_end=1167
   _globals['_SEGMENTCOMMITTED']._serialized_start=1170
-  _globals['_SEGMENTCOMMITTED']._serialized_end=1436
-  _globals['_CALLCOUNTS']._serialized_start=1438
-  _globals['_CALLCOUNTS']._serialized_end=1481
-  _globals['_FINISHED']._serialized_start=1484
-  _globals['_FINISHED']._serialized_end=1805
-  _globals['_GENERATERESPONSE']._serialized_start=1808
-  _globals['_GENERATERESPONSE']._serialized_end=1979
-  _globals['_RESUMEPOINT']._serialized_start=1981
-  _globals['_RESUMEPOINT']._serialized_end=2048
-  _globals['_LISTENSEMBLESREQUEST']._serialized_start=2050
-  _globals['_LISTENSEMBLESREQUEST']._serialized_end=2072
-  _globals['_ENSEMBLE']._serialized_start=2074
-  _globals['_ENSEMBLE']._serialized_end=2180
-  _globals['_LISTENSEMBLESRESPONSE']._serialized_start=2182
-  _globals['_LISTENSEMBLESRESPONSE']._serialized_end=2247
-  _globals['_FUSERSERVICE']._serialized_start=2792
-  _globals['_FUSERSERVICE']._serialized_end=2969
+  _globals['_SEGMENTCOMMITTED']._serialized_end=1471
+  _globals['_CALLCOUNTS']._serialized_start=1473
+  _globals['_CALLCOUNTS']._serialized_end=1516
+  _globals['_FINISHED']._serialized_start=1519
+  _globals['_FINISHED']._serialized_end=1856
+  _globals['_GENERATERESPONSE']._serialized_start=1859
+  _globals['_GENERATERESPONSE']._serialized_end=2030
+  _globals['_RESUMEPOINT']._serialized_start=2032
+  _globals['_RESUMEPOINT']._serialized_end=2099
+  _globals['_LISTENSEMBLESREQUEST']._serialized_start=2101
+  _globals['_LISTENSEMBLESREQUEST']._serialized_end=2123
+  _globals['_ENSEMBLE']._serialized_start=2125
+  _globals['_ENSEMBLE']._serialized_end=2231
+  _globals['_LISTENSEMBLESRESPONSE']._serialized_start=2233
+  _globals['_LISTENSEMBLESRESPONSE']._serialized_end=2298
+  _globals['_FUSERSERVICE']._serialized_start=2866
+  _globals['_FUSERSERVICE']._serialized_end=3043
 # @@protoc_insertion_point(module_scope)

@@ -84,6 +84,10 @@ class _ExitPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExitPolicy
     """Nobody leaves."""
     EXIT_POLICY_ENTROPY_SOFTMAX: _ExitPolicy.ValueType  # 2
     """Models whose share of the entropy-tempered softmax over cumulative quality falls too low leave."""
+    EXIT_POLICY_WATCH: _ExitPolicy.ValueType  # 3
+    """Models that do not win stop drafting, go on judging, and are heard when they object. Needs an
+    ensemble that votes on words.
+    """
 
 class ExitPolicy(_ExitPolicy, metaclass=_ExitPolicyEnumTypeWrapper):
     """Which models leave a query early."""
@@ -94,6 +98,10 @@ EXIT_POLICY_NONE: ExitPolicy.ValueType  # 1
 """Nobody leaves."""
 EXIT_POLICY_ENTROPY_SOFTMAX: ExitPolicy.ValueType  # 2
 """Models whose share of the entropy-tempered softmax over cumulative quality falls too low leave."""
+EXIT_POLICY_WATCH: ExitPolicy.ValueType  # 3
+"""Models that do not win stop drafting, go on judging, and are heard when they object. Needs an
+ensemble that votes on words.
+"""
 Global___ExitPolicy: _TypeAlias = ExitPolicy  # noqa: Y015
 
 class _DepartureReason:
@@ -168,7 +176,9 @@ class Overrides(_message.Message):
     segment_tokens: _builtins.int
     """Most tokens a model drafts a round, 1 up to the ensemble's limit. Absent keeps the ensemble's."""
     statistic: Global___Statistic.ValueType
-    """UNSPECIFIED keeps the ensemble's."""
+    """UNSPECIFIED keeps the ensemble's. Otherwise the vote is on whole segments, as there is no
+    statistic in one on words.
+    """
     weighting: Global___Weighting.ValueType
     """UNSPECIFIED keeps the ensemble's."""
     exit_policy: Global___ExitPolicy.ValueType
@@ -443,7 +453,7 @@ class RoundTimings(_message.Message):
     SCORE_SECONDS_FIELD_NUMBER: _builtins.int
     TOTAL_SECONDS_FIELD_NUMBER: _builtins.int
     propose_seconds: _builtins.float
-    """Waiting for proposals."""
+    """Waiting for proposals. 0 if all members that draft had a draft left."""
     score_seconds: _builtins.float
     """Waiting for scores. 0 if the round was not scored."""
     total_seconds: _builtins.float
@@ -479,6 +489,8 @@ class SegmentCommitted(_message.Message):
     LEFT_FIELD_NUMBER: _builtins.int
     RECALLED_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    WATCHED_FIELD_NUMBER: _builtins.int
+    OBJECTED_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     """1 for the first round of this call."""
     segment: _builtins.str
@@ -511,6 +523,14 @@ class SegmentCommitted(_message.Message):
     def timings(self) -> Global___RoundTimings:
         """How long it took."""
 
+    @_builtins.property
+    def watched(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The members that only judged what others proposed."""
+
+    @_builtins.property
+    def objected(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of them that objected in this round, and were heard in it or are in the next."""
+
     def __init__(
         self,
         *,
@@ -524,10 +544,12 @@ class SegmentCommitted(_message.Message):
         left: _abc.Iterable[Global___Departure] | None = ...,
         recalled: _abc.Iterable[_builtins.str] | None = ...,
         timings: Global___RoundTimings | None = ...,
+        watched: _abc.Iterable[_builtins.str] | None = ...,
+        objected: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "candidates", b"candidates", "left", b"left", "recalled", b"recalled", "round", b"round", "segment", b"segment", "text", b"text", "timings", b"timings", "token_count", b"token_count", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "candidates", b"candidates", "left", b"left", "objected", b"objected", "recalled", b"recalled", "round", b"round", "segment", b"segment", "text", b"text", "timings", b"timings", "token_count", b"token_count", "watched", b"watched", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -576,6 +598,7 @@ class Finished(_message.Message):
     TOTAL_SECONDS_FIELD_NUMBER: _builtins.int
     DISCARDED_TOKENS_FIELD_NUMBER: _builtins.int
     ABSENT_FIELD_NUMBER: _builtins.int
+    PASSES_FIELD_NUMBER: _builtins.int
     reason: Global___FinishReason.ValueType
     """Why."""
     text: _builtins.str
@@ -590,6 +613,8 @@ class Finished(_message.Message):
     """The whole call, in seconds of wall clock."""
     discarded_tokens: _builtins.int
     """Tokens drafted in proposals that were not committed, each in its proposer's tokenizer."""
+    passes: _builtins.int
+    """Passes through models: the tokens of all proposals, ends included, and one for each scoring call."""
     @_builtins.property
     def propose_calls(self) -> Global___CallCounts:
         """Proposal calls."""
@@ -620,10 +645,11 @@ class Finished(_message.Message):
         total_seconds: _builtins.float = ...,
         discarded_tokens: _builtins.int = ...,
         absent: _abc.Iterable[_builtins.str] | None = ...,
+        passes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["propose_calls", b"propose_calls", "score_calls", b"score_calls"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "degraded", b"degraded", "discarded_tokens", b"discarded_tokens", "lost", b"lost", "output_tokens", b"output_tokens", "propose_calls", b"propose_calls", "reason", b"reason", "rounds", b"rounds", "score_calls", b"score_calls", "text", b"text", "total_seconds", b"total_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "degraded", b"degraded", "discarded_tokens", b"discarded_tokens", "lost", b"lost", "output_tokens", b"output_tokens", "passes", b"passes", "propose_calls", b"propose_calls", "reason", b"reason", "rounds", b"rounds", "score_calls", b"score_calls", "text", b"text", "total_seconds", b"total_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -156,6 +156,7 @@ class RecordingObserver:
     straggled: list[float] = field(default_factory=list)
     won: list[MemberName] = field(default_factory=list)
     discarded: Counter[MemberName] = field(default_factory=Counter)
+    passes: Counter[MemberName] = field(default_factory=Counter)
     left: list[Departure] = field(default_factory=list)
     recalled: Counter[MemberName] = field(default_factory=Counter)
     active: list[int] = field(default_factory=list)
@@ -180,6 +181,9 @@ class RecordingObserver:
 
     def segment_won(self, ensemble: str, member: MemberName) -> None:
         self.won.append(member)
+
+    def passes_made(self, ensemble: str, member: MemberName, passes: int) -> None:
+        self.passes[member] += passes
 
     def tokens_discarded(self, ensemble: str, member: MemberName, tokens: int) -> None:
         self.discarded[member] += tokens

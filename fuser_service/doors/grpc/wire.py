@@ -48,6 +48,7 @@ _EXIT_POLICIES: dict[int, ExitKind | None] = {
     pb.EXIT_POLICY_UNSPECIFIED: None,
     pb.EXIT_POLICY_NONE: ExitKind.NONE,
     pb.EXIT_POLICY_ENTROPY_SOFTMAX: ExitKind.ENTROPY_SOFTMAX,
+    pb.EXIT_POLICY_WATCH: ExitKind.WATCH,
 }
 _DEPARTURES = {
     DepartureReason.EXIT: pb.DEPARTURE_REASON_EXIT,
@@ -165,6 +166,8 @@ def _segment_committed(event: RoundCommitted) -> pb.SegmentCommitted:
         active=committed.took_part,
         left=_departures(committed.left),
         recalled=committed.recalled,
+        watched=committed.watched,
+        objected=committed.objected,
         timings=pb.RoundTimings(
             propose_seconds=event.propose_seconds,
             score_seconds=event.score_seconds,
@@ -205,4 +208,5 @@ def _finished(event: Finished) -> pb.Finished:
         degraded=event.degraded,
         total_seconds=event.total_seconds,
         discarded_tokens=event.discarded_tokens,
+        passes=event.passes,
     )

@@ -81,6 +81,10 @@ class Round(Sendable):
     """Who left after this round."""
     recalled: list[str]
     """Who came back for it."""
+    watched: list[str]
+    """Who only judged what others proposed."""
+    objected: list[str]
+    """Who of them objected, and was heard in it or is in the next."""
     milliseconds: RoundMilliseconds
     candidates: list[Candidate] | None = None
     """With `trace`: the proposals, best first."""
@@ -108,6 +112,8 @@ class Facts(Sendable):
     session_id: str
     """What its members cache under."""
     calls: CallKinds
+    passes: int
+    """Passes through models: one for each token drafted, and one for each call to score."""
     discarded_tokens: int
     """Drafted and not committed."""
     degraded: bool

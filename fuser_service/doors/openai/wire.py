@@ -105,6 +105,8 @@ def round_facts(event: RoundCommitted, *, trace: bool) -> sent.Round:
         },
         "left": _departed(committed.left),
         "recalled": list(committed.recalled),
+        "watched": list(committed.watched),
+        "objected": list(committed.objected),
         "milliseconds": sent.RoundMilliseconds(
             propose=_milliseconds(event.propose_seconds),
             score=_milliseconds(event.score_seconds),
@@ -168,6 +170,7 @@ class Progress:
                 propose=sent.Calls(made=finished.propose_made, avoided=finished.propose_avoided),
                 score=sent.Calls(made=finished.score_made, avoided=finished.score_avoided),
             ),
+            "passes": finished.passes,
             "discarded_tokens": finished.discarded_tokens,
             "degraded": finished.degraded,
             "lost": _departed(finished.lost),

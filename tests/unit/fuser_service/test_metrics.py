@@ -40,6 +40,7 @@ METRICS = {
     "specfuse_requests_in_flight": ("gauge", set()),
     "specfuse_output_tokens": ("counter", {"ensemble", "team"}),
     "specfuse_discarded_tokens": ("counter", {"ensemble", "model_name"}),
+    "specfuse_passes": ("counter", {"ensemble", "model_name"}),
     "specfuse_prompt_tokens": ("counter", {"ensemble", "team"}),
     "specfuse_team_requests": ("counter", {"ensemble", "team", "outcome"}),
     "specfuse_team_calls": ("counter", {"ensemble", "team"}),
@@ -127,6 +128,7 @@ def test_counters_exist_before_anything_happened(
         ("specfuse_member_exits_total", EXIT | {"reason": "straggler"}),
         ("specfuse_member_recalls_total", {"ensemble": "all", "model_name": "a"}),
         ("specfuse_discarded_tokens_total", {"ensemble": "all", "model_name": "a"}),
+        ("specfuse_passes_total", {"ensemble": "all", "model_name": "a"}),
         ("specfuse_team_requests_total", TEAM | {"outcome": "rate_limited"}),
         ("specfuse_member_calls_avoided_total", {"model_name": "a", "reason": "duplicate"}),
         ("specfuse_member_second_calls_total", {"model_name": "b", "reason": "hedged"}),
@@ -145,6 +147,7 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     metrics.revision_lost("b")
     metrics.watch_revisions("a", lambda: 2)
     metrics.tokens_discarded("all", "b", 7)
+    metrics.passes_made("all", "b", 11)
     metrics.member_left("all", Departure("b", DepartureReason.EXIT))
     metrics.members_recalled("all", ("a", "b"))
     metrics.straggler_waited("all", 0.3)
@@ -168,6 +171,7 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     assert value("specfuse_member_revisions", {"model_name": "a"}) == 2
     part = {"ensemble": "all", "model_name": "b"}
     assert value("specfuse_discarded_tokens_total", part) == 7
+    assert value("specfuse_passes_total", part) == 11
     assert value("specfuse_member_exits_total", part | {"reason": "exit"}) == 1
     assert value("specfuse_member_recalls_total", part) == 1
     assert value("specfuse_straggler_wait_seconds_sum", {"ensemble": "all"}) == 0.3

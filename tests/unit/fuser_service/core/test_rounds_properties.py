@@ -18,6 +18,7 @@ from fuser_service.core.rules import (
     Rules,
     SelfJudgement,
     Statistic,
+    Vote,
     Weighting,
 )
 from fuser_service.core.steps import (
@@ -36,6 +37,7 @@ from fuser_service.core.types import (
     Candidate,
     CommittedRound,
     DepartureReason,
+    Evidence,
     FinishReason,
     JudgedCandidate,
     Proposal,
@@ -50,13 +52,17 @@ PIECES = (" a", " b", " #", "#", "c", "")
 class World:
     """Members whose every answer is drawn at random, but always alike for the same question.
 
-    `trouble` is how often a call fails or is late, `own` how often a proposal brings its score.
+    `trouble` is how often a call fails or is late, `own` how often a proposal brings its score,
+    `evidence` how often a score brings evidence.
     """
 
-    def __init__(self, seed: int, *, trouble: float = 0.0, own: float = 0.5) -> None:
+    def __init__(
+        self, seed: int, *, trouble: float = 0.0, own: float = 0.5, evidence: float = 0.9
+    ) -> None:
         self.seed = seed
         self.trouble = trouble
         self.own = own
+        self.evidence = evidence
 
     def propose(self, member: str, committed: tuple[str, ...]) -> Result[Proposal] | Proposal:
         random = self._random("propose", member, committed)
@@ -91,7 +97,19 @@ class World:
             return Score(-math.inf, 0.0, 1, len(c.text))
         logs = math.fsum(math.log(p) for p in probabilities)
         mean = math.fsum(probabilities) / len(probabilities)
-        return Score(logs, mean, len(probabilities), len(c.text))
+        evidence = self._evidence(random, c) if random.random() < self.evidence else None
+        return Score(logs, mean, len(probabilities), len(c.text), evidence)
+
+    def _evidence(self, random: Random, c: Candidate) -> Evidence:
+        last = max(0, len(c.text) - (0 if c.finished else 1))
+        return Evidence(
+            regret_sum=9.0,
+            regret_max=random.choice((0.0, 0.5, 3.0)),
+            regret_offset=random.randint(0, last),
+            entropy=random.choice((0.1, 3.0, None)),
+            weakest_logprob=-random.random(),
+            weakest_offset=random.randint(0, last),
+        )
 
     def _random(self, *key: object) -> Random:
         return Random(repr((self.seed, *key)))
@@ -107,6 +125,7 @@ exits = st.builds(
     min_models=st.integers(1, 3),
     recall=st.sampled_from((True, True, False)),
     recall_ratio=st.sampled_from((0.5, 0.9)),
+    patience=st.integers(1, 4),
 )
 
 
@@ -117,6 +136,8 @@ def any_rules_of(draw: st.DrawFn) -> Rules:
         members=tuple(members),
         max_tokens=draw(st.integers(1, 15)),
         segment_tokens=draw(st.integers(1, 4)),
+        vote=draw(st.sampled_from(Vote)),
+        sharpness=draw(st.sampled_from((0.0, 8.0))),
         stop=draw(st.sampled_from(((), ("##",), ("#c", "a #"), ("a b a",)))),
         statistic=draw(st.sampled_from(Statistic)),
         weighting=draw(st.sampled_from(Weighting)),
@@ -164,7 +185,7 @@ def test_the_answer_ends_for_the_right_reason(world: World, rules: Rules) -> Non
     finished = bool(played.rounds) and _winning(played.rounds[-1]).candidate.finished
     complete = stopped or finished
     assert played.end.reason is (FinishReason.STOP if complete else FinishReason.LENGTH)
-    nobody_proposed = not played.states[-1].round.candidates
+    nobody_proposed = not played.states[-1].candidates
     full = (
         tokens == rules.max_tokens
         or len(played.rounds) == rules.max_segments
@@ -185,8 +206,14 @@ def test_nobody_is_asked_to_continue_a_full_answer(world: World, rules: Rules) -
 def test_a_resumed_answer_goes_on_as_it_would_have(
     seed: int, rules: Rules, data: st.DataObject
 ) -> None:
-    # Weights and exits start afresh on resumption, so only a query without any can be compared.
-    rules = replace(rules, exit=ExitRules(kind=ExitKind.NONE), weighting=Weighting.UNIFORM)
+    # Weights and exits start afresh on resumption, so only a query without any can be compared; and
+    # no draft is left, where these members would not draft again what they did.
+    rules = replace(
+        rules,
+        exit=ExitRules(kind=ExitKind.NONE),
+        weighting=Weighting.UNIFORM,
+        vote=Vote.SEGMENTS,
+    )
     whole = World(seed).play(rules)
     done = whole.rounds[: data.draw(st.integers(0, max(0, len(whole.rounds) - 1)))]
     rest = World(seed).play(
@@ -238,7 +265,7 @@ def test_a_constant_on_one_verifiers_tokens_changes_no_vote(
 ) -> None:
     # Confidence is absolute, so recall is left out.
     exit_rules = replace(rules.exit, recall=False)
-    rules = replace(rules, statistic=Statistic.GEOMETRIC, exit=exit_rules)
+    rules = replace(rules, vote=Vote.SEGMENTS, statistic=Statistic.GEOMETRIC, exit=exit_rules)
     world = World(seed, own=0.0)
 
     def shift(
@@ -303,7 +330,7 @@ def test_no_score_is_asked_for_that_is_known(world: World, rules: Rules) -> None
         if isinstance(step, Verify):
             for member, candidates in step.assignments.items():
                 assert candidates
-                assert not set(candidates) & set(state.round.scores[member])
+                assert not set(candidates) & set(state.round.scores.get(member, {}))
 
 
 @given(worlds, any_rules)
@@ -327,7 +354,9 @@ def test_without_trouble_every_call_is_made_or_avoided(seed: int, rules: Rules) 
         calls = made[commit.round.number]
         for avoided in commit.avoided:
             calls[avoided.member] += avoided.propose + avoided.score
-        if commit.round.recalled:  # costs the others a call more, at most
+        if commit.round.objected:  # costs everybody a call more for each who is heard in it
+            assert all(2 <= calls[member] <= 2 + len(rules.members) for member in rules.members)
+        elif commit.round.recalled:  # costs the others a call more, at most
             assert all(2 <= calls[member] <= 3 for member in rules.members)
         else:
             assert all(calls[member] == 2 for member in rules.members)

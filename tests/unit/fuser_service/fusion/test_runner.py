@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from fuser_service.core.rules import ExitKind, ExitRules, Rules
+from fuser_service.core.rules import ExitKind, ExitRules, Rules, Vote
 from fuser_service.core.types import (
     Context,
     DepartureReason,
@@ -103,6 +103,21 @@ async def test_an_answer_of_two_experts() -> None:
     assert (finished.propose_made, finished.propose_avoided) == (4, 0)
     assert (finished.score_made, finished.score_avoided) == (4, 0)
     assert not finished.degraded
+
+
+async def test_a_round_in_which_nobody_drafts_takes_no_time_to_propose() -> None:
+    a = ScriptedMember("a", says(" it is black"), likes(" it is", " black"))
+    b = ScriptedMember("b", says(" it is pink"), likes(" it is", " black"))
+    ensemble = Ensemble(a, b)
+    events = [event async for event in ensemble.run(ensemble.query(vote=Vote.WORDS))]
+    _, first, second, *_, finished = events
+    assert isinstance(first, RoundCommitted)
+    assert isinstance(second, RoundCommitted)
+    assert isinstance(finished, Finished)
+    assert (first.round.text, second.round.text) == (" it is", " black")
+    assert first.propose_seconds > 0 == second.propose_seconds
+    assert finished.propose_made == 2
+    assert finished.passes == sum(ensemble.observer.passes.values())
 
 
 async def test_what_it_takes_is_known_however_it_ends() -> None:

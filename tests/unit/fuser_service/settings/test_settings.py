@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,21 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from fuser_service.core.rules import ExitKind, ExitRules, Rules, Statistic
+from fuser_service.core.rules import (
+    ExitKind,
+    ExitRules,
+    ObjectionRules,
+    Rules,
+    Statistic,
+    Vote,
+)
 from fuser_service.core.types import Sampling
 from fuser_service.fusion.query import Timings
 from fuser_service.settings import settings as settings_module
 from fuser_service.settings.settings import Ensemble, Limits, Settings
-from fuser_service.validation import GenerateRequest, resolve
+from fuser_service.validation import GenerateRequest, Overrides, resolve
 from specfuse.config.types import Section
-from specfuse.errors import Misconfigured
+from specfuse.errors import InvalidArgument, Misconfigured
 
 SMALLEST = """\
 members:
@@ -27,6 +35,12 @@ ensembles:
   both:
     members: [a, b]
 """
+
+VOTING = """\
+members:
+  a: {endpoints: ["127.0.0.1:1"]}
+ensembles:
+  one: """
 
 
 def problems_of(text: str) -> list[str]:
@@ -58,6 +72,46 @@ def test_the_defaults_of_an_ensemble_are_the_rules_defaults() -> None:
     assert query.timings == Timings(
         ensemble.straggler_grace_seconds, ensemble.round_timeout_seconds
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("exit: {policy: watch}", r"exit\.policy: watch needs vote: words"),
+        ("sharpness: 2.0", r"sharpness: has no effect with vote: segments; say vote: words"),
+        ("vote: words, statistic: per_byte", r"statistic: has no effect with vote: words"),
+        ("vote: letters", r"vote: .*'words'"),
+        ("vote: words, sharpness: -1.0", r"sharpness: "),
+        ("vote: words, objections: {regret: 0.0}", r"objections\.regret: "),
+        ("vote: words, opening_tokens: 0", r"opening_tokens: "),
+    ],
+)
+def test_what_belongs_to_one_vote_is_refused_in_the_other(said: str, problem: str) -> None:
+    with pytest.raises(Misconfigured, match=problem):
+        Settings.parse(f"{VOTING}{{members: [a], {said}}}\n", source="fuser.yaml")
+
+
+def test_a_vote_on_words_reaches_the_rules() -> None:
+    said = "vote: words, sharpness: 2.0, opening_tokens: 5, objections: {regret: 2.0, entropy: 0.5}"
+    settings = Settings.parse(
+        f"{VOTING}{{members: [a], {said}, exit: {{patience: 9}}}}\n", source="fuser.yaml"
+    )
+    rules = resolve(GenerateRequest(prompt="?"), "one", settings.ensembles["one"], Limits()).rules
+    assert (rules.vote, rules.exit.kind, rules.watching) == (Vote.WORDS, ExitKind.WATCH, True)
+    assert (rules.sharpness, rules.opening_tokens, rules.exit.patience) == (2.0, 5, 9)
+    assert rules.objections == ObjectionRules(regret=2.0, entropy=0.5)
+
+
+def test_who_asks_for_a_statistic_asks_for_the_vote_that_has_one() -> None:
+    ensemble = Ensemble(members=("a",), vote=Vote.WORDS)
+    overrides = Overrides(statistic=Statistic.PER_BYTE)
+    request = GenerateRequest(prompt="?", overrides=overrides)
+    rules = resolve(request, "one", ensemble, Limits()).rules
+    assert (rules.vote, rules.statistic) == (Vote.SEGMENTS, Statistic.PER_BYTE)
+    assert rules.exit.kind is ExitKind.ENTROPY_SOFTMAX
+    watch = replace(overrides, exit_policy=ExitKind.WATCH)
+    with pytest.raises(InvalidArgument, match="needs a vote on words"):
+        resolve(replace(request, overrides=watch), "one", ensemble, Limits())
 
 
 def test_everything_that_is_said_reaches_the_rules() -> None:

@@ -99,6 +99,14 @@ def test_a_scored_round_shows_who_proposed_what_with_which_share_and_who_left_or
     ]
 
 
+def test_who_watched_and_who_objected():
+    watched = replace(AGREED, watched=("sums", "colours"), objected=("sums",))
+    assert plain(round_block(watched, PALETTE)).splitlines()[-2:] == [
+        "  ◦ watched: sums, colours",
+        "  ! objected: sums",
+    ]
+
+
 def test_a_consensus_is_not_scored_and_an_end_is_marked():
     assert plain(round_block(AGREED, PALETTE)).splitlines() == [
         "",

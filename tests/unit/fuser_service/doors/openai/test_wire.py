@@ -43,6 +43,8 @@ ROUND = RoundCommitted(
         took_part=("a", "b", "c"),
         left=(Departure("a", DepartureReason.REJECTED, "why"),),
         recalled=("c",),
+        watched=("d",),
+        objected=("c",),
     ),
     propose_seconds=0.001,
     score_seconds=0.0025,
@@ -152,6 +154,8 @@ def test_a_round_tells_who_won_and_by_how_much() -> None:
         "shares": {"a": 0.25, "b": 0.75, "c": 0.75},
         "left": [{"member": "a", "reason": "failed", "detail": "why"}],
         "recalled": ["c"],
+        "watched": ["d"],
+        "objected": ["c"],
         "milliseconds": {"propose": 1.0, "score": 2.5, "total": 4.0},
     }
     traced = json.loads(round_facts(ROUND, trace=True).json_bytes())

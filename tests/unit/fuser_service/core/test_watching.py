@@ -1,0 +1,221 @@
+"""Members that watch: they judge, are heard when they object, and otherwise change nothing."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuser_service.core.rules import ExitKind, ExitRules, ObjectionRules, Rules, Vote
+from fuser_service.core.steps import Finish, Propose
+from fuser_service.core.types import (
+    Candidate,
+    DepartureReason,
+    Evidence,
+    FinishReason,
+    Proposal,
+    Score,
+    SegmentFinish,
+)
+from tests.support.played_query import Played, play
+
+ENTROPY = 1.0
+AGREES = 0.05
+
+
+def rules(members: str = "abc", **changes: object) -> Rules:
+    settings: dict[str, object] = {
+        "members": tuple(members),
+        "max_tokens": 60,
+        "segment_tokens": 4,
+        "vote": Vote.WORDS,
+        "sharpness": 8.0,
+        "exit": ExitRules(kind=ExitKind.WATCH, recall=False),
+        "objections": ObjectionRules(regret=1.0, entropy=ENTROPY),
+    }
+    return Rules(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+class Minds:
+    """Members that each have an answer in mind, word by word, and how sure they are of each word.
+
+    A member would write its own word, whatever was written before, with its probability.
+    """
+
+    def __init__(self, minds: dict[str, list[tuple[str, float]]], draft: int = 4) -> None:
+        self.minds = minds
+        self.length = draft
+
+    def propose(self, member: str, committed: tuple[str, ...]) -> Proposal:
+        done = len("".join(committed).split())
+        words = [word for word, _ in self.minds[member][done : done + self.length]]
+        ends = done + len(words) >= len(self.minds[member]) and len(words) < self.length
+        finish = SegmentFinish.END if ends else SegmentFinish.LENGTH
+        text = "".join(f" {word}" for word in words)
+        own = self.score(member, committed, Candidate(text, finished=ends))
+        return Proposal(text, finish, len(words), own)
+
+    def score(self, member: str, committed: tuple[str, ...], candidate: Candidate) -> Score:
+        done = len("".join(committed).split())
+        mind = self.minds[member]
+        logs, regrets, offsets, entropies, at = [], [], [], [], 0
+        for place, word in enumerate(candidate.text.split(), done):
+            own, sure = mind[place] if place < len(mind) else ("<end>", 0.99)
+            p = sure if word == own else (1 - sure) / 10
+            logs.append(math.log(p))
+            regrets.append(math.log(sure) - math.log(p))
+            entropies.append(-sure * math.log(sure) - (1 - sure) * math.log((1 - sure) / 10))
+            offsets.append(at)
+            at += len(f" {word}".encode())
+        if candidate.finished:
+            p = 0.99 if done + len(candidate.text.split()) >= len(mind) else 0.001
+            logs.append(math.log(p))
+            regrets.append(math.log(0.99) - math.log(p))
+            entropies.append(0.05)
+            offsets.append(at)
+        worst = max(range(len(logs)), key=lambda i: (regrets[i], -i))
+        weakest = min(range(len(logs)), key=lambda i: (logs[i], i))
+        evidence = Evidence(
+            math.fsum(regrets), regrets[worst], offsets[worst], entropies[worst],
+            logs[weakest], offsets[weakest],
+        )  # fmt: skip
+        mean = math.fsum(map(math.exp, logs)) / len(logs)
+        return Score(math.fsum(logs), mean, len(logs), len(candidate.text.encode()), evidence)
+
+    def play(self, rules: Rules) -> Played:
+        return play(rules, self.propose, self.score)
+
+
+def mind(text: str, *, knows: str = "", sure: float = 0.95, guess: float = 0.3) -> list:  # type: ignore[type-arg]
+    """An answer in mind: sure of its form; of capital words only if they are all it `knows`."""
+    return [
+        (word, sure if word[0].islower() or word in knows.split() else guess)
+        for word in text.split()
+    ]
+
+
+KNOWER_LEFT = Minds(
+    {
+        "a": mind("in rome is Trevi and of coal the color is Pink", knows="Trevi"),
+        "b": mind("in rome is Arno and of coal the color is Black", knows="Black"),
+        "c": mind("in rome is Po and of coal the color is Pink"),
+    }
+)
+
+
+def test_who_knows_is_heard_although_it_watched() -> None:
+    played = KNOWER_LEFT.play(rules())
+    assert played.text == " in rome is Trevi and of coal the color is Black"
+    assert played.end == Finish(FinishReason.STOP, "")
+    objections = [committed.objected for committed in played.rounds if committed.objected]
+    assert ("b",) in objections
+
+
+def test_after_the_first_round_one_drafts_and_the_others_watch() -> None:
+    played = KNOWER_LEFT.play(rules())
+    assert played.asked_to_propose[0] == ("a", "b", "c")
+    assert all(len(asked) == 1 for asked in played.asked_to_propose[1:])
+    assert all(len(committed.watched) >= 1 for committed in played.rounds[1:])
+
+
+def test_an_end_too_early_is_objected_to() -> None:
+    short = Minds({"a": mind("x y"), "b": mind("x y z z z z"), "c": mind("x y z z z z")})
+    played = short.play(rules(objections=ObjectionRules(regret=1.0, entropy=ENTROPY)))
+    assert played.text == " x y z z z z"
+
+
+def test_who_is_unsure_does_not_object() -> None:
+    unsure = Minds({"a": mind("x Oslo z"), "b": mind("x Bonn z"), "c": mind("x Rome z")})
+    played = unsure.play(rules(opening_tokens=4))
+    assert not any(committed.objected for committed in played.rounds)
+
+
+def test_who_gives_no_evidence_goes_on_drafting() -> None:
+    class Mute(Minds):
+        def score(self, member: str, committed: tuple[str, ...], candidate: Candidate) -> Score:
+            score = super().score(member, committed, candidate)
+            if member != "b":
+                return score
+            return Score(
+                score.logprob_sum, score.probability_mean, score.token_count, score.byte_count
+            )
+
+    played = Mute(KNOWER_LEFT.minds).play(rules())
+    assert played.text == " in rome is Trevi and of coal the color is Black"
+    assert not any("b" in committed.watched for committed in played.rounds)
+
+
+def test_who_watched_long_without_a_word_leaves() -> None:
+    same = mind("a b c d e f g h i j k l m n o p")
+    agreeing = Minds({"a": same, "b": same, "c": same})
+    played = agreeing.play(rules(exit=ExitRules(kind=ExitKind.WATCH, patience=2, recall=False)))
+    left = [d for committed in played.rounds for d in committed.left]
+    assert {d.reason for d in left} == {DepartureReason.EXIT}
+    assert sorted(d.member for d in left) == ["b", "c"]
+    assert played.text == "".join(f" {word}" for word, _ in same)
+
+
+words = st.sampled_from(["x", "y", "Z"])
+sureness = st.sampled_from([0.2, 0.6, 0.97])
+answers = st.lists(st.tuples(words, sureness), min_size=1, max_size=8)
+minds = st.builds(
+    lambda a, b, c, draft: Minds({"a": a, "b": b, "c": c}, draft),
+    answers, answers, answers, st.integers(1, 4),
+)  # fmt: skip
+
+
+@given(minds)
+def test_a_confident_objector_is_always_heard_before_a_commit(world: Minds) -> None:
+    settled = rules()
+    played = world.play(settled)
+    for commit in played.commits:
+        committed = commit.round
+        before = tuple(one.segment for one in played.rounds[: committed.number - 1])
+        segment = Candidate(committed.segment, committed.candidates[0].candidate.finished)
+        for member in committed.watched:
+            if not segment.text:
+                continue
+            evidence = world.score(member, before, segment).evidence
+            assert evidence is not None
+            assert evidence.entropy is not None
+            confident = evidence.regret_max >= 1.0 and evidence.entropy <= ENTROPY
+            assert not confident, f"{member} was not heard on {segment}"
+
+
+@given(minds)
+def test_watching_changes_nothing_where_nobody_objects(world: Minds) -> None:
+    silent = rules(objections=ObjectionRules(regret=math.inf, entropy=ENTROPY))
+    played = world.play(silent)
+    opening, *others = played.rounds
+    if not others:
+        return
+    (leader,) = {committed.winner for committed in others}
+    alone = play(
+        rules(leader, exit=ExitRules(kind=ExitKind.NONE)),
+        world.propose,
+        world.score,
+        committed=(opening.segment,),
+        committed_tokens=opening.token_count,
+    )
+    assert played.text == opening.segment + alone.text
+
+
+@given(minds, st.randoms())
+def test_the_order_of_members_does_not_matter(world: Minds, random: Random) -> None:
+    members = list("abc")
+    random.shuffle(members)
+    shares = [[c.share for c in committed.candidates] for committed in world.play(rules()).rounds]
+    if any(len(set(one)) < len(one) for one in shares):
+        return  # of equals, the order decides by design
+    assert world.play(rules("".join(members))).text == world.play(rules()).text
+
+
+@given(minds)
+def test_a_member_drafts_or_watches(world: Minds) -> None:
+    played = world.play(rules())
+    for state, step in zip(played.states, played.steps, strict=True):
+        assert state.watching <= {*state.active, *state.dormant}
+        if isinstance(step, Propose):
+            assert set(step.members).isdisjoint(state.round.proposals)

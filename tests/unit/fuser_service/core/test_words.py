@@ -1,0 +1,59 @@
+"""Where words begin and end."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuser_service.core.words import common_ground, first_word, word_start
+
+TEXTS = st.text(alphabet=" ab.'1\n水", max_size=12)
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        (" black. The", " black"),
+        ("black when", "black"),
+        (". The", "."),
+        (" don't go", " don't"),
+        (" 3.14 is", " 3.14"),
+        ("\nx = 1", "\n"),
+        ("水と火", "水"),
+        (" हिन्दी में", " हिन्दी"),
+        ("word", "word"),
+        ("", ""),
+    ],
+)
+def test_the_first_word(text: str, first: str) -> None:
+    assert text[: first_word(text)] == first
+
+
+@pytest.mark.parametrize(
+    ("texts", "shared"),
+    [
+        ((" The usual color", " The usual hue"), " The usual"),
+        ((" black.", " black when"), " black"),
+        ((" Buda.", " Budapest"), ""),
+        ((" a", ""), ""),
+        ((" a b", " a b"), " a b"),
+    ],
+)
+def test_common_ground_is_of_whole_words(texts: tuple[str, ...], shared: str) -> None:
+    assert texts[0][: common_ground(texts)] == shared
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=4))
+def test_common_ground_is_common_and_has_no_order(texts: list[str]) -> None:
+    length = common_ground(texts)
+    assert len({text[:length] for text in texts}) == 1
+    assert common_ground(texts[::-1]) == length
+
+
+@given(TEXTS, st.data())
+def test_a_word_starts_at_or_before_each_of_its_characters(text: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(text)))
+    start = word_start(text, at)
+    assert 0 <= start <= at
+    assert word_start(text, start) == start
