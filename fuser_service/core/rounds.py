@@ -102,6 +102,9 @@ def scored(
 
 def _judge(state: QueryState) -> Transition:
     if len(state.candidates) == 1:
+        heard = state.in_order({*state.round.proposals, *state.round.scores})
+        if _lacks_quorum(state, heard):  # too few of those that watch answered
+            return _lose_quorum(state, heard)
         return _decide(state, without_vote(state))
     answered = verifiers(state)
     if _lacks_quorum(state, answered):
@@ -159,9 +162,14 @@ def _draft_tokens(state: QueryState) -> int:
 
 
 def _vote(state: QueryState) -> Transition:
+    """Asks for the scores that are needed.
+
+    A round of nothing but drafts that were left asks somebody at least, even with `fast_finish`: a
+    step commits no more than one round.
+    """
     candidates = state.candidates
     finished = [i for i, distinct in enumerate(candidates) if distinct.candidate.finished]
-    if finished and state.rules.fast_finish:
+    if finished and state.rules.fast_finish and state.round.asked_to_propose:
         return _commit(state, without_vote(state, winner=finished[0]))
     asked = _judges(state)
     if not asked:

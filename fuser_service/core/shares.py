@@ -78,16 +78,26 @@ def pooled(
     A verifier's say d_j is the `sharpness`-th power of the largest probability that it gives any
     candidate: one that knows has all of it, one that guesses among many words little.
     """
-    among = weights.among(tuple(logprobs))
-    sums = []
-    for index in range(len(next(iter(logprobs.values())))):
-        terms = [
-            math.log(among[v]) + sharpness * max(given) + given[index]
-            for v, given in logprobs.items()
+    among = weights.logs_among(tuple(logprobs))
+    says = {
+        verifier: among[verifier] + (sharpness * max(given) if sharpness else 0.0)
+        for verifier, given in logprobs.items()
+    }
+    count = len(next(iter(logprobs.values())))
+    return normalised(
+        [
+            _log_sum([says[v] + given[index] for v, given in logprobs.items()])
+            for index in range(count)
         ]
-        largest = max(terms)
-        sums.append(largest + math.log(math.fsum(math.exp(term - largest) for term in terms)))
-    return normalised(sums)
+    )
+
+
+def _log_sum(logs: Sequence[float]) -> float:
+    """The logarithm of the sum of what these are the logarithms of."""
+    largest = max(logs)
+    if largest == -math.inf:
+        return largest
+    return largest + math.log(math.fsum(math.exp(log - largest) for log in logs))
 
 
 def _verifiers(

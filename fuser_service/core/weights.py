@@ -23,8 +23,12 @@ class Weights:
 
     def among(self, members: Sequence[MemberName]) -> dict[MemberName, float]:
         """The weights of these members (at least one), scaled to sum to 1."""
+        return {member: math.exp(log) for member, log in self.logs_among(members).items()}
+
+    def logs_among(self, members: Sequence[MemberName]) -> dict[MemberName, float]:
+        """The logarithms of these weights, always finite."""
         total = _log_sum_exp([self.logs[member] for member in members])
-        return {member: math.exp(self.logs[member] - total) for member in members}
+        return {member: self.logs[member] - total for member in members}
 
     def rewarded(self, rewards: Mapping[MemberName, float], rate: float) -> Weights:
         """Hedge's step, w_i <- w_i exp(rate * reward_i) / Z, among those with a reward.

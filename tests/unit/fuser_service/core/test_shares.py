@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fuser_service.core.attendance import problem_with
 from fuser_service.core.candidates import DistinctCandidate, distinct_candidates
 from fuser_service.core.rules import SelfJudgement, Statistic
-from fuser_service.core.shares import fused, log_statistic, normalised
+from fuser_service.core.shares import fused, log_statistic, normalised, pooled
 from fuser_service.core.types import Candidate, Evidence, Score
 from fuser_service.core.weights import Weights
 from tests.support.members import END, STOP, proposal
@@ -257,3 +257,18 @@ def test_candidates_are_distinct_by_text_and_finished() -> None:
         # Empty and unfinished is nothing; empty and finished means "stop here".
         DistinctCandidate(Candidate("", finished=True), ("e",)),
     )
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 4.0])
+def test_pooled_who_gives_every_candidate_nothing_says_nothing(sharpness: float) -> None:
+    lost = (-math.inf, -math.inf)
+    sure = (math.log(0.75), math.log(0.25))
+    weights = Weights.uniform("ab")
+    assert pooled({"a": lost, "b": sure}, weights, sharpness) == pytest.approx((0.75, 0.25))
+    assert pooled({"a": lost, "b": lost}, weights, sharpness) == (0.5, 0.5)
+
+
+def test_pooled_takes_weights_too_small_for_a_float() -> None:
+    weights = Weights({"a": 0.0, "b": -2000.0})
+    given = {"a": (-1.0, -2.0), "b": (-9.0, -0.1)}
+    assert pooled(given, weights, 0.0) == pytest.approx(pooled({"a": given["a"]}, weights, 0.0))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuser_service.core.rules import ExitKind, ExitRules, ObjectionRules, Rules, Vote
-from fuser_service.core.steps import Finish, Propose
+from fuser_service.core.steps import Finish, Late, LoseQuorum, Propose
 from fuser_service.core.types import (
     Candidate,
     DepartureReason,
@@ -155,6 +155,33 @@ def test_who_watched_long_without_a_word_leaves() -> None:
     assert {d.reason for d in left} == {DepartureReason.EXIT}
     assert sorted(d.member for d in left) == ["b", "c"]
     assert played.text == "".join(f" {word}" for word, _ in same)
+
+
+def test_watchers_that_do_not_answer_count_for_no_quorum() -> None:
+    same = mind("a b c d e f g h i j k l m n o p")
+    agreeing = Minds({"a": same, "b": same, "c": same})
+
+    def score(member: str, committed: tuple[str, ...], candidate: Candidate) -> Late | Score:
+        return Late() if member != "a" else agreeing.score(member, committed, candidate)
+
+    alone = play(rules(quorum=1, max_misses=9), agreeing.propose, score)
+    assert alone.text == "".join(f" {word}" for word, _ in same)
+    too_few = play(rules(quorum=2, max_misses=9), agreeing.propose, score)
+    assert too_few.end == LoseQuorum(present=1, quorum=2)
+    assert len(too_few.rounds) == 1, "all drafted in the first"
+
+
+def test_an_end_that_is_left_of_a_draft_ends_the_answer_even_fast() -> None:
+    def propose(member: str, _committed: tuple[str, ...]) -> Proposal:
+        return Proposal({"a": "x", "b": "x y"}[member], SegmentFinish.END, 2)
+
+    def score(_member: str, _committed: tuple[str, ...], candidate: Candidate) -> Score:
+        return Score(-1.0 if candidate.finished else -2.0, 0.5, 1, len(candidate.text))
+
+    played = play(rules("ab", fast_finish=True, exit=ExitRules(ExitKind.NONE)), propose, score)
+    assert [one.segment for one in played.rounds] == ["x", ""]
+    assert played.states[-1].committed == ("x", "")
+    assert played.end == Finish(FinishReason.STOP, "")
 
 
 words = st.sampled_from(["x", "y", "Z"])
