@@ -83,7 +83,7 @@ class ForkServers:
 
     async def start(self, imports: Iterable[tuple[str, ...]]) -> None:
         """Starts a process for each that differs. They import while others go on."""
-        if sys.platform != "linux":
+        if sys.platform != "linux" or not _may_watch_processes():
             return
         for modules in dict.fromkeys(filter(None, imports)):
             _adopt_orphans(adopt=True)
@@ -155,23 +155,28 @@ class _ForkServer:
             output = stack.enter_context(log.open("wb"))
             read_end, write_end = stack.enter_context(_pipe())
             descriptors = (output.fileno(), ready, read_end)
-            self._requests.settimeout(_FORK_SECONDS)
             try:
+                self._requests.settimeout(_FORK_SECONDS)
                 socket.send_fds(self._requests, [fork.to_message()], descriptors)
                 answer = self._requests.recv(MOST_BYTES)
             except OSError:
                 answer = b""
             if not answer:
+                self._give_up()
                 return None
             os.write(write_end, BEGIN)
             return int(answer)
 
-    async def close(self) -> None:
-        self._waiting.cancel()
-        await asyncio.gather(self._waiting, return_exceptions=True)
+    def _give_up(self) -> None:
+        """Asks it for nothing more: a late answer would be taken for that to the next request."""
         self._requests.close()
         with suppress(ProcessLookupError):
             self._process.kill()
+
+    async def close(self) -> None:
+        self._waiting.cancel()
+        await asyncio.gather(self._waiting, return_exceptions=True)
+        self._give_up()
         await self._process.wait()
 
 
@@ -183,6 +188,15 @@ def _pipe() -> Iterator[tuple[int, int]]:
     finally:
         for end in ends:
             os.close(end)
+
+
+def _may_watch_processes() -> bool:
+    """Whether the kernel, or what confines this process, lets it learn of a child's end."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
 
 
 def _adopt_orphans(*, adopt: bool) -> None:

@@ -6,6 +6,7 @@ What the launcher makes of them otherwise is in `test_local_mesh`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -157,6 +158,32 @@ async def test_a_server_that_was_stopped_is_waited_for_no_longer_than_a_fork_may
         await (await scene.begin("forked")).ready()
         os.kill(scene.server, signal.SIGSTOP)
         assert await (await scene.begin("started")).ready() == ENDPOINT
+
+
+async def test_a_late_answer_is_never_taken_for_that_to_the_next_request(
+    noted, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(forking, "_FORK_SECONDS", 0.2)
+    async with Scene(tmp_path) as scene:
+        await (await scene.begin("forked")).ready()
+        server = scene.server
+        os.kill(server, signal.SIGSTOP)
+        first = await scene.begin("first")
+        processes.wait_until_gone(server)
+        second = await scene.begin("second")
+        assert await first.ready() == await second.ready() == ENDPOINT
+
+
+async def test_where_the_end_of_a_process_cannot_be_learned_of_nothing_is_forked(
+    noted, tmp_path, monkeypatch
+):
+    def forbidden(_pid: int) -> int:
+        raise PermissionError(errno.EPERM, "as a sandbox has it")
+
+    monkeypatch.setattr(os, "pidfd_open", forbidden)
+    async with Scene(tmp_path) as scene:
+        assert await (await scene.begin("started")).ready() == ENDPOINT
+        assert not scene.servers._servers
 
 
 async def test_a_server_with_a_thread_forks_nothing(noted, tmp_path, monkeypatch):
