@@ -170,10 +170,14 @@ class Attempts(Generic[Response]):
             race.join(self._timed(other, deadline, self.latest))
 
     def _won(self, first: Replica, race: Race[Answered[Response]], lineage: Lineage) -> None:
-        """Has the query stay with the winner. A call that was still being made was slower."""
-        winner, slower = first, self.hedged_at if race.joined else None
+        """Has the query stay with the winner.
+
+        A call that was still being made when one made later was answered was slower. Of one made
+        later itself, nothing is known: it may have had no time.
+        """
+        winner = first
         if race.second_won and self.hedged_at is not None:
-            winner, slower = self.hedged_at, first if race.overtaken else None
+            winner = self.hedged_at
+            if race.overtaken and winner.address != first.address:
+                first.outpaced_by_sibling()
         self.pool.keep(self.hold, winner, lineage)
-        if slower is not None and slower.address != winner.address:
-            slower.outpaced_by_sibling()

@@ -28,11 +28,6 @@ class Race(Generic[Answer]):
         self._second: asyncio.Task[Answer] | None = None
         self._runner: asyncio.Task[Any] | None = None  # while it makes the first call
 
-    @property
-    def joined(self) -> bool:
-        """Whether there is a second call, which has not failed."""
-        return self._second is not None
-
     def join(self, call: Coroutine[Any, Any, Answer]) -> None:
         """Makes a second call as well, at once."""
         self._second = asyncio.create_task(call)
