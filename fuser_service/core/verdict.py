@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from fuser_service.core.candidates import DistinctCandidate, candidate_of
 from fuser_service.core.contest import common_head, head
@@ -18,6 +19,9 @@ from fuser_service.core.types import (
     Proposal,
     Shares,
 )
+
+MOST_CANDIDATES: Final = 64
+"""Most that one call may ask scores of. No ensemble has more members."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +114,15 @@ def verifiers(state: QueryState) -> tuple[MemberName, ...]:
 
 
 def missing(state: QueryState, member: MemberName) -> tuple[Candidate, ...]:
-    """What a member of this round has not scored: the candidates, and what would be committed."""
+    """What a member of this round has not scored: the candidates, and what would be committed.
+
+    Where that is more than one call may ask, drafts are left out, never candidates.
+    """
     candidates = state.candidates
     wanted = [c.candidate for c in candidates]
     if state.rules.vote is Vote.WORDS:
         drafts = (candidate_of(winning_draft(state, c)) for c in candidates)
-        wanted = list(dict.fromkeys([*wanted, *(d for d in drafts if d)]))
+        wanted = list(dict.fromkeys([*wanted, *(d for d in drafts if d)]))[:MOST_CANDIDATES]
     return _unscored(state, member, wanted)
 
 

@@ -31,7 +31,8 @@ def watching(state: QueryState, winners: tuple[MemberName, ...]) -> QueryState:
     )
     drafting = {*leaders[:1], *state.round.unheard, *_without_evidence(state)}
     watching = frozenset(state.active) - drafting
-    silent = {m: 0 if m in state.round.objected else state.silent.get(m, 0) + 1 for m in watching}
+    watched = state.round.listening - state.round.proposals.keys() - state.round.objected
+    silent = {m: state.silent.get(m, 0) + 1 if m in watched else 0 for m in watching}
     drafts = {m: draft for m, draft in state.drafts.items() if m in drafting}
     return replace(state, watching=watching, silent=silent, drafts=drafts)
 

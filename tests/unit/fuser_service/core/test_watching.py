@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from random import Random
 
 from hypothesis import given
@@ -25,7 +26,7 @@ ENTROPY = 1.0
 AGREES = 0.05
 
 
-def rules(members: str = "abc", **changes: object) -> Rules:
+def rules(members: Iterable[str] = "abc", **changes: object) -> Rules:
     settings: dict[str, object] = {
         "members": tuple(members),
         "max_tokens": 60,
@@ -184,6 +185,18 @@ def test_an_end_that_is_left_of_a_draft_ends_the_answer_even_fast() -> None:
     assert played.end == Finish(FinishReason.STOP, "")
 
 
+def test_patience_is_for_rounds_that_a_member_watched() -> None:
+    same = mind("a b c d e f g h i j k l m n o p")
+    agreeing = Minds({"a": same, "b": same, "c": same})
+    for patience in (1, 3):
+        exits = ExitRules(kind=ExitKind.WATCH, patience=patience, recall=False)
+        played = agreeing.play(rules(exit=exits, segment_tokens=1, opening_tokens=1))
+        watched = [one.number for one in played.rounds if "b" in one.watched]
+        (left,) = (one.number for one in played.rounds for gone in one.left if gone.member == "b")
+        assert watched == list(range(2, 2 + patience))
+        assert left == watched[-1]
+
+
 words = st.sampled_from(["x", "y", "Z"])
 sureness = st.sampled_from([0.2, 0.6, 0.97])
 answers = st.lists(st.tuples(words, sureness), min_size=1, max_size=8)
@@ -246,3 +259,18 @@ def test_a_member_drafts_or_watches(world: Minds) -> None:
         assert state.watching <= {*state.active, *state.dormant}
         if isinstance(step, Propose):
             assert set(step.members).isdisjoint(state.round.proposals)
+
+
+def test_a_large_ensembles_drafts_are_left_out_of_calls_that_may_not_ask_more() -> None:
+    members = tuple(f"m{number}" for number in range(40))
+
+    def propose(member: str, committed: tuple[str, ...]) -> Proposal:
+        return Proposal(f" {member} says", SegmentFinish.LENGTH, 2)
+
+    def score(_member: str, _committed: tuple[str, ...], candidate: Candidate) -> Score:
+        return Score(-1.0, 0.5, 1, len(candidate.text))
+
+    large = rules(max_tokens=2, members=members, exit=ExitRules(ExitKind.NONE))
+    asked = play(large, propose, score).asked_to_score[0]
+    firsts = {f" {member}" for member in members}
+    assert all(len(texts) == 64 and firsts <= {*texts} for texts in asked.values())
