@@ -26,8 +26,10 @@ def page(documents: Sequence[Mapping[str, Any]]) -> str:
     """The page in Markdown, from reports as JSON objects (`Report.to_document`).
 
     Raises:
-        KeyError, TypeError, StopIteration: one of them is none, or not of a family.
+        AttributeError, KeyError, TypeError, ValueError: one of them is none, or not of a family.
     """
+    if not all(document["kinds"] for document in documents):
+        raise ValueError("a report without kinds of questions")
     names = ", ".join(document["suite"].partition("@")[0] for document in documents)
     seeds = ", ".join(sorted({str(document["seed"]) for document in documents}))
     return "\n".join(

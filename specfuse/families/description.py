@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -144,7 +144,36 @@ class Family:
         Raises:
             ValueError: it is none.
         """
-        return _FAMILY.validate_json(text)
+        family = _FAMILY.validate_json(text)
+        if problem := next(_problems(family), None):
+            raise ValueError(problem)
+        return family
+
+
+def _problems(family: Family) -> Iterator[str]:
+    """What is wrong with a family although all of it has the right type."""
+    if not family.skills:
+        yield "it has no skills"
+    if not family.members:
+        yield "it has no members"
+    for skill in family.skills:
+        if not skill.facts:
+            yield f"the skill {skill.name} has no facts"
+        wording = skill.wording
+        if not all(map(_may_be_filled, (*wording.clauses, wording.lead, wording.honest))):
+            yield f"the wording of the skill {skill.name} may have no braces but {{0}}, a subject"
+    names = {skill.name for skill in family.skills}
+    for member in family.members:
+        if member.beliefs.keys() != names:
+            yield f"the beliefs of {member.name} are not one for each skill"
+
+
+def _may_be_filled(text: str) -> bool:
+    """Whether a subject can be put into a text."""
+    try:
+        return text.format("") == text.replace("{0}", "")
+    except (AttributeError, IndexError, KeyError, ValueError):
+        return False
 
 
 _FAMILY: Final = TypeAdapter(Family)

@@ -286,8 +286,13 @@ def test_a_family_is_listed_and_reported(tmp_path: Path) -> None:
     listed = specfuse("eval", "families", "list")
     for name in shipped():
         assert name in listed.stdout
+    wrong: dict[str, object] = {"suite": "dune-103@0", "seed": 1}
     (tmp_path / "wrong.json").write_text("{}")
-    for file in ("wrong.json", "missing.json"):
+    (tmp_path / "none.json").write_text(json.dumps(wrong | {"kinds": []}))
+    row = {"kind": "one", "parts": 1, "exact": 1, "invents": 0, "asked": 1}
+    system = {"kind": "unheard of", "name": "x"}
+    (tmp_path / "odd.json").write_text(json.dumps(wrong | {"kinds": [row | {"system": system}]}))
+    for file in ("wrong.json", "none.json", "odd.json", "missing.json"):
         done = specfuse("eval", "families", "report", str(tmp_path / file))
         assert (done.returncode, done.stdout) == (2, "")
         assert file in done.stderr

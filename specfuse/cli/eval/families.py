@@ -118,7 +118,7 @@ def report(files: Sequence[Path]) -> None:
             raise Misconfigured(f"{file}: cannot be read: {error}") from error
     try:
         sys.stdout.write(page(documents))
-    except (KeyError, TypeError, StopIteration) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         names = ", ".join(map(str, files))
         problem = f"{names}: one is not what `specfuse eval --family NAME --json` prints"
         raise Misconfigured(problem) from error
