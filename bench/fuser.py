@@ -114,7 +114,8 @@ def mesh_of(shape: Shape) -> dict[str, Any]:
 
 def fuser_clock() -> Clock:
     """The processor time of the fuser, among the processes that were started from here."""
-    (fuser,) = (one for one in psutil.Process().children() if "fuser" in one.cmdline())
+    children = psutil.Process().children()
+    (fuser,) = (one for one in children if " fuser serve " in " ".join(one.cmdline()))
 
     def seconds() -> float:
         times = fuser.cpu_times()

@@ -63,7 +63,7 @@ class Gathering(Generic[Answer]):
     _has_quorum: bool = False
     _quorum_at: float | None = None
     _all_ended: asyncio.Event = field(default_factory=asyncio.Event)
-    _limit: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
+    _limit: asyncio.Timeout | None = None  # while it waits
     _over: bool = False
 
     async def run(self, patience: Patience) -> dict[MemberName, Result[Answer]]:
@@ -81,10 +81,12 @@ class Gathering(Generic[Answer]):
     async def _wait(self, deadline: Deadline) -> None:
         """Returns when all calls have ended, or the deadline or the grace period has passed."""
         if not deadline.passed:
-            self._limit = asyncio.timeout(deadline.timeout)
             with suppress(TimeoutError):
-                async with self._limit:
-                    await self._all_ended.wait()
+                async with asyncio.timeout(deadline.timeout) as self._limit:
+                    try:
+                        await self._all_ended.wait()
+                    finally:
+                        self._limit = None
         if self._quorum_at is not None:
             self.straggled_seconds = self.clock() - self._quorum_at
 
@@ -100,7 +102,7 @@ class Gathering(Generic[Answer]):
             asyncio.get_running_loop().call_soon(self._wait_at_most, patience.grace_seconds)
 
     def _wait_at_most(self, seconds: float) -> None:
-        if not self._left or self._over:
+        if not self._left or self._limit is None:
             return
         self._quorum_at = self.clock()
         by = asyncio.get_running_loop().time() + seconds

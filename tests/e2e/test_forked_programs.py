@@ -6,6 +6,7 @@ What the launcher makes of them otherwise is in `test_local_mesh`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -109,12 +110,27 @@ async def test_a_fork_is_to_the_kernel_what_a_started_program_is(noted, tmp_path
         started = await ServiceProcess.start(forked, tmp_path / "started.log")
         await started.ready()
         assert open_files(process.pid) == open_files(started.pid)
+        assert max(open_pipes(process.pid), open_pipes(started.pid)) <= 1, "that of its addresses"
         started.kill()
         await started.ended()
 
 
 def open_files(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    """Without pipes: the one that its addresses were written to may not be closed yet."""
+    return len(targets(pid)) - open_pipes(pid)
+
+
+def open_pipes(pid: int) -> int:
+    return sum(target.startswith("pipe:") for target in targets(pid))
+
+
+def targets(pid: int) -> list[str]:
+    """What the process has open."""
+    found = []
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.append(str(one.readlink()))
+    return found
 
 
 async def test_forks_outlive_their_server_and_only_that(noted, tmp_path):

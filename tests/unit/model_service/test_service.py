@@ -16,7 +16,7 @@ from tests.support.model_door import HeldBackend
 from tests.support.recorded_spans import RecordedSpans
 
 REQUEST = ProposeRequest(Context("?", (), "s"), 4, Sampling(), ())
-LONG = Deadline.after(60)
+LONG = Deadline.never()
 
 
 class Crowded:

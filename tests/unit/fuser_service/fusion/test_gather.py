@@ -206,3 +206,22 @@ async def test_a_broken_invariant_is_no_members_failure() -> None:
         )
     assert isinstance(caught.value.exceptions[0], ZeroDivisionError)
     assert not calls.running
+
+
+async def test_a_caller_that_goes_as_the_quorum_answers_leaves_nothing_behind() -> None:
+    loop = asyncio.get_running_loop()
+    problems: list[object] = []
+    loop.set_exception_handler(lambda _, context: problems.append(context))
+    calls = Calls()
+
+    async def the_last_straw() -> str:
+        running.cancel()
+        return "yes"
+
+    gathering = calls.gathering(a=the_last_straw, b=calls.waiting("b", asyncio.Event()))
+    running = asyncio.create_task(gathering.run(Patience(1, 5.0, Deadline.after(60))))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await asyncio.sleep(0)
+    assert not problems
+    assert not calls.running
