@@ -214,7 +214,8 @@ def _decide(state: QueryState, verdict: Verdict) -> Transition:
     heard = hearing(state, verdict)
     if heard.uncertain and heard.left:
         assignments = dict.fromkeys(heard.uncertain, (heard.left,))
-        return Transition(state, Verify(assignments, len(assignments), bool(state.dormant)))
+        required = _required(state, len(assignments))
+        return Transition(state, Verify(assignments, required, bool(state.dormant)))
     state = state.hearing_out(heard.objectors)
     if heard.left is None:
         return _propose(state, heard.objectors)

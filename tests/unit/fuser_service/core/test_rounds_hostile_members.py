@@ -198,6 +198,8 @@ def test_only_who_is_there_is_asked_and_nobody_for_what_is_known(
 ) -> None:
     played = members.play(rules)
     for state, step in zip(played.states, played.steps, strict=True):
+        if isinstance(step, Propose | Verify):
+            assert 1 <= step.required <= rules.quorum, "stragglers cost no more than their grace"
         assert not set(state.active) & set(state.dormant)
         if isinstance(step, Propose):
             assert step.members
