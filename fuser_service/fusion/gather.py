@@ -81,8 +81,9 @@ class Gathering(Generic[Answer]):
     async def _wait(self, deadline: Deadline) -> None:
         """Returns when all calls have ended, or the deadline or the grace period has passed."""
         if not deadline.passed:
+            self._limit = limit = asyncio.timeout(deadline.timeout)
             with suppress(TimeoutError):
-                async with asyncio.timeout(deadline.timeout) as self._limit:
+                async with limit:
                     try:
                         await self._all_ended.wait()
                     finally:
