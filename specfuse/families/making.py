@@ -83,7 +83,9 @@ def _made(
     record = directory / MEASURED
     if not record.exists():
         measured = measured_in(directory, family, member)
-        record.write_text(json.dumps(asdict(measured)) + "\n", encoding="utf-8")
+        fresh = record.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(measured)) + "\n", encoding="utf-8")
+        fresh.rename(record)  # who is stopped here leaves no half of it
     watcher(member, step=plan.steps, loss=None)
     return Measured(**json.loads(record.read_text(encoding="utf-8")))
 

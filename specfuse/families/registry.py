@@ -43,10 +43,10 @@ def directory_of(name: str) -> Path:
     """
     if name in (known := shipped()):
         return known[name]
-    if not (Path(name) / DESCRIPTION).is_file():
+    if not name or not (Path(name) / DESCRIPTION).is_file():
         names = ", ".join(known) or "none"
         raise Misconfigured(
-            f"--family {name}: neither a directory with a {DESCRIPTION} nor shipped; shipped are: "
-            f"{names}"
+            f"--family {name or repr(name)}: neither a directory with a {DESCRIPTION} nor shipped; "
+            f"shipped are: {names}"
         )
     return Path(name)

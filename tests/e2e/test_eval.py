@@ -282,6 +282,12 @@ def test_nothing_is_chosen_by_a_family_for_reporting(tmp_path: Path) -> None:
     assert f"{family.name} for reporting; take another family" in done.stderr
 
 
+def test_a_family_without_a_name_is_not_taken_for_none() -> None:
+    done = specfuse("eval", "--family", "")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--family '': neither a directory" in done.stderr
+
+
 def test_a_family_is_listed_and_reported(tmp_path: Path) -> None:
     listed = specfuse("eval", "families", "list")
     for name in shipped():

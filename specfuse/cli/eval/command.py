@@ -165,14 +165,14 @@ def evaluate(  # noqa: PLR0913 (an option each)
 
     if address and (mesh or ablate):
         raise InvalidArgument("--address", "excludes --mesh and --ablate, which start a mesh")
-    if family and (mesh or suite != COMPOUND):
+    if family is not None and (mesh or suite != COMPOUND):
         raise InvalidArgument("--family", "has its own questions and experts: drop --suite, --mesh")
     tls = tls_of(tls_ca, tls_cert, tls_key)
     if not address:
         _check_started(member, tls, api_key_file)
     elif oracle and not member:
         raise InvalidArgument("--member", "is missing; --oracle asks the members themselves")
-    directory = directory_of(family) if family else None
+    directory = None if family is None else directory_of(family)
     options = Options(
         suite=suite_of(Asked(suite, match, directory, questions, seed, choosing=ablate)),
         seed=seed,

@@ -56,3 +56,10 @@ def test_a_family_may_lie_anywhere(tmp_path):
         Misconfigured, match=rf"neither a directory .* shipped are: {next(iter(SHIPPED))}"
     ):
         directory_of("nowhere")
+
+
+def test_no_name_is_no_family_even_where_one_lies(tmp_path, monkeypatch):
+    (tmp_path / DESCRIPTION).write_bytes(invent(4).to_json())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Misconfigured, match="--family ''"):
+        directory_of("")
