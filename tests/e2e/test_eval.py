@@ -51,7 +51,13 @@ def test_everybody_is_asked_everything(mesh_file: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert {*report["single"]} == {*MEMBERS}
-    assert {*report["fused"]} == {"default", "no-exit", "specfuse-paper", "specem-paper"}
+    assert {*report["fused"]} == {
+        "default",
+        "no-exit",
+        "specfuse-paper",
+        "specem-paper",
+        "watch",
+    }
     for one in (*report["single"].values(), report["best_response"], *report["fused"].values()):
         assert (one["answered"], one["exact"], one["members_lost"]) == (2, 1.0, 0)
     assert sorted(file.name for file in (tmp_path / "charts").iterdir()) == [
