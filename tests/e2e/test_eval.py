@@ -68,7 +68,7 @@ def test_everybody_is_asked_everything(mesh_file: Path, tmp_path: Path) -> None:
     again = specfuse(*arguments, "--json")
     assert json.loads(again.stdout) == report
     assert "ready" not in again.stderr
-    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1 + 7 + 2 * 7
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1 + 8 + 2 * 8
     shorter = specfuse(*arguments, "--max-tokens", "3")
     assert (shorter.returncode, shorter.stdout) == (2, "")
     assert f"--out {out}: has answers of alpha under other settings" in shorter.stderr
