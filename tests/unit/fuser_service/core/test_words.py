@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuser_service.core.words import common_ground, first_word, word_start
+from model_service.core.text import is_word_boundary
 
 TEXTS = st.text(alphabet=" ab.'1\n水", max_size=12)
 
@@ -22,6 +23,8 @@ TEXTS = st.text(alphabet=" ab.'1\n水", max_size=12)
         ("\nx = 1", "\n"),
         ("水と火", "水"),
         (" हिन्दी में", " हिन्दी"),
+        ("水'火x", "水'火"),
+        (" ... and", " ..."),
         ("word", "word"),
         ("", ""),
     ],
@@ -57,3 +60,12 @@ def test_a_word_starts_at_or_before_each_of_its_characters(text: str, data: st.D
     start = word_start(text, at)
     assert 0 <= start <= at
     assert word_start(text, start) == start
+
+
+@given(st.text(alphabet=" ab.,'’1\n\r\t\u2028水กខ\u200d\u0301ि्न👍\U0001f3fd-=_\u1a20ｶ", max_size=8))
+def test_model_services_cut_drafts_at_all_of_these_places(text: str) -> None:
+    length = first_word(text)
+    assert length == len(text) or is_word_boundary(text, length)
+    for at in range(1, len(text)):
+        if word_start(text, at) == at:
+            assert is_word_boundary(text, at)
