@@ -63,7 +63,7 @@ class Settings(Backends):
     limits: Limits = Limits()
     """What one process takes on."""
     tracing: Tracing | None = None
-    """Where traces go. Absent means there are none."""
+    """Where traces go: of what callers record. Absent means there are none."""
     log_format: LogFormat = "text"
     """How lines of the log, on stderr, are written: `text` for people, `json` an object each."""
     linger_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 0.0

@@ -20,11 +20,11 @@ from fuser_service.mesh.breaker import Breaker
 from fuser_service.mesh.discovery.port import Address, Endpoint
 from fuser_service.mesh.identity import Identity
 from fuser_service.mesh.lineage import UNTOLD, Lineage
+from fuser_service.mesh.spans import trace_headers
 from fuser_service.mesh.stub import ModelServiceStub
 from specfuse.deadline import Deadline
 from specfuse.errors import Cancelled, DeadlineExceeded, SpecFuseError, Unavailable
 from specfuse.headers import LINEAGE
-from specfuse.observability.tracing.propagation import outgoing
 from specfuse.rpc.errors import from_rpc_error, without_address
 from specfuse.v1 import model_service_pb2 as pb
 
@@ -222,7 +222,7 @@ class Replica:
         if lineage not in (None, before):
             self._breaker.abandoned()
             raise Unavailable("the replica is of another revision")
-        call = method(self._stub)(request, timeout=deadline.timeout, metadata=outgoing())
+        call = method(self._stub)(request, timeout=deadline.timeout, metadata=trace_headers())
         response = await call
         if not await self._is_of(before, await call.trailing_metadata(), deadline):
             self._identity.forget()

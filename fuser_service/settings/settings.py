@@ -53,7 +53,7 @@ from specfuse.config import settings_file
 from specfuse.config.addresses import is_loopback
 from specfuse.config.settings_file import Contradictions, Key, Problem
 from specfuse.config.types import Address, Count, Flag, LogFormat, Name, Seconds, Section, ServerTls
-from specfuse.observability.tracing.settings import Tracing
+from specfuse.observability.tracing.settings import EdgeTracing
 
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 
@@ -256,7 +256,7 @@ class Settings(Section):
     """What one process takes on."""
     tenancy: Tenancy | None = None
     """Who may ask, and how much. Absent: everybody, for which both doors must be on loopback."""
-    tracing: Tracing | None = None
+    tracing: EdgeTracing | None = None
     """Where traces go. Absent means there are none."""
     log_format: LogFormat = "text"
     """How lines of the log, on stderr, are written: `text` for people, `json` an object each."""

@@ -44,7 +44,7 @@ from specfuse.config.settings_file import Contradictions, Problem
 from specfuse.config.types import LogFormat, Name, Seconds, Section
 from specfuse.localmesh import Plan, Program, ServiceAddresses
 from specfuse.localmesh.program import RUN_MODULE
-from specfuse.observability.tracing.settings import Tracing
+from specfuse.observability.tracing.settings import EdgeTracing, Tracing
 from specfuse.serving.listening import check_free
 
 FUSER = "fuser"
@@ -109,7 +109,7 @@ class MeshFile(Section):
     """The models' settings, by name."""
     fuser: FuserSettings
     """The fuser's settings."""
-    tracing: Tracing | None = None
+    tracing: EdgeTracing | None = None
     """Where traces go, of each service that does not say so itself."""
     log_format: LogFormat = "text"
     """How each service logs that does not say so itself: `text` for people, or `json`."""
@@ -244,7 +244,8 @@ class MeshFile(Section):
         keys = ("tracing", "log_format")
         shared: dict[str, Any] = {key: document[key] for key in keys if key in document}
         if service == "model" and shared.get("tracing"):
-            shared["tracing"].pop("trust_callers", None)  # its callers are the mesh's own fuser
+            told = shared["tracing"].items()
+            shared["tracing"] = {key: value for key, value in told if key in Tracing.model_fields}
         return shared
 
     def _commands(self) -> dict[str, Command]:

@@ -10,7 +10,7 @@ import grpc
 
 from specfuse.errors import Misconfigured
 from specfuse.observability.tracing.requests import NONE, RequestSpans
-from specfuse.observability.tracing.settings import Tracing
+from specfuse.observability.tracing.settings import EdgeTracing, Tracing
 from specfuse.rpc.tls import ClientPem, ClientTls
 from specfuse.serving.files import FollowedFiles
 
@@ -58,7 +58,10 @@ def open_tracing(
         source = ClientTls(tls.ca, tls.certificate, tls.key, tls.server_name)
         pem = files.follow(source.paths, source.read, renew)
     sending = exporter.CollectorExporter(endpoint, connect(pem))
-    opened = provider.Provider(resource, settings.sample_ratio, sending)
+    ratio, trusting = 0.0, True
+    if isinstance(settings, EdgeTracing):
+        ratio, trusting = settings.sample_ratio, settings.trust_callers
+    opened = provider.Provider(resource, ratio, sending)
     rest.push_async_callback(opened.close)
     _logger.info("tracing: spans go to %s", endpoint)
-    return RequestSpans(opened.tracer, settings.trust_callers)
+    return RequestSpans(opened.tracer, trusting)

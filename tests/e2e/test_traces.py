@@ -29,11 +29,10 @@ GENERATE = "specfuse.v1.FuserService/Generate"
 CHAT = "POST /v1/chat/completions"
 PROPOSE = "specfuse.v1.ModelService/ProposeSegment"
 SCORE = "specfuse.v1.ModelService/ScoreSegments"
-GET_MODEL = "specfuse.v1.ModelService/GetModel"
 CLIENT, SERVER = Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_SERVER
 INTERNAL = Span.SPAN_KIND_INTERNAL
 FUSE = "fuse *"
-BEGINS = {(GENERATE, SERVER), (CHAT, SERVER), (GET_MODEL, SERVER)}
+BEGINS = {(GENERATE, SERVER), (CHAT, SERVER)}
 """What is the first in a trace here."""
 WITHIN: Mapping[tuple[str, int], set[tuple[str, int]]] = {
     (FUSE, INTERNAL): {(GENERATE, SERVER), (CHAT, SERVER)},
@@ -167,8 +166,7 @@ def documented_attributes() -> dict[tuple[str, str], set[str]]:
 def test_spans_say_of_which_service_they_are(told: Told) -> None:
     for one in told.spans:
         of_model = kind_of(one) in {
-            (PROPOSE, SERVER), (SCORE, SERVER), (GET_MODEL, SERVER),
-            ("queue", INTERNAL), ("forward", INTERNAL),
+            (PROPOSE, SERVER), (SCORE, SERVER), ("queue", INTERNAL), ("forward", INTERNAL)
         }  # fmt: skip
         expected = "specfuse-model" if of_model else "specfuse-fuser"
         assert one.resource["service.name"] == expected, one.name

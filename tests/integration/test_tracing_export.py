@@ -11,11 +11,13 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.trace import get_current_span
 
 from specfuse.errors import Misconfigured
 from specfuse.observability.tracing import exporter, provider
+from specfuse.observability.tracing.propagation import incoming, outgoing
 from specfuse.observability.tracing.requests import RequestSpans
-from specfuse.observability.tracing.settings import ReceiverTls, Tracing
+from specfuse.observability.tracing.settings import EdgeTracing, ReceiverTls, Tracing
 from specfuse.rpc.tls import TlsFiles
 from specfuse.serving.files import following
 from specfuse.serving.tracing import open_tracing
@@ -28,7 +30,7 @@ RESOURCE = {"service.name": "specfuse-test"}
 @asynccontextmanager
 async def tracing(endpoint: str, **settings: Any) -> AsyncIterator[RequestSpans]:
     """What makes a service's spans. They are all sent once the context is left."""
-    section = Tracing(endpoint=endpoint, **{"sample_ratio": 1.0, **settings})
+    section = EdgeTracing(endpoint=endpoint, **{"sample_ratio": 1.0, **settings})
     async with following(0.01) as files, AsyncExitStack() as rest:
         yield open_tracing(section, RESOURCE, files, rest)
 
@@ -76,6 +78,23 @@ async def test_how_many_requests_are_recorded_is_a_setting(receiver: OtlpReceive
             pass
     (only,) = receiver.spans
     assert (only.name, only.trace_id, only.parent_id) == ("asked for", "a" * 32, "b" * 16)
+
+
+async def test_a_service_within_the_mesh_records_what_its_callers_do(
+    receiver: OtlpReceiver,
+) -> None:
+    section = Tracing(endpoint=receiver.address)
+    async with following(0.01) as files, AsyncExitStack() as rest:
+        spans = open_tracing(section, RESOURCE, files, rest)
+        with spans.span("of nobody's trace", (), {}):
+            told = get_current_span(incoming(outgoing())).get_span_context()
+            assert told.is_valid, "whoever is called next might record it"
+            assert not told.trace_flags.sampled
+        caller = (("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),)
+        with spans.span("recorded", caller, {}):
+            pass
+    (only,) = receiver.spans
+    assert (only.name, only.trace_id, only.parent_id) == ("recorded", "a" * 32, "b" * 16)
 
 
 async def test_a_caller_that_is_not_trusted_is_linked_to(receiver: OtlpReceiver) -> None:
@@ -222,7 +241,7 @@ async def test_a_collector_is_spoken_to_over_tls_and_a_new_authority_is_taken(
 
     async with following(3600) as files, AsyncExitStack() as rest:
         async with open_receiver(credentials=served_by(first)) as receiver:
-            section = Tracing(endpoint=receiver.address, tls=tls, sample_ratio=1.0)
+            section = EdgeTracing(endpoint=receiver.address, tls=tls, sample_ratio=1.0)
             tracer = open_tracing(section, RESOURCE, files, rest).tracer
             tracer.start_span("first").end()
             await receiver.has_spans("first")

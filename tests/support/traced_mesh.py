@@ -82,7 +82,6 @@ async def told_by_a_mesh(directory: Path) -> Told:
 
 
 def _mesh(receiver: str) -> dict[str, Any]:
-    tracing = {"tracing": {"endpoint": receiver, "sample_ratio": 1.0}}
     answer = f"The word is {ANSWER_MARK} here and there, as {ANSWER_MARK} is where it should be."
     says = {"answer": answer}
     hangs = {"when": HANG, "after_segments": 1, "hangs": True}
@@ -93,11 +92,11 @@ def _mesh(receiver: str) -> dict[str, Any]:
         "doomed": [hangs, says],
     }
     models = {
-        name: {"backend": "scripted", "scripted": {"lines": lines}, **tracing}
+        name: {"backend": "scripted", "scripted": {"lines": lines}}
         for name, lines in members.items()
     }
     expert = {"model": str(EXPERTS[0].path), "local_files_only": True, "threads": 1}
-    models[EXPERT] = {"torch": expert, **tracing}
+    models[EXPERT] = {"torch": expert}
     patient = {
         "segment_tokens": 4,
         "exit": {"policy": "none"},
@@ -112,7 +111,8 @@ def _mesh(receiver: str) -> dict[str, Any]:
         | {"straggler_grace_seconds": 1.0},
         "risky": patient | {"members": ["quick", "doomed"], "quorum": 1},
     }  # fmt: skip
-    return {"models": models, "fuser": {"ensembles": ensembles, **tracing}}
+    tracing = {"endpoint": receiver, "sample_ratio": 1.0}
+    return {"models": models, "fuser": {"ensembles": ensembles}, "tracing": tracing}
 
 
 @asynccontextmanager

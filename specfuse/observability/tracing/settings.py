@@ -46,12 +46,17 @@ class ReceiverTls(Section):
 
 
 class Tracing(Section):
-    """Where traces go, and which are recorded."""
+    """Where traces go. What callers record is recorded here, and nothing else."""
 
     endpoint: Annotated[str, AfterValidator(_receiver)]
     """`host:port` of a receiver of OTLP over gRPC: an OpenTelemetry Collector, Tempo, Jaeger."""
     tls: ReceiverTls | None = None
     """Absent means plain text."""
+
+
+class EdgeTracing(Tracing):
+    """Of a service where traces begin: which are recorded, too."""
+
     sample_ratio: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.01
     """Which share of the requests is recorded whose callers have not decided that: 0 to 1."""
     trust_callers: Flag = True

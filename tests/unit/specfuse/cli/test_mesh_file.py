@@ -305,9 +305,9 @@ def test_where_traces_go_and_how_is_logged_is_said_once_for_all_services(tmp_pat
     assert said == [shared, ("text", {"endpoint": "127.0.0.1:4318"}), shared]
 
 
-def test_whether_callers_are_trusted_is_the_fusers_as_models_are_called_by_it(tmp_path):
+def test_which_requests_are_recorded_is_the_fusers_to_say_as_models_are_called_by_it(tmp_path):
     mesh = torch_mesh()
-    mesh["tracing"] = {"endpoint": "127.0.0.1:4317", "trust_callers": False}
+    mesh["tracing"] = {"endpoint": "127.0.0.1:4317", "trust_callers": False, "sample_ratio": 1.0}
     plan = MeshFile.read(write_mesh(tmp_path, mesh)).plan(Path("/meshes"), tmp_path)
     *models, fuser = (settings_in(one)["tracing"] for one in (*plan.models, plan.fuser({})))
     assert models == [{"endpoint": "127.0.0.1:4317"}] * len(plan.models)

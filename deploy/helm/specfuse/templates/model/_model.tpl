@@ -150,7 +150,7 @@ limits:
 {{- end }}
 linger_seconds: {{ $model.lingerSeconds }}
 {{- /* Its callers are the fusers: traces would be torn where it does not trust them. */}}
-{{- include "specfuse.telemetry" (dict "root" .root "tracing" (omit (.root.Values.tracing | default dict) "trust_callers")) }}
+{{- include "specfuse.telemetry" (dict "root" .root "tracing" (pick (.root.Values.tracing | default dict) "endpoint" "tls")) }}
 drain_seconds: {{ $model.drainSeconds }}
 {{- end }}
 
