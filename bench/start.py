@@ -2,6 +2,7 @@
 
 - what commands take that need not import much: help, and files that are wrong;
 - the demo's mesh until it is ready, its memory then, and after many questions;
+- a member on llama-server (`make servers`), and which big libraries it has loaded;
 - a model service whose model has 268M random parameters and a vocabulary of 262,144, beside a
   program that only has transformers load that model; and an answer by both.
 
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,9 @@ from specfuse.demo.skills import generate_questions
 from specfuse.rpc.channels import open_channel
 from specfuse.v1 import model_service_pb2 as pb
 from specfuse.v1.model_service_pb2_grpc import ModelServiceStub
+from tests.support import tiny_models
+from tests.support.gguf_models import write_gguf
+from tests.support.llama_server import executable, llama_server
 
 HERE = Path(__file__).parents[1]
 VOCABULARY = 262_144
@@ -49,6 +53,8 @@ COMMANDS = {
     "fuser serve, wrong file": ("fuser", "serve", "{wrong}"),
     "up, wrong file": ("up", "{wrong}"),
 }
+PORTS = ("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0")
+BIG = ("torch", "transformers", "numpy")
 _MIB = 1 << 10
 """In the kibibytes that the kernel tells."""
 
@@ -186,6 +192,38 @@ def mesh(trees: list[Path], questions: int) -> Iterator[str]:
         yield _line(name, *cells)
 
 
+def remote(trees: list[Path]) -> Iterator[str]:
+    """Lines for a member on a server of another project."""
+    if not executable().exists():
+        yield f"\na member on llama-server is left out: there is no {executable()}; make servers"
+        return
+    with tempfile.TemporaryDirectory(prefix="specfuse-bench-") as name, ExitStack() as stack:
+        directory = Path(name)
+        tiny_models.save("llama_served", directory)
+        write_gguf(directory, directory / "model.gguf")
+        url = stack.enter_context(llama_server(directory / "model.gguf"))
+        file = directory / "model.yaml"
+        file.write_text(
+            f"name: a\nbackend: llama_cpp\nllama_cpp: {{url: {url}, tokenizer: {directory}}}\n"
+        )
+        services = [
+            stack.enter_context(serving(tree, "model", "serve", str(file), *PORTS))
+            for tree in trees
+        ]
+        yield _line(
+            "on llama-server, start: processor",
+            *(f"{one.processor_seconds:.2f} s" for one in services),
+        )
+        yield _line("on llama-server, start: clock", *(f"{one.seconds:.2f} s" for one in services))
+        yield _line("on llama-server, memory", *(f"{one.mebibytes:.0f} MiB" for one in services))
+        yield _line("on llama-server, has loaded", *(_big_libraries(one.pids) for one in services))
+
+
+def _big_libraries(pids: Iterable[int]) -> str:
+    maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in pids)
+    return ", ".join(name for name in BIG if f"/{name}/" in maps) or "none of them"
+
+
 def save_model(directory: Path) -> float:
     """A model in the shape of Gemma 3 270M. Returns the size of its weights in float32, in MiB."""
     config = Gemma3TextConfig(
@@ -215,9 +253,8 @@ def model(trees: list[Path], repeats: int) -> Iterator[str]:
         weights = save_model(directory)
         file = directory / "model.yaml"
         file.write_text(f"name: a\ntorch: {{model: {directory}, threads: 1}}\n")
-        ports = ("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0")
         services = [
-            stack.enter_context(serving(tree, "model", "serve", str(file), *ports))
+            stack.enter_context(serving(tree, "model", "serve", str(file), *PORTS))
             for tree in trees
         ]
         plain = stack.enter_context(Plain.started(directory))
@@ -305,7 +342,7 @@ def main(
     repeats: Annotated[int, typer.Option(min=1, help="How often short things are done.")] = 5,
     questions: Annotated[int, typer.Option(min=0, help="Asked of the mesh.")] = 300,
     only: Annotated[
-        list[str] | None, typer.Option(help="commands, mesh or model; all if not given.")
+        list[str] | None, typer.Option(help="commands, mesh, remote or model; all if not given.")
     ] = None,
 ) -> None:
     """Measure starts and memory, of this checkout and of others."""
@@ -316,6 +353,7 @@ def main(
     parts = {
         "commands": lambda: commands(trees, repeats),
         "mesh": lambda: mesh(trees, questions),
+        "remote": lambda: remote(trees),
         "model": lambda: model(trees, repeats),
     }
     for part in only or parts:
