@@ -1,0 +1,214 @@
+"""Measures what a query takes of a fuser besides its processor: `python bench/footprint.py`.
+
+- memory of a query in flight, by the length of its prompt: of a fuser over members that never
+  answer, before and after so many were asked;
+- bytes that a call to a member takes on the network, there and back, and connections, by the
+  number of members: counted between a fuser and its members while it answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from bench.fuser import ENSEMBLE, Shape, mesh_of
+from bench.report import show
+from bench.services import Service, services
+from specfuse.client import AsyncClient
+from specfuse.errors import SpecFuseError
+
+PROMPTS = (1 << 10, 16 << 10, 128 << 10)
+QUERIES = 200
+ROUNDS = 20
+_MANY = 4096
+_CHUNK = 1 << 16
+
+
+class Relay:
+    """Forwards connections to an address and counts them, and the bytes there and back."""
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.rpartition(":")
+        self._target = host, int(port)
+        self.connections = 0
+        self.there = 0
+        self.back = 0
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        """Where to connect instead."""
+        server = await asyncio.start_server(self._forward, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        try:
+            yield f"{host}:{port}"
+        finally:
+            server.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        far_reader, far_writer = await asyncio.open_connection(*self._target)
+        with suppress(ConnectionError, ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._copy(reader, far_writer, there=True))
+                group.create_task(self._copy(far_reader, writer, there=False))
+
+    async def _copy(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, there: bool
+    ) -> None:
+        while chunk := await source.read(_CHUNK):
+            if there:
+                self.there += len(chunk)
+            else:
+                self.back += len(chunk)
+            sink.write(chunk)
+            await sink.drain()
+        sink.close()
+
+
+def model_settings(shape: Shape, member: int, **line: object) -> dict[str, Any]:
+    """A member; `line` changes how it behaves."""
+    name = f"model{member}"
+    model: dict[str, Any] = mesh_of(shape)["models"][name]
+    (usual,) = model["scripted"]["lines"]
+    script = {"lines": [usual | line], "context_window": 1 << 20}
+    return model | {"name": name, "scripted": script, "limits": {"running_calls": _MANY}}
+
+
+def fuser_settings(shape: Shape, addresses: Sequence[str]) -> dict[str, Any]:
+    """A fuser of members at these addresses."""
+    settings: dict[str, Any] = mesh_of(shape)["fuser"]
+    members = {f"model{n}": {"endpoints": [each]} for n, each in enumerate(addresses)}
+    return settings | {"members": members, "limits": {"requests_in_flight": _MANY}}
+
+
+async def memory_of_a_query(shape: Shape, prompt_bytes: int, queries: int) -> float:
+    """Bytes that a fuser has more for each query in flight."""
+    models = [model_settings(shape, number, hangs=True) for number in range(shape.members)]
+    async with AsyncExitStack() as stack:
+        members = await stack.enter_async_context(services("model", models))
+        settings = fuser_settings(shape, [one.address for one in members])
+        (fuser,) = await stack.enter_async_context(services("fuser", [settings]))
+        client = await stack.enter_async_context(AsyncClient(fuser.address))
+        async with holding(fuser, client, prompt_bytes, 1):  # what is made once is not a query's
+            pass
+        before = fuser.resident_bytes()
+        async with holding(fuser, client, prompt_bytes, queries):
+            return (fuser.resident_bytes() - before) / queries
+
+
+@asynccontextmanager
+async def holding(
+    fuser: Service, client: AsyncClient, prompt_bytes: int, queries: int
+) -> AsyncIterator[None]:
+    """So many queries are in flight meanwhile, all of whose calls to members are under way."""
+
+    async def held() -> None:
+        with suppress(SpecFuseError):
+            await client.generate("q" * prompt_bytes, ensemble=ENSEMBLE, resume="never")
+
+    tasks = [asyncio.create_task(held()) for _ in range(queries)]
+    try:
+        async with asyncio.timeout(60):
+            while await fuser.told("specfuse_requests_in_flight") < queries:
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(1)  # their calls go out
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Traffic:
+    """Bytes there and back of each call of one answer, and connections to each member."""
+
+    def __init__(self, relays: Sequence[Relay], calls: int, before: tuple[int, int]) -> None:
+        self.calls = calls
+        self.there = (sum(one.there for one in relays) - before[0]) / calls
+        self.back = (sum(one.back for one in relays) - before[1]) / calls
+        self.connections = max(one.connections for one in relays)
+
+
+async def traffic_of_an_answer(shape: Shape, prompt_bytes: int) -> Traffic:
+    """What an answer takes of the network between a fuser and its members."""
+    models = [model_settings(shape, number) for number in range(shape.members)]
+    async with AsyncExitStack() as stack:
+        members = await stack.enter_async_context(services("model", models))
+        relays = [Relay(one.address) for one in members]
+        addresses = [await stack.enter_async_context(one.listening()) for one in relays]
+        settings = fuser_settings(shape, addresses)
+        (fuser,) = await stack.enter_async_context(services("fuser", [settings]))
+        client = await stack.enter_async_context(AsyncClient(fuser.address))
+        await client.generate("q", ensemble=ENSEMBLE)  # connections are made
+        before = sum(one.there for one in relays), sum(one.back for one in relays)
+        answer = await client.generate("q" * prompt_bytes, ensemble=ENSEMBLE)
+        return Traffic(relays, answer.calls_made, before)
+
+
+def memory_table(measured: dict[int, float], shape: Shape) -> Table:
+    """Memory by length of prompt."""
+    table = Table(title=f"memory of a fuser for a query in flight, {shape.members} members")
+    for column in ("prompt, KiB", "a query, KiB", "without the prompt, in prompts"):
+        table.add_column(column, justify="right")
+    least = min(measured)
+    for prompt, taken in measured.items():
+        more = "-" if prompt == least else f"{(taken - measured[least]) / (prompt - least):.1f}"
+        table.add_row(f"{prompt >> 10}", f"{taken / 1024:.0f}", more)
+    return table
+
+
+def traffic_table(measured: dict[tuple[int, int], Traffic], rounds: int) -> Table:
+    """Bytes and connections, by members and length of prompt."""
+    table = Table(title=f"what goes between a fuser and its members, {rounds} rounds an answer")
+    for column in (
+        "members",
+        "prompt, bytes",
+        "calls",
+        "there a call, bytes",
+        "more than the prompt",
+        "back a call, bytes",
+        "an answer, KiB",
+        "connections a member",
+    ):
+        table.add_column(column, justify="right")
+    for (members, prompt), one in measured.items():
+        table.add_row(
+            str(members),
+            f"{prompt:,}",
+            str(one.calls),
+            f"{one.there:,.0f}",
+            f"{one.there - prompt:,.0f}",
+            f"{one.back:,.0f}",
+            f"{one.calls * (one.there + one.back) / 1024:,.0f}",
+            str(one.connections),
+        )
+    return table
+
+
+def main(
+    members: Annotated[list[int] | None, typer.Option(help="Scripted members. [2, 5]")] = None,
+    prompt: Annotated[
+        list[int] | None, typer.Option(min=1, help=f"Bytes of prompts. {[*PROMPTS]}")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1, max=_MANY, help="In flight.")] = QUERIES,
+    rounds: Annotated[int, typer.Option(min=1, max=1024, help="Of an answer.")] = ROUNDS,
+) -> None:
+    """Measure memory of queries in flight, bytes of calls, and connections."""
+    numbers, prompts = members or [2, 5], sorted(prompt or PROMPTS)
+    held = Shape(max(numbers), rounds)
+    memory = {each: asyncio.run(memory_of_a_query(held, each, queries)) for each in prompts}
+    traffic = {
+        (number, each): asyncio.run(traffic_of_an_answer(Shape(number, rounds), each))
+        for number in numbers
+        for each in prompts[:2]
+    }
+    show(memory_table(memory, held), traffic_table(traffic, rounds))
+
+
+if __name__ == "__main__":
+    typer.run(main)
