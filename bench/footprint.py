@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from itertools import product
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from bench.fuser import ENSEMBLE, Shape, mesh_of
@@ -25,6 +28,7 @@ from specfuse.errors import SpecFuseError
 PROMPTS = (1 << 10, 16 << 10, 128 << 10)
 QUERIES = 200
 ROUNDS = 20
+HELD = "h"
 _MANY = 4096
 _CHUNK = 1 << 16
 
@@ -70,90 +74,122 @@ class Relay:
         sink.close()
 
 
-def model_settings(shape: Shape, member: int, **line: object) -> dict[str, Any]:
-    """A member; `line` changes how it behaves."""
+def model_settings(shape: Shape, member: int) -> dict[str, Any]:
+    """A member that never answers to prompts that have `HELD` in them."""
     name = f"model{member}"
     model: dict[str, Any] = mesh_of(shape)["models"][name]
     (usual,) = model["scripted"]["lines"]
-    script = {"lines": [usual | line], "context_window": 1 << 20}
-    return model | {"name": name, "scripted": script, "limits": {"running_calls": _MANY}}
+    lines = [{"when": HELD, "hangs": True}, usual]
+    script = {"lines": lines, "context_window": 1 << 20}
+    limits = {"running_calls": _MANY}
+    return model | {"name": name, "scripted": script, "limits": limits}
 
 
-def fuser_settings(shape: Shape, addresses: Sequence[str]) -> dict[str, Any]:
-    """A fuser of members at these addresses."""
+@asynccontextmanager
+async def fuser_over(shape: Shape, addresses: Sequence[str]) -> AsyncIterator[Service]:
+    """A fuser of members at these addresses, all of them connected."""
     settings: dict[str, Any] = mesh_of(shape)["fuser"]
     members = {f"model{n}": {"endpoints": [each]} for n, each in enumerate(addresses)}
-    return settings | {"members": members, "limits": {"requests_in_flight": _MANY}}
+    limits = {"requests_in_flight": _MANY}
+    async with services("fuser", [settings | {"members": members, "limits": limits}]) as (fuser,):
+        async with AsyncClient(fuser.address) as client:
+            await client.generate("q", ensemble=ENSEMBLE)
+        yield fuser
 
 
-async def memory_of_a_query(shape: Shape, prompt_bytes: int, queries: int) -> float:
+async def memory_of_a_query(
+    shape: Shape, addresses: Sequence[str], prompt_bytes: int, queries: int
+) -> float:
     """Bytes that a fuser has more for each query in flight."""
-    models = [model_settings(shape, number, hangs=True) for number in range(shape.members)]
-    async with AsyncExitStack() as stack:
-        members = await stack.enter_async_context(services("model", models))
-        settings = fuser_settings(shape, [one.address for one in members])
-        (fuser,) = await stack.enter_async_context(services("fuser", [settings]))
-        client = await stack.enter_async_context(AsyncClient(fuser.address))
-        async with holding(fuser, client, prompt_bytes, 1):  # what is made once is not a query's
+    async with fuser_over(shape, addresses) as fuser:
+        async with holding(fuser, prompt_bytes, 1):  # what is made once is not a query's
             pass
         before = fuser.resident_bytes()
-        async with holding(fuser, client, prompt_bytes, queries):
+        async with holding(fuser, prompt_bytes, queries):
             return (fuser.resident_bytes() - before) / queries
 
 
 @asynccontextmanager
-async def holding(
-    fuser: Service, client: AsyncClient, prompt_bytes: int, queries: int
-) -> AsyncIterator[None]:
+async def holding(fuser: Service, prompt_bytes: int, queries: int) -> AsyncIterator[None]:
     """So many queries are in flight meanwhile, all of whose calls to members are under way."""
 
-    async def held() -> None:
+    async def held(client: AsyncClient) -> None:
         with suppress(SpecFuseError):
-            await client.generate("q" * prompt_bytes, ensemble=ENSEMBLE, resume="never")
+            await client.generate(HELD * prompt_bytes, ensemble=ENSEMBLE, resume="never")
 
-    tasks = [asyncio.create_task(held()) for _ in range(queries)]
-    try:
-        async with asyncio.timeout(60):
-            while await fuser.told("specfuse_requests_in_flight") < queries:
-                await asyncio.sleep(0.1)
-        await asyncio.sleep(1)  # their calls go out
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with AsyncClient(fuser.address) as client:
+        tasks = [asyncio.create_task(held(client)) for _ in range(queries)]
+        try:
+            await until_held(fuser, queries)
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def until_held(fuser: Service, queries: int) -> None:
+    """Returns once so many queries are in flight, and their calls had the time to go out."""
+    async with asyncio.timeout(120):
+        while await fuser.told("specfuse_requests_in_flight") < queries:  # noqa: ASYNC110 (a process)
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(1)
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
     """Bytes there and back of each call of one answer, and connections to each member."""
 
-    def __init__(self, relays: Sequence[Relay], calls: int, before: tuple[int, int]) -> None:
-        self.calls = calls
-        self.there = (sum(one.there for one in relays) - before[0]) / calls
-        self.back = (sum(one.back for one in relays) - before[1]) / calls
-        self.connections = max(one.connections for one in relays)
+    calls: int
+    there: float
+    back: float
+    connections: int
 
 
-async def traffic_of_an_answer(shape: Shape, prompt_bytes: int) -> Traffic:
+async def traffic_of_an_answer(
+    shape: Shape, addresses: Sequence[str], prompt_bytes: int
+) -> Traffic:
     """What an answer takes of the network between a fuser and its members."""
-    models = [model_settings(shape, number) for number in range(shape.members)]
     async with AsyncExitStack() as stack:
-        members = await stack.enter_async_context(services("model", models))
-        relays = [Relay(one.address) for one in members]
-        addresses = [await stack.enter_async_context(one.listening()) for one in relays]
-        settings = fuser_settings(shape, addresses)
-        (fuser,) = await stack.enter_async_context(services("fuser", [settings]))
+        relays = [Relay(one) for one in addresses]
+        between = [await stack.enter_async_context(one.listening()) for one in relays]
+        fuser = await stack.enter_async_context(fuser_over(shape, between))
         client = await stack.enter_async_context(AsyncClient(fuser.address))
-        await client.generate("q", ensemble=ENSEMBLE)  # connections are made
-        before = sum(one.there for one in relays), sum(one.back for one in relays)
+        there, back = sum(one.there for one in relays), sum(one.back for one in relays)
         answer = await client.generate("q" * prompt_bytes, ensemble=ENSEMBLE)
-        return Traffic(relays, answer.calls_made, before)
+        return Traffic(
+            answer.calls_made,
+            (sum(one.there for one in relays) - there) / answer.calls_made,
+            (sum(one.back for one in relays) - back) / answer.calls_made,
+            max(one.connections for one in relays),
+        )
+
+
+async def measured(
+    numbers: Sequence[int], prompts: Sequence[int], queries: int, rounds: int
+) -> tuple[dict[int, float], dict[tuple[int, int], Traffic]]:
+    """Memory by length of prompt, of the most members; traffic by members and length of prompt."""
+    most = Shape(max(numbers), rounds)
+    settings = [model_settings(most, number) for number in range(most.members)]
+    memory: dict[int, float] = {}
+    traffic: dict[tuple[int, int], Traffic] = {}
+    async with services("model", settings) as models:
+        addresses = [one.address for one in models]
+        progress = Console(stderr=True)
+        for each in prompts:
+            progress.print(f"{queries} queries in flight with prompts of {each} bytes")
+            memory[each] = await memory_of_a_query(most, addresses, each, queries)
+        for number, each in product(numbers, prompts[:2]):
+            progress.print(f"an answer of {number} members to a prompt of {each} bytes")
+            shape = Shape(number, rounds)
+            traffic[number, each] = await traffic_of_an_answer(shape, addresses[:number], each)
+    return memory, traffic
 
 
 def memory_table(measured: dict[int, float], shape: Shape) -> Table:
     """Memory by length of prompt."""
     table = Table(title=f"memory of a fuser for a query in flight, {shape.members} members")
-    for column in ("prompt, KiB", "a query, KiB", "without the prompt, in prompts"):
+    for column in ("prompt, KiB", "a query, KiB", "of that, copies of the prompt"):
         table.add_column(column, justify="right")
     least = min(measured)
     for prompt, taken in measured.items():
@@ -200,14 +236,9 @@ def main(
 ) -> None:
     """Measure memory of queries in flight, bytes of calls, and connections."""
     numbers, prompts = members or [2, 5], sorted(prompt or PROMPTS)
-    held = Shape(max(numbers), rounds)
-    memory = {each: asyncio.run(memory_of_a_query(held, each, queries)) for each in prompts}
-    traffic = {
-        (number, each): asyncio.run(traffic_of_an_answer(Shape(number, rounds), each))
-        for number in numbers
-        for each in prompts[:2]
-    }
-    show(memory_table(memory, held), traffic_table(traffic, rounds))
+    memory, traffic = asyncio.run(measured(numbers, prompts, queries, rounds))
+    shape = Shape(max(numbers), rounds)
+    show(memory_table(memory, shape), traffic_table(traffic, rounds))
 
 
 if __name__ == "__main__":

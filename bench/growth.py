@@ -23,8 +23,8 @@ class Load:
 
     `fuser_busy` is the busiest fuser's part of the processor time that a fuser can use, which is at
     most one core; `machine_busy` that of all cores, whoever used them, and `others_busy` what no
-    part of the mesh did; `callers_busy` of the core that asks. `member_wait` is how long a call waited for a place, in its service times; `again`
-    the part of the members' calls that were made again.
+    part of the mesh did; `callers_busy` of the core that asks. `member_wait` is how long a call
+    waited for a place, in its service times; `again` the part of calls that were made again.
     """
 
     offered: float

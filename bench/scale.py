@@ -400,13 +400,13 @@ def growth_table(result: Result) -> Table:
             ", ".join(cell.knee.because) or ("-" if lost is None else "nothing found"),
         )
     share = f"{result.cores:g} of a core each" if result.held else "not held to a share"
+    round_ms = 1000 * result.alone.processor_seconds / result.rounds
     table.caption = (
         f"{result.members} members, {result.rounds} rounds an answer, {result.places} places a "
         f"replica; fusers {share}; {result.machine_cores} cores. Hardly loaded, an answer takes "
         f"{1000 * result.alone.answer_seconds:.0f} ms, its first segment "
-        f"{1000 * result.alone.first_seconds:.0f} ms, and a fuser "
-        f"{1000 * result.alone.processor_seconds / result.rounds:.2f} ms of processor time a round, "
-        f"a model service {1000 * result.alone.call_processor_seconds:.2f} ms a call."
+        f"{1000 * result.alone.first_seconds:.0f} ms, a fuser {round_ms:.2f} ms of processor time "
+        f"a round, a model service {1000 * result.alone.call_processor_seconds:.2f} ms a call."
     )
     others = max(load.others_busy for cell in result.cells for load in cell.loads)
     if others > DISTURBED:
