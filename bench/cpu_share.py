@@ -57,6 +57,8 @@ def _hold(processes: Sequence[int], microseconds: int, made: list[Path]) -> bool
             _set(group, microseconds)
             (group / "cgroup.procs").write_text(str(pid))
     except OSError:
+        while made:
+            _release(made.pop())
         return False
     return True
 

@@ -393,7 +393,7 @@ def growth_table(result: Result) -> Table:
         table.add_row(
             str(cell.fusers),
             str(cell.replicas),
-            f"{cell.knee.most:.1f}",
+            f"{cell.knee.most:.1f}" if cell.knee.most else f"below {lost:.1f}",
             "-" if lost is None else f"{lost:.1f}",
             f"{cell.fusers_capacity:.1f}",
             f"{cell.members_capacity:.1f}",
@@ -410,7 +410,9 @@ def growth_table(result: Result) -> Table:
     )
     others = max(load.others_busy for cell in result.cells for load in cell.loads)
     if others > DISTURBED:
-        table.caption += f" OTHERS USED UP TO {others:.0%} OF THE MACHINE: measure again alone."
+        table.caption += (
+            f" Others used up to {others:.0%} of the machine: measure again where nobody does."
+        )
     return table
 
 
