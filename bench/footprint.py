@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -97,16 +98,24 @@ async def fuser_over(shape: Shape, addresses: Sequence[str]) -> AsyncIterator[Se
         yield fuser
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of a fuser that has answered one query, and how many more for each query in flight."""
+
+    idle: float
+    query: float
+
+
 async def memory_of_a_query(
     shape: Shape, addresses: Sequence[str], prompt_bytes: int, queries: int
-) -> float:
-    """Bytes that a fuser has more for each query in flight."""
+) -> Memory:
+    """What a fuser has without queries, and more for each in flight."""
     async with fuser_over(shape, addresses) as fuser:
         async with holding(fuser, prompt_bytes, 1):  # what is made once is not a query's
             pass
-        before = fuser.resident_bytes()
+        idle = fuser.resident_bytes()
         async with holding(fuser, prompt_bytes, queries):
-            return (fuser.resident_bytes() - before) / queries
+            return Memory(idle, (fuser.resident_bytes() - idle) / queries)
 
 
 @asynccontextmanager
@@ -165,40 +174,45 @@ async def traffic_of_an_answer(
         )
 
 
+Key = tuple[int, int]
+"""Members, and bytes of the prompt."""
+
+
 async def measured(
     numbers: Sequence[int], prompts: Sequence[int], queries: int, rounds: int
-) -> tuple[dict[int, float], dict[tuple[int, int], Traffic]]:
-    """Memory by length of prompt, of the most members; traffic by members and length of prompt."""
+) -> tuple[dict[Key, Memory], dict[Key, Traffic]]:
+    """Memory and traffic by members and length of prompt."""
     most = Shape(max(numbers), rounds)
     settings = [model_settings(most, number) for number in range(most.members)]
-    memory: dict[int, float] = {}
-    traffic: dict[tuple[int, int], Traffic] = {}
+    memory: dict[Key, Memory] = {}
+    traffic: dict[Key, Traffic] = {}
+    console = Console(stderr=True)
     async with services("model", settings) as models:
         addresses = [one.address for one in models]
-        progress = Console(stderr=True)
-        for each in prompts:
-            progress.print(f"{queries} queries in flight with prompts of {each} bytes")
-            memory[each] = await memory_of_a_query(most, addresses, each, queries)
-        for number, each in product(numbers, prompts[:2]):
-            progress.print(f"an answer of {number} members to a prompt of {each} bytes")
-            shape = Shape(number, rounds)
-            traffic[number, each] = await traffic_of_an_answer(shape, addresses[:number], each)
+        for number, prompt in product(numbers, prompts):
+            console.print(f"{number} members, prompts of {prompt} bytes")
+            shape, used = Shape(number, rounds), addresses[:number]
+            memory[number, prompt] = await memory_of_a_query(shape, used, prompt, queries)
+            traffic[number, prompt] = await traffic_of_an_answer(shape, used, prompt)
     return memory, traffic
 
 
-def memory_table(measured: dict[int, float], shape: Shape) -> Table:
-    """Memory by length of prompt."""
-    table = Table(title=f"memory of a fuser for a query in flight, {shape.members} members")
-    for column in ("prompt, KiB", "a query, KiB", "of that, copies of the prompt"):
+def memory_table(measured: dict[Key, Memory]) -> Table:
+    """Memory by members and length of prompt."""
+    table = Table(title="memory of a fuser for a query in flight")
+    for column in ("members", "prompt, bytes", "a query, KiB", "of that, copies of the prompt"):
         table.add_column(column, justify="right")
-    least = min(measured)
-    for prompt, taken in measured.items():
-        more = "-" if prompt == least else f"{(taken - measured[least]) / (prompt - least):.1f}"
-        table.add_row(f"{prompt >> 10}", f"{taken / 1024:.0f}", more)
+    for (members, prompt), one in measured.items():
+        least = min(each for number, each in measured if number == members)
+        more = one.query - measured[members, least].query
+        copies = "-" if prompt == least else f"{more / (prompt - least):.1f}"
+        table.add_row(str(members), f"{prompt:,}", f"{one.query / 1024:.0f}", copies)
+    idle = median(one.idle for one in measured.values()) / (1 << 20)
+    table.caption = f"without queries {idle:.0f} MiB"
     return table
 
 
-def traffic_table(measured: dict[tuple[int, int], Traffic], rounds: int) -> Table:
+def traffic_table(measured: dict[Key, Traffic], rounds: int) -> Table:
     """Bytes and connections, by members and length of prompt."""
     table = Table(title=f"what goes between a fuser and its members, {rounds} rounds an answer")
     for column in (
@@ -235,10 +249,9 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, max=1024, help="Of an answer.")] = ROUNDS,
 ) -> None:
     """Measure memory of queries in flight, bytes of calls, and connections."""
-    numbers, prompts = members or [2, 5], sorted(prompt or PROMPTS)
+    numbers, prompts = sorted(members or (2, 5)), sorted(prompt or PROMPTS)
     memory, traffic = asyncio.run(measured(numbers, prompts, queries, rounds))
-    shape = Shape(max(numbers), rounds)
-    show(memory_table(memory, shape), traffic_table(traffic, rounds))
+    show(memory_table(memory), traffic_table(traffic, rounds))
 
 
 if __name__ == "__main__":
