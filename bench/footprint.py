@@ -14,14 +14,15 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.fuser import ENSEMBLE, Shape, mesh_of
+from bench.fuser import ENSEMBLE, Shape
 from bench.report import show
+from bench.scripted import MANY, fuser_settings, model_settings
 from bench.services import Service, services
 from specfuse.client import AsyncClient
 from specfuse.errors import SpecFuseError
@@ -30,7 +31,7 @@ PROMPTS = (1 << 10, 16 << 10, 128 << 10)
 QUERIES = 200
 ROUNDS = 20
 HELD = "h"
-_MANY = 4096
+"""What prompts are made of that are never answered."""
 _CHUNK = 1 << 16
 
 
@@ -75,24 +76,11 @@ class Relay:
         sink.close()
 
 
-def model_settings(shape: Shape, member: int) -> dict[str, Any]:
-    """A member that never answers to prompts that have `HELD` in them."""
-    name = f"model{member}"
-    model: dict[str, Any] = mesh_of(shape)["models"][name]
-    (usual,) = model["scripted"]["lines"]
-    lines = [{"when": HELD, "hangs": True}, usual]
-    script = {"lines": lines, "context_window": 1 << 20}
-    limits = {"running_calls": _MANY}
-    return model | {"name": name, "scripted": script, "limits": limits}
-
-
 @asynccontextmanager
 async def fuser_over(shape: Shape, addresses: Sequence[str]) -> AsyncIterator[Service]:
     """A fuser of members at these addresses, all of them connected."""
-    settings: dict[str, Any] = mesh_of(shape)["fuser"]
-    members = {f"model{n}": {"endpoints": [each]} for n, each in enumerate(addresses)}
-    limits = {"requests_in_flight": _MANY}
-    async with services("fuser", [settings | {"members": members, "limits": limits}]) as (fuser,):
+    settings = fuser_settings(shape, [[each] for each in addresses])
+    async with services("fuser", [settings]) as (fuser,):
         async with AsyncClient(fuser.address) as client:
             await client.generate("q", ensemble=ENSEMBLE)
         yield fuser
@@ -183,7 +171,8 @@ async def measured(
 ) -> tuple[dict[Key, Memory], dict[Key, Traffic]]:
     """Memory and traffic by members and length of prompt."""
     most = Shape(max(numbers), rounds)
-    settings = [model_settings(most, number) for number in range(most.members)]
+    lines: tuple[dict[str, object], ...] = ({"when": HELD, "hangs": True}, {})
+    settings = [model_settings(most, number, lines) for number in range(most.members)]
     memory: dict[Key, Memory] = {}
     traffic: dict[Key, Traffic] = {}
     console = Console(stderr=True)
@@ -245,7 +234,7 @@ def main(
     prompt: Annotated[
         list[int] | None, typer.Option(min=1, help=f"Bytes of prompts. {[*PROMPTS]}")
     ] = None,
-    queries: Annotated[int, typer.Option(min=1, max=_MANY, help="In flight.")] = QUERIES,
+    queries: Annotated[int, typer.Option(min=1, max=MANY, help="In flight.")] = QUERIES,
     rounds: Annotated[int, typer.Option(min=1, max=1024, help="Of an answer.")] = ROUNDS,
 ) -> None:
     """Measure memory of queries in flight, bytes of calls, and connections."""

@@ -29,10 +29,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bench.cpu_share import limited, quota
-from bench.fuser import ENSEMBLE, QUESTION, WORDS_A_SEGMENT, Shape, mesh_of
+from bench.fuser import ENSEMBLE, QUESTION, WORDS_A_SEGMENT, Shape
 from bench.growth import Knee, Load, fusers_capacity, knee, members_capacity
 from bench.open_loop import Outcome, due_times, offered, percentile
 from bench.report import show
+from bench.scripted import fuser_settings, model_settings
 from bench.services import Service, services
 from specfuse.client import AsyncClient, Segment
 
@@ -40,13 +41,12 @@ LEVELS = (0.5, 0.7, 0.85, 1.0, 1.2)
 """Parts of what the formulas say."""
 TOKEN_SECONDS, SCORE_SECONDS = 0.05, 0.025
 """A segment here has few tokens, so that drafting it takes as long as ten tokens of 20 ms."""
-ROUND_SECONDS = WORDS_A_SEGMENT * TOKEN_SECONDS + SCORE_SECONDS
+ROUND_SECONDS = WORDS_A_SEGMENT * TOKEN_SECONDS + 2 * SCORE_SECONDS
 CALIBRATION_RATE = 10.0
 DISTURBED = 0.1
 """More than this part of the machine used by others, and the numbers are not the mesh's."""
 TIMEOUT = 60.0
 """Seconds after which a caller gives up."""
-_MANY = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,27 +109,10 @@ class Result:
     cells: list[Cell] = field(default_factory=list)
 
 
-def model_settings(mesh: Mesh, member: int) -> dict[str, Any]:
-    """A replica of a member."""
-    name = f"model{member}"
-    model: dict[str, Any] = mesh_of(mesh.shape)["models"][name]
-    (line,) = model["scripted"]["lines"]
-    times = {"seconds": SCORE_SECONDS, "token_seconds": TOKEN_SECONDS}
-    limits = {"running_calls": mesh.places, "waiting_calls": _MANY}
-    script = model["scripted"] | {"lines": [line | times]}
-    return model | {"name": name, "scripted": script, "limits": limits}
-
-
-def fuser_settings(mesh: Mesh, replicas: Sequence[Sequence[Service]]) -> dict[str, Any]:
-    """A fuser of members, each with its replicas."""
-    settings: dict[str, Any] = mesh_of(mesh.shape)["fuser"]
-    members = {
-        f"model{number}": {"endpoints": [one.address for one in of]}
-        for number, of in enumerate(replicas)
-    }
-    limits = {"requests_in_flight": _MANY}
-    patient = settings["ensembles"][ENSEMBLE] | {"straggler_grace_seconds": TIMEOUT}
-    return settings | {"members": members, "limits": limits, "ensembles": {ENSEMBLE: patient}}
+def replica_settings(mesh: Mesh, member: int) -> dict[str, Any]:
+    """A replica of a member, which takes its time."""
+    line = {"seconds": SCORE_SECONDS, "token_seconds": TOKEN_SECONDS}
+    return model_settings(mesh.shape, member, [line], mesh.places)
 
 
 class Callers:
@@ -251,7 +234,7 @@ class Bench:
         """Measures every number of fusers over every number of replicas."""
         members = range(self._mesh.shape.members)
         settings = [
-            model_settings(self._mesh, one) for one in members for _ in range(max(replicas))
+            replica_settings(self._mesh, one) for one in members for _ in range(max(replicas))
         ]
         async with services("model", settings) as models:
             of = [models[one * max(replicas) : (one + 1) * max(replicas)] for one in members]
@@ -264,7 +247,8 @@ class Bench:
         return self.result
 
     def _fusers(self, number: int, replicas: Sequence[Sequence[Service]]) -> Any:  # noqa: ANN401
-        return services("fuser", [fuser_settings(self._mesh, replicas)] * number)
+        members = [[one.address for one in of] for of in replicas]
+        return services("fuser", [fuser_settings(self._mesh.shape, members)] * number)
 
     async def _alone(self, fusers: Sequence[Service], models: Sequence[Service]) -> Alone:
         meters = Meters(fusers, models)

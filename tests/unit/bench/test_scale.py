@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
-import fuser_service.settings.settings as fuser
 import model_service.settings as model
-from bench.fuser import ENSEMBLE, Shape
+from bench.fuser import WORDS_A_SEGMENT, Shape
 from bench.open_loop import Outcome
-from bench.scale import Mesh, fuser_settings, load_of, model_settings
-from bench.services import Service
-from specfuse.localmesh import ServiceAddresses
+from bench.scale import ROUND_SECONDS, Mesh, load_of, replica_settings
 
 MESH = Mesh(Shape(members=3, rounds=5), places=32, cores=0.2)
 BUSY = dict.fromkeys(
@@ -19,21 +16,13 @@ BUSY = dict.fromkeys(
 )
 
 
-def test_the_services_take_their_settings() -> None:
-    settings = yaml.safe_dump(model_settings(MESH, 2))
-    read = model.Settings.parse(settings, source="a test")
-    assert (read.name, read.limits.running_calls) == ("model2", MESH.places)
-    replicas = [
-        [Service(ServiceAddresses(f"127.0.0.1:{10 * member + one}", ""), 1) for one in (1, 2)]
-        for member in range(3)
-    ]
-    read_fuser = fuser.Settings.parse(
-        yaml.safe_dump(fuser_settings(MESH, replicas)), source="a test"
-    )
-    assert read_fuser.ensembles[ENSEMBLE].members == ("model0", "model1", "model2")
-    endpoints = read_fuser.members["model2"].endpoints
-    assert endpoints is not None
-    assert len(endpoints) == 2
+def test_replicas_take_their_settings() -> None:
+    settings = model.Settings.parse(yaml.safe_dump(replica_settings(MESH, 2)), source="a test")
+    assert (settings.name, settings.limits.running_calls) == ("model2", MESH.places)
+    assert settings.scripted is not None
+    (line,) = settings.scripted.lines
+    drafting = line.seconds + WORDS_A_SEGMENT * line.token_seconds
+    assert drafting + line.seconds == pytest.approx(ROUND_SECONDS)
 
 
 def test_only_what_happened_in_the_time_that_counts() -> None:
