@@ -7,7 +7,8 @@ would, so that four of them can be measured on two cores; where that is not allo
 what there is.
 
 Callers come at a rate and do not wait for each other. For each number of fusers and replicas the
-rate grows, from well below what the formulas of docs/scaling.md say the mesh can do to above it.
+rate grows, from well below what the formulas of docs/scaling.md say the mesh can do to above it,
+until it is not kept up with.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ ROUND_SECONDS = WORDS_A_SEGMENT * TOKEN_SECONDS + 2 * SCORE_SECONDS
 CALIBRATION_RATE = 10.0
 DISTURBED = 0.1
 """More than this part of the machine used by others, and the numbers are not the mesh's."""
-TIMEOUT = 60.0
+TIMEOUT = 15.0
 """Seconds after which a caller gives up."""
 
 
@@ -294,8 +295,10 @@ class Bench:
         async with callers(fusers, self._mesh.shape) as asking:
             for level in self._way.levels:
                 rate = level * min(by_fusers, by_members)
-                self._step(f"{len(fusers)} fusers, {replicas} replicas, {rate:.0f} a second")
                 loads.append(await self._load(asking, rate, Meters(fusers, models)))
+                self._step(f"{len(fusers)} fusers, {replicas} replicas, {rate:.0f} a second")
+                if not loads[-1].kept_up(alone.answer_seconds):
+                    break
         found = knee(loads, alone.answer_seconds)
         return Cell(len(fusers), replicas, by_fusers, by_members, loads, found)
 
@@ -436,6 +439,14 @@ def loads_table(result: Result) -> Table:
     return table
 
 
+def report(result: Result, json_file: Path | None) -> None:
+    """Tells what was measured, though it may have been interrupted."""
+    if result.cells:
+        show(growth_table(result), loads_table(result))
+    if json_file:
+        json_file.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+
+
 def main(  # noqa: PLR0913, PLR0917 - the options of a command line
     fusers: Annotated[list[int] | None, typer.Option(min=1, help="[1, 2, 4]")] = None,
     replicas: Annotated[
@@ -468,10 +479,10 @@ def main(  # noqa: PLR0913, PLR0917 - the options of a command line
         task = progress.add_task("starting", total=steps)
         mesh = Mesh(Shape(members, rounds), places, cores)
         bench = Bench(mesh, way, lambda what: progress.update(task, advance=1, description=what))
-        result = asyncio.run(bench.run(*numbers))
-    show(growth_table(result), loads_table(result))
-    if json_file:
-        json_file.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+        try:
+            asyncio.run(bench.run(*numbers))
+        finally:
+            report(bench.result, json_file)
 
 
 if __name__ == "__main__":
