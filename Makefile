@@ -67,8 +67,8 @@ proto: $(READY) ## Regenerate the stubs under specfuse/v1 from proto/.
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto \
 	  --grpc_python_out=. --mypy_grpc_out=quiet:. $(filter %_service.proto,$(PROTOS))
 
-bench: $(READY) ## Measure the torch engine against the published way and transformers.
-	$(BIN)/python bench/engine.py
+bench: $(READY) ## Run all benches that need no GPU (25 minutes on 2 cores), and write docs/results/bench.md.
+	$(BIN)/python bench/suite.py --out docs/results/bench.md
 
 experts: $(READY) ## Train the shipped experts again, from nothing.
 	$(BIN)/python -m specfuse.demo.train

@@ -1,4 +1,4 @@
-"""Measures the torch engine: `make bench`.
+"""Measures the torch engine: `python bench/engine.py`.
 
 Side by side, in one run, interleaved, medians of several repeats:
 
@@ -41,6 +41,7 @@ from subjects import (
     llama_tiny,
 )
 
+from bench.report import show
 from model_service.core.types import Candidate, Context, ScoreRequest
 from specfuse.deadline import Deadline
 
@@ -284,8 +285,7 @@ def _report(console: Console, result: Result) -> None:
         f"{result.threads} thread(s), medians of {result.repeats}"
         + (", compiled" if result.compiled else "")
     )
-    console.print(_rounds_table(result))
-    console.print(_sessions_table(result))
+    show(_rounds_table(result), _sessions_table(result))
     console.print(
         f"cache: {result.kv_bytes_per_token:.0f} bytes a token, "
         f"{result.kv_bytes_per_token_in_theory} in theory; at most "
@@ -361,7 +361,7 @@ def main(  # noqa: PLR0913, PLR0917 - the options of a command line
         bench = Bench(shape, Way(threads, compiled, repeats), lambda: progress.advance(task))
         result = asyncio.run(bench.run(contexts, sessions))
     result.fleet = fleet_or_reason(place, repeats)
-    _report(Console(), result)
+    _report(Console(soft_wrap=True), result)
     if json_file:
         json_file.write_text(json.dumps(asdict(result), indent=2) + "\n")
     if plot:

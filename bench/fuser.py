@@ -25,9 +25,9 @@ import httpx2
 import psutil
 import typer
 import yaml
-from rich.console import Console
 from rich.table import Table
 
+from bench.report import show
 from specfuse.cli.up import MeshOptions, with_mesh
 from specfuse.client import AsyncClient
 from specfuse.localmesh import MeshAddresses
@@ -299,7 +299,7 @@ def main(
             file = Path(directory) / "mesh.yaml"
             file.write_text(yaml.safe_dump(mesh_of(shape)), encoding="utf-8")
             with_mesh(MeshOptions(file), work)
-    Console().print(table_of(costs))
+    show(table_of(costs))
 
 
 if __name__ == "__main__":

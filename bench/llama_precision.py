@@ -6,6 +6,7 @@ cache, and compared with what transformers gives them in single precision.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -15,9 +16,10 @@ import typer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import specfuse.demo
+from bench.report import LEFT_OUT
 from tests.support import tiny_models
 from tests.support.gguf_models import write_gguf
-from tests.support.llama_server import llama_server, post
+from tests.support.llama_server import executable, llama_server, post
 from tests.support.tokenizers import TEXTS
 
 EXPERTS = Path(specfuse.demo.__file__).parent / "models"
@@ -92,6 +94,9 @@ def measured(name: str, place: Path) -> dict[str, list[float]]:
 
 def main() -> None:
     """Measure how exact llama-server's log-probabilities are."""
+    if not executable().exists():
+        print(f"left out: there is no {executable()}; make servers", file=sys.stderr)
+        raise typer.Exit(LEFT_OUT)
     with tempfile.TemporaryDirectory(prefix="specfuse-bench-") as place:
         models = [measured(name, Path(place)) for name in (TINY, "capitals", "sums")]
     print(f"| cache and attention | {' | '.join(map(str, CONTEXTS))} |")

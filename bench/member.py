@@ -45,12 +45,14 @@ _CONTEXT = pb.Context(raw_prompt="some words")
 class Member:
     """A member that serves: seconds until then, of the clock and of processors, and its memory.
 
-    Memory that it shares with other processes is counted in part (PSS).
+    Memory that it shares with other processes is counted in part (PSS), but in `most_mebibytes`,
+    the most that it ever had (RSS).
     """
 
     seconds: float
     processor_seconds: float
     mebibytes: float
+    most_mebibytes: float
 
 
 def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
@@ -93,7 +95,8 @@ async def started(file: Path) -> Member:
         member = await asyncio.to_thread(stack.enter_context, serving)
         seconds, processor_seconds = time.perf_counter() - began, _processor_seconds(member.pid)
         await _asked(ServiceAddresses(**member.ready).address)
-        result = Member(seconds, processor_seconds, _mebibytes(member.pid))
+        memory = _mebibytes(member.pid), _most_mebibytes(member.pid)
+        result = Member(seconds, processor_seconds, *memory)
         await asyncio.to_thread(stack.close)
     return result
 
@@ -118,6 +121,12 @@ def _mebibytes(pid: int) -> float:
     return int(kibibytes) / 1024
 
 
+def _most_mebibytes(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (kibibytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(kibibytes) / 1024
+
+
 async def measured(vocabulary: int, repeats: int) -> list[Member]:
     """Members on one server whose model has so many tokens, one after another."""
     with tempfile.TemporaryDirectory(prefix="specfuse-bench-") as name:
@@ -132,13 +141,18 @@ async def measured(vocabulary: int, repeats: int) -> list[Member]:
 
 def table(rows: dict[int, list[Member]]) -> Iterator[str]:
     """What was measured, as Markdown."""
-    yield "| tokens in the vocabulary | memory, PSS | ready after | of that, processor |"
-    yield "| ---: | ---: | ---: | ---: |"
+    yield (
+        "| tokens in the vocabulary | memory, PSS | most it ever had, RSS | ready after "
+        "| of that, processor |"
+    )
+    yield "| ---: | ---: | ---: | ---: | ---: |"
     for vocabulary, members in rows.items():
         memory = median(member.mebibytes for member in members)
+        most = median(member.most_mebibytes for member in members)
         seconds = median(member.seconds for member in members)
         processor = median(member.processor_seconds for member in members)
-        yield f"| {vocabulary:,} | {memory:.0f} MiB | {seconds:.1f} s | {processor:.1f} s |"
+        cells = f"{memory:.0f} MiB | {most:.0f} MiB | {seconds:.1f} s | {processor:.1f} s"
+        yield f"| {vocabulary:,} | {cells} |"
 
 
 def main(

@@ -28,6 +28,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as tra
 from rich.console import Console
 from rich.table import Table
 
+from bench.report import show
 from specfuse.cli.up import MeshOptions, with_mesh
 from specfuse.client import AsyncClient
 from specfuse.localmesh import MeshAddresses
@@ -168,7 +169,7 @@ def main(
         file = Path(directory) / "mesh.yaml"
         file.write_text(yaml.safe_dump(mesh_of(shape)), encoding="utf-8")
         costs = with_mesh(MeshOptions(file), work)
-    Console().print(table_of(costs))
+    show(table_of(costs))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import specfuse.demo
+from bench.report import show
 from model_service.backends.text.tokenizer import Prompt, SegmentTokenizer
 from model_service.backends.torch.backend import EngineLimits, backend_for
 from model_service.backends.torch.loading import LoadedModel, load
@@ -120,9 +121,11 @@ async def beside_floods(loaded: LoadedModel, repeats: int) -> tuple[float, float
     return median(alone), median(beside), median(refused)
 
 
-def refusals(loaded: LoadedModel, repeats: int) -> Table:
+def refusals(expert: str, loaded: LoadedModel, repeats: int) -> Table:
     """What a refusal costs beside counting, by text."""
-    table = Table("text", "refused, ms", "counted, ms", "ratio", title=f"{PROMPT_BYTES} bytes")
+    table = Table(
+        "text", "refused, ms", "counted, ms", "ratio", title=f"{expert}, {PROMPT_BYTES} bytes"
+    )
     limited = loaded.tokenizer.within(loaded.window)
     for name, piece in TEXTS.items():
         for prompt, form in zip(prompts(piece), ("raw", "conversation"), strict=True):
@@ -142,7 +145,7 @@ def main(
     repeats: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 3,
 ) -> None:
     """Measure what it costs to refuse prompts that cannot fit the window."""
-    console = Console()
+    console = Console(soft_wrap=True)
     names = experts or sorted(path.name for path in MODELS.iterdir())
     models = {name: load(TorchSection(model=str(MODELS / name), device="cpu")) for name in names}
     for name, loaded in models.items():
@@ -151,10 +154,10 @@ def main(
         console.print(f"[bold]{name}[/], a window of {loaded.window} tokens")
         console.print(
             f"short call: {1000 * alone:.0f} ms alone, {1000 * beside:.0f} ms beside the flood, "
-            f"{beside / alone:.2f} times; a flood's call {1000 * refused:.0f} ms; {memory} MiB"
+            f"{beside / alone:.2f} times; a flood's call {1000 * refused:.0f} ms; {memory} MiB\n"
         )
     for name, loaded in models.items():  # after the floods, as counting takes memory
-        console.print(f"[bold]{name}[/]", refusals(loaded, repeats))
+        show(refusals(name, loaded, repeats))
 
 
 if __name__ == "__main__":

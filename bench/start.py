@@ -348,7 +348,7 @@ def main(
     """Measure starts and memory, of this checkout and of others."""
     load = " ".join(f"{load:.1f}" for load in os.getloadavg())
     trees = [*(tree.absolute() for tree in beside or ()), HERE]
-    print(_line("", *(tree.name for tree in trees)))
+    print(_line("", *("this checkout" if tree == HERE else tree.name for tree in trees)))
     print(_line("---", *("---:" for _ in trees)))
     parts = {
         "commands": lambda: commands(trees, repeats),

@@ -75,10 +75,11 @@ class ScriptedBackend:
 
     async def propose(self, request: ProposeRequest, deadline: Deadline) -> Proposal:
         """Drafts the next words of the script's answer."""
-        line = await self._line(request.context, deadline)
-        usage = self._usage(request.context, request.max_tokens)
+        line = self._applicable(request.context)
         rest = _rest(line, request.context)
         words = rest[: request.max_tokens]
+        await self._passed(line, len(words), deadline)
+        usage = self._usage(request.context, request.max_tokens)
         text, finish = (
             "".join(words),
             SegmentFinish.LENGTH if len(words) < len(rest) else SegmentFinish.END,
@@ -96,7 +97,8 @@ class ScriptedBackend:
 
     async def score(self, request: ScoreRequest, deadline: Deadline) -> Scores:
         """Scores every candidate by how many of its words the script has in the same place."""
-        line = await self._line(request.context, deadline)
+        line = self._applicable(request.context)
+        await self._passed(line, 0, deadline)
         longest = max(len(_words(candidate.text)) for candidate in request.candidates)
         usage = self._usage(request.context, longest)
         rest = _rest(line, request.context)
@@ -105,18 +107,17 @@ class ScriptedBackend:
     async def close(self) -> None:
         """Nothing to stop."""
 
-    async def _line(self, context: Context, deadline: Deadline) -> Line:
-        """The line that applies, after delaying or failing the call as it says."""
-        line = self._applicable(context)
+    async def _passed(self, line: Line, drafted: int, deadline: Deadline) -> None:
+        """Delays or fails a call that drafts so many tokens, as the line says."""
+        seconds = line.seconds + drafted * line.token_seconds
         self._observer.queued(0.0)
         try:
             async with asyncio.timeout(deadline.timeout):
-                await (asyncio.Event().wait() if line.hangs else asyncio.sleep(line.seconds))
+                await (asyncio.Event().wait() if line.hangs else asyncio.sleep(seconds))
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the script's time was up") from None
         if line.fails:
             raise _FAILURES[line.fails]
-        return line
 
     def _applicable(self, context: Context) -> Line:
         asked = context.prompt if isinstance(context.prompt, str) else context.prompt[-1].content

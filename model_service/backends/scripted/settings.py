@@ -27,6 +27,8 @@ class Line(Section):
     """What it gives every other word."""
     seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 0.0
     """How long it takes over a call."""
+    token_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 0.0
+    """How long it takes over each token that it drafts, beside that."""
     hangs: Flag = False
     """Whether it never answers."""
     fails: Literal["", "unavailable", "overloaded", "model_failure"] = ""

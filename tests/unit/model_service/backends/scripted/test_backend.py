@@ -133,10 +133,22 @@ async def test_what_does_not_fit_the_window() -> None:
         await backend.propose(ProposeRequest(CONTEXT, max_tokens=3), NEVER)
 
 
-@pytest.mark.parametrize("line", [Line(hangs=True), Line(seconds=60.0)])
+@pytest.mark.parametrize(
+    "line", [Line(hangs=True), Line(seconds=60.0), Line(answer=ANSWER, token_seconds=60.0)]
+)
 async def test_a_deadline_ends_its_dawdling(line: Line) -> None:
     with pytest.raises(DeadlineExceeded):
         await scripted(line).propose(ProposeRequest(CONTEXT, 1), Deadline.after(0.01))
+
+
+async def test_only_drafted_tokens_take_their_time() -> None:
+    backend = scripted(Line(answer=ANSWER, token_seconds=60.0))
+    candidates = (Candidate("Paris", finished=False),)
+    soon = Deadline.after(30)
+    scores = await backend.score(ScoreRequest(CONTEXT, candidates), soon)
+    assert len(scores.scores) == 1
+    over = replace(CONTEXT, committed=(ANSWER,))
+    assert (await backend.propose(ProposeRequest(over, 2), soon)).finish is SegmentFinish.END
 
 
 def test_its_revision_is_of_its_script() -> None:
