@@ -2,9 +2,9 @@
 
 The processor time of a fuser's own process over each of its doors, for the same questions to the
 same scripted members, in turns: gRPC's `Generate`, and a stream of `/v1/chat/completions`. Members
-are processes of their own, take no time to think and never agree, so a round has both of its steps
-and what is left is the fuser. Beside it, in turns with it, the least that a round can cost with the
-same library: the same calls of the same members, made by `grpc.aio` alone in this process.
+are processes of their own, take no time to think and never agree, so what is left is the fuser.
+Beside it, in turns with it, what as many calls cost whoever makes nothing but calls: of the same
+members, by `grpc.aio` alone in this process.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,10 +51,11 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is asked: of how many members, for how many rounds."""
+    """What is asked: of how many members, for how many rounds of whole drafts, by which preset."""
 
     members: int
     rounds: int
+    preset: str = "default"
 
     @property
     def words(self) -> int:
@@ -64,6 +66,11 @@ class Shape:
         """Nobody else's."""
         return " ".join(f"m{member}w{number}" for number in range(self.words))
 
+    @property
+    def bare_calls(self) -> int:
+        """Calls that `bare` makes for an answer: two of each member a round."""
+        return 2 * self.members * self.rounds
+
     def segments(self) -> list[str]:
         """The first member's answer as it is committed: equals decide in its favour."""
         words = self.answer_of(0).split(" ")
@@ -73,11 +80,27 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """An answer, which is always the same, and what it takes."""
+
+    text: str
+    rounds: int
+    calls: int
+
+    @classmethod
+    async def of(cls, client: AsyncClient) -> Known:
+        """What a first question shows."""
+        answer = await client.generate(QUESTION, ensemble=ENSEMBLE)
+        return cls(answer.text, answer.finished.rounds, answer.finished.calls_made)
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
-    """Something that answers, and the processor time that it takes."""
+    """Something that answers, in so many rounds, and the processor time that it takes."""
 
     ask: Ask
     clock: Clock
+    rounds: float
 
 
 @dataclass(slots=True)
@@ -103,7 +126,8 @@ def mesh_of(shape: Shape) -> dict[str, Any]:
     ensemble = {
         "members": list(models),
         "segment_tokens": WORDS_A_SEGMENT,
-        "exit": {"policy": "none"},
+        "preset": shape.preset,
+        "exit": {"min_models": shape.members},
         "max_tokens": shape.words,
         "max_tokens_limit": shape.words,
         "request_timeout_seconds": 600,
@@ -157,7 +181,7 @@ def over_http(client: httpx2.AsyncClient, expected: str) -> Ask:
 
 
 def bare(stubs: Sequence[ModelServiceAsyncStub], shape: Shape) -> Ask:
-    """The members' calls of an answer, and nothing else: no votes, no limits, nobody to tell."""
+    """Calls of the members, and nothing else: no votes, no limits, nobody to tell."""
     candidates = [
         pb.Candidate(text=" ".join(shape.answer_of(number).split(" ")[:WORDS_A_SEGMENT]))
         for number in range(shape.members)
@@ -192,9 +216,8 @@ def bare(stubs: Sequence[ModelServiceAsyncStub], shape: Shape) -> Ask:
 @asynccontextmanager
 async def subjects(
     addresses: MeshAddresses, shape: Shape, callers: int
-) -> AsyncIterator[dict[str, Subject]]:
-    """All that take turns, by name."""
-    expected = shape.answer_of(0)
+) -> AsyncIterator[tuple[dict[str, Subject], Known]]:
+    """All that take turns, by name, and what they answer."""
     fuser = fuser_clock()
     async with AsyncExitStack() as stack:
         grpc_client = await stack.enter_async_context(AsyncClient(addresses.fuser.address))
@@ -209,14 +232,17 @@ async def subjects(
         for model in addresses.models.values():
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(model.address))
             stubs.append(ModelServiceStub(channel))
-        yield {
-            "bare": Subject(bare(stubs, shape), time.process_time),
-            "gRPC": Subject(over_grpc(grpc_client, expected), fuser),
-            "HTTP": Subject(over_http(http_client, expected), fuser),
+        known = await Known.of(grpc_client)
+        as_many_calls = shape.bare_calls / (known.calls / known.rounds)
+        by_name = {
+            "bare": Subject(bare(stubs, shape), time.process_time, as_many_calls),
+            "gRPC": Subject(over_grpc(grpc_client, known.text), fuser, known.rounds),
+            "HTTP": Subject(over_http(http_client, known.text), fuser, known.rounds),
         }
+        yield by_name, known
 
 
-async def turn(subject: Subject, callers: int, questions: int, rounds: int, costs: Costs) -> None:
+async def turn(subject: Subject, callers: int, questions: int, costs: Costs) -> None:
     """Has every caller ask so many questions, one after the other."""
 
     async def caller() -> None:
@@ -228,22 +254,22 @@ async def turn(subject: Subject, callers: int, questions: int, rounds: int, cost
         for _ in range(callers):
             group.create_task(caller())
     answers = callers * questions
-    costs.milliseconds.append(1000 * (subject.clock() - before) / (answers * rounds))
+    costs.milliseconds.append(1000 * (subject.clock() - before) / (answers * subject.rounds))
     costs.answers.append(answers / (time.monotonic() - began))
 
 
 async def measured(
     addresses: MeshAddresses, shape: Shape, callers: int, questions: int, repeats: int
-) -> dict[str, Costs]:
-    """The costs of a round by subject; the subjects take turns."""
-    async with subjects(addresses, shape, callers) as by_name:
+) -> tuple[Known, dict[str, Costs]]:
+    """What is answered, and the costs of a round by subject; the subjects take turns."""
+    async with subjects(addresses, shape, callers) as (by_name, known):
         costs = {name: Costs() for name in by_name}
         for subject in by_name.values():
             await subject.ask()
         for _ in range(repeats):
             for name, subject in by_name.items():
-                await turn(subject, callers, questions, shape.rounds, costs[name])
-    return costs
+                await turn(subject, callers, questions, costs[name])
+    return known, costs
 
 
 def ratio(of: Costs, to: Costs) -> float:
@@ -252,12 +278,14 @@ def ratio(of: Costs, to: Costs) -> float:
     return median(one / other for one, other in pairs)
 
 
-def table_of(costs: dict[tuple[Shape, int], dict[str, Costs]]) -> Table:
+def table_of(costs: dict[tuple[Shape, int], tuple[Known, dict[str, Costs]]]) -> Table:
     """Medians, and the medians of the ratios within each turn."""
     table = Table(
+        "preset",
         "members",
         "callers",
         "rounds",
+        "calls a round",
         "bare calls, ms",
         "gRPC, ms",
         "HTTP, ms",
@@ -266,12 +294,14 @@ def table_of(costs: dict[tuple[Shape, int], dict[str, Costs]]) -> Table:
         "answers a second",
         title="processor time a round",
     )
-    for (shape, callers), by_name in costs.items():
+    for (shape, callers), (known, by_name) in costs.items():
         milliseconds = [f"{median(one.milliseconds):.2f}" for one in by_name.values()]
         table.add_row(
+            shape.preset,
             str(shape.members),
             str(callers),
-            str(shape.rounds),
+            str(known.rounds),
+            f"{known.calls / known.rounds:.1f}",
             *milliseconds,
             f"{ratio(by_name['bare'], by_name['gRPC']):.2f}",
             f"{ratio(by_name['HTTP'], by_name['gRPC']):.2f}",
@@ -283,13 +313,17 @@ def table_of(costs: dict[tuple[Shape, int], dict[str, Costs]]) -> Table:
 def main(
     members: Annotated[list[int] | None, typer.Option(help="Scripted members. [5]")] = None,
     callers: Annotated[list[int] | None, typer.Option(help="At a time. [1, 16]")] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=4096, help="Of an answer.")] = 50,
+    presets: Annotated[list[str] | None, typer.Option(help="Of the ensemble. [default]")] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=4096, help="Of an answer, if whole drafts are committed.")
+    ] = 50,
     questions: Annotated[int, typer.Option(min=1, help="Of each caller, a turn.")] = 2,
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 5,
 ) -> None:
     """Measure what a round costs the fuser over each of its doors, beside the bare calls."""
-    costs: dict[tuple[Shape, int], dict[str, Costs]] = {}
-    for shape in (Shape(number, rounds) for number in members or (5,)):
+    costs: dict[tuple[Shape, int], tuple[Known, dict[str, Costs]]] = {}
+    for preset, size in product(presets or ("default",), members or (5,)):
+        shape = Shape(size, rounds, preset)
 
         async def work(addresses: MeshAddresses, shape: Shape = shape) -> None:
             for number in callers or (1, 16):

@@ -22,7 +22,7 @@ import grpc.aio
 import psutil
 import typer
 import yaml
-from fuser import Costs, Shape, Subject, mesh_of, over_grpc, ratio, turn
+from fuser import Costs, Known, Shape, Subject, mesh_of, over_grpc, ratio, turn
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as trace_service
 from rich.console import Console
@@ -115,7 +115,6 @@ async def measured(
     addresses: MeshAddresses, shape: Shape, callers: int, questions: int, repeats: int
 ) -> dict[str, Costs]:
     """The costs of a round by what is told; the fusers take turns."""
-    expected = shape.answer_of(0)
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         receiver, address = await stack.enter_async_context(receiving())
@@ -130,13 +129,14 @@ async def measured(
             file.write_text(yaml.safe_dump(settings), encoding="utf-8")
             where, pid = await stack.enter_async_context(fuser(file, silent=silent))
             client = await stack.enter_async_context(AsyncClient(where))
-            subjects[name] = Subject(over_grpc(client, expected), clock_of(pid))
+            known = await Known.of(client)
+            subjects[name] = Subject(over_grpc(client, known.text), clock_of(pid), known.rounds)
         costs = {name: Costs() for name in subjects}
         for subject in subjects.values():
             await subject.ask()
         for _ in range(repeats):
             for name, subject in subjects.items():
-                await turn(subject, callers, questions, shape.rounds, costs[name])
+                await turn(subject, callers, questions, costs[name])
     if not receiver.spans:
         Console(stderr=True).print("no span arrived: too few requests for one in a hundred")
     return costs

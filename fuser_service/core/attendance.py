@@ -41,11 +41,13 @@ def with_proposals(
         for member, proposal in proposals.items()
     }
     before = state.round
+    drafted = _ordered(state, {**before.proposals, **proposals})
     return replace(
         state,
         round=replace(
             before,
-            proposals=_ordered(state, {**before.proposals, **proposals}),
+            proposals=drafted,
+            candidates=state.deciding_between(drafted),
             scores=_ordered(state, {**before.scores, **scores}),
             asked_to_propose=before.asked_to_propose | set(asked.members),
         ),
@@ -91,6 +93,9 @@ def _attended(
     busy member kept nobody waiting, so that is never held against it. What a lost member proposed
     before stays, and may still win.
     """
+    answers = {member: result.value for member, result in results.items() if isinstance(result, Ok)}
+    if len(answers) == len(results):
+        return state, answers
     late = {member for member, result in results.items() if isinstance(result, Late)}
     misses = {**state.misses, **{member: state.misses.get(member, 0) + 1 for member in late}}
     busy = {member for member, result in results.items() if isinstance(result, Busy)}
@@ -104,7 +109,6 @@ def _attended(
         outgrown=state.outgrown | outgrown,
         round=replace(state.round, absent=state.round.absent | late | busy),
     )
-    answers = {member: result.value for member, result in results.items() if isinstance(result, Ok)}
     unreached = (
         m for m, result in results.items() if isinstance(result, Failed) and result.may_pass
     )

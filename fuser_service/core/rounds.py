@@ -28,6 +28,7 @@ from fuser_service.core.verdict import (
     Verdict,
     by_vote,
     missing,
+    to_be_scored,
     verifiers,
     without_vote,
 )
@@ -111,7 +112,7 @@ def _judge(state: QueryState) -> Transition:
         return _lose_quorum(state, answered)
     if not answered:
         return _come_back(state)
-    return _decide(state, by_vote(state))
+    return _decide(state, by_vote(state, answered))
 
 
 def _next_round(state: QueryState) -> Transition:
@@ -136,7 +137,12 @@ def _draft(state: QueryState) -> Transition:
     listening = frozenset(state.active) - set(drafting)
     if len(kept) == len(drafting) and not listening and len(contested(kept)) < 2:  # noqa: PLR2004
         kept = {}  # nobody is left to judge it
-    state = replace(state, round=replace(state.round, proposals=kept, listening=listening))
+    if kept or listening:
+        candidates = state.deciding_between(kept)
+        state = replace(
+            state,
+            round=replace(state.round, proposals=kept, candidates=candidates, listening=listening),
+        )
     asked = tuple(m for m in drafting if m not in kept)
     return _propose(state, asked) if asked else _vote(state)
 
@@ -174,7 +180,8 @@ def _vote(state: QueryState) -> Transition:
     asked = _judges(state)
     if not asked:
         return _agree(state)
-    assignments = {m: unscored for m in asked if (unscored := missing(state, m))}
+    wanted = to_be_scored(state)
+    assignments = {m: unscored for m in asked if (unscored := missing(state, m, wanted))}
     if not assignments:
         return _judge(state)
     required = _required(state, len(assignments))
@@ -225,7 +232,7 @@ def _decide(state: QueryState, verdict: Verdict) -> Transition:
 def _commit(state: QueryState, verdict: Verdict) -> Transition:
     state, commit, reason = committed(state, verdict)
     following = _finish(state, reason) if reason else _next_round(state)
-    return replace(following, commit=commit)
+    return Transition(following.state, following.step, commit)
 
 
 def _finish(state: QueryState, reason: FinishReason) -> Transition:

@@ -59,12 +59,15 @@ def fused(
     what it gives itself.
     """
     approvals = []
+    among: dict[tuple[MemberName, ...], dict[MemberName, float]] = {}  # most often of all alike
     for index, candidate in enumerate(candidates):
         verifiers = _verifiers(candidate, judgements, self_judgement)
+        if verifiers not in among:
+            among[verifiers] = weights.among(verifiers)
         approvals.append(
             math.fsum(
                 weight * judgements[verifier][index]
-                for verifier, weight in weights.among(verifiers).items()
+                for verifier, weight in among[verifiers].items()
             )
         )
     return _summing_to_one(approvals)

@@ -25,7 +25,8 @@ from fuser_service.core.weights import Weights
 class RoundState:
     """A round in progress.
 
-    `proposals` and `scores` hold, in the ensemble's order, the members that proposed in time;
+    `proposals` and `scores` hold, in the ensemble's order, the members that proposed in time, and
+    `candidates` is what the round decides between so far, earliest proposer first;
     `asked_to_score` those that were, in any phase, and `absent` those that were late or busy.
     `departures_before` is how many departures the query had when the round began. `recalled` are
     all that came back for it, `returned` those of them that had been lost. `listening` are the
@@ -36,6 +37,7 @@ class RoundState:
     number: int
     departures_before: int = 0
     proposals: Mapping[MemberName, Proposal] = field(default_factory=dict)
+    candidates: tuple[DistinctCandidate, ...] = ()
     scores: Mapping[MemberName, Mapping[Candidate, Score]] = field(default_factory=dict)
     asked_to_score: frozenset[MemberName] = frozenset()
     absent: frozenset[MemberName] = frozenset()
@@ -97,19 +99,19 @@ class QueryState:
     @property
     def candidates(self) -> tuple[DistinctCandidate, ...]:
         """What this round decides between, so far; earliest proposer first."""
-        if self.rules.vote is Vote.WORDS:
-            return contested(self.round.proposals)
-        return distinct_candidates(self.round.proposals)
+        return self.round.candidates
 
     @property
     def drafting(self) -> tuple[MemberName, ...]:
         """The active members that draft."""
+        if not self.watching:
+            return self.active
         return tuple(member for member in self.active if member not in self.watching)
 
     @property
     def counted_on(self) -> tuple[MemberName, ...]:
         """The members that are asked in this round, or will be in a later one, come what may."""
-        return self.in_order((*self.active, *self.returns))
+        return self.in_order((*self.active, *self.returns)) if self.returns else self.active
 
     @property
     def lost(self) -> tuple[Departure, ...]:
@@ -144,9 +146,19 @@ class QueryState:
         chosen = set(members)
         return tuple(member for member in self.rules.members if member in chosen)
 
+    def deciding_between(
+        self, proposals: Mapping[MemberName, Proposal]
+    ) -> tuple[DistinctCandidate, ...]:
+        """What a round with these proposals decides between; earliest proposer first."""
+        if self.rules.vote is Vote.WORDS:
+            return contested(proposals)
+        return distinct_candidates(proposals)
+
     def losing(self, departures: Iterable[Departure]) -> QueryState:
         """The state after members are lost to failure, refusal or lateness."""
         departures = tuple(departures)
+        if not departures:
+            return self
         lost = {departure.member for departure in departures}
         return replace(
             self,
@@ -157,12 +169,16 @@ class QueryState:
 
     def hearing_out(self, objectors: tuple[MemberName, ...]) -> QueryState:
         """The state in which these members object, and are to draft next."""
+        if objectors == self.round.unheard:
+            return self
         objected = self.round.objected | set(objectors)
         return replace(self, round=replace(self.round, objected=objected, unheard=objectors))
 
     def exiting(self, members: Iterable[MemberName]) -> QueryState:
         """The state after the exit policy sends members away."""
         members = tuple(members)
+        if not members:
+            return self
         state = self.losing(Departure(member, DepartureReason.EXIT) for member in members)
         return replace(state, dormant=self.in_order((*self.dormant, *members)))
 
@@ -172,6 +188,8 @@ class QueryState:
         After 1, 2, 4, ... rounds: a member that stays away costs ever less.
         """
         failures = {member: self.failures.get(member, 0) + 1 for member in members}
+        if not failures:
+            return self
         returns = {m: self.round.number + 2 ** (times - 1) for m, times in failures.items()}
         return replace(
             self, failures={**self.failures, **failures}, returns={**self.returns, **returns}
@@ -183,6 +201,8 @@ class QueryState:
         They are credited the mean quality: having been away is no sign of losing.
         """
         due = {member for member, number in self.returns.items() if number <= self.round.number}
+        if not due:
+            return self
         mean = math.fsum(self.quality.values()) / max(1, len(self.quality))
         active = self.in_order((*self.active, *due))
         return replace(

@@ -41,7 +41,8 @@ class StopScanner:
         if start is not None:
             return replace(self, held="", stopped=True), pending[:start]
         shown = len(pending) - _length_that_could_become(pending, self.stop)
-        return replace(self, held=pending[shown:]), pending[:shown]
+        held = pending[shown:]
+        return self if held == self.held else replace(self, held=held), pending[:shown]
 
 
 def _start_of_first_completed(text: str, stop: tuple[str, ...]) -> int | None:

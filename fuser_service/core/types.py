@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 MemberName = str
 """A member's name, unique within its ensemble. The ensemble's order of members breaks ties."""
@@ -49,9 +50,11 @@ class Sampling:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A proposed continuation; `finished` says that the answer would end after it."""
+class Candidate(NamedTuple):
+    """A proposed continuation; `finished` says that the answer would end after it.
+
+    A tuple, as a round looks scores up by candidate a hundred times and more.
+    """
 
     text: str
     finished: bool

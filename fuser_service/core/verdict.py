@@ -64,13 +64,13 @@ def without_vote(state: QueryState, winner: int = 0) -> Verdict:
     return _verdict(state, whole, winner, {})
 
 
-def by_vote(state: QueryState) -> Verdict:
-    """The verdict of the verifiers that scored every candidate; there is at least one.
+def by_vote(state: QueryState, verifiers: Iterable[MemberName]) -> Verdict:
+    """The verdict of these verifiers, which scored every candidate; there is at least one.
 
     Of equal shares, the one with the earliest proposer wins.
     """
     candidates = state.candidates
-    judgements = {verifier: _judgement(state, verifier) for verifier in verifiers(state)}
+    judgements = {verifier: _judgement(state, verifier) for verifier in verifiers}
     if state.rules.vote is Vote.WORDS:
         shares = pooled(_logprobs(state, judgements), state.weights, state.rules.sharpness)
     else:
@@ -110,11 +110,11 @@ def winning_draft(state: QueryState, winning: DistinctCandidate) -> Proposal:
 def verifiers(state: QueryState) -> tuple[MemberName, ...]:
     """The members that have scored every candidate."""
     voted = [c.candidate for c in state.candidates]
-    return tuple(m for m in state.present if not _unscored(state, m, voted))
+    return tuple(m for m in state.present if not missing(state, m, voted))
 
 
-def missing(state: QueryState, member: MemberName) -> tuple[Candidate, ...]:
-    """What a member of this round has not scored: the candidates, and what would be committed.
+def to_be_scored(state: QueryState) -> Sequence[Candidate]:
+    """What is to be scored in this round: the candidates, and what would be committed.
 
     Where that is more than one call may ask, drafts are left out, never candidates.
     """
@@ -123,12 +123,13 @@ def missing(state: QueryState, member: MemberName) -> tuple[Candidate, ...]:
     if state.rules.vote is Vote.WORDS:
         drafts = (candidate_of(winning_draft(state, c)) for c in candidates)
         wanted = list(dict.fromkeys([*wanted, *(d for d in drafts if d)]))[:MOST_CANDIDATES]
-    return _unscored(state, member, wanted)
+    return wanted
 
 
-def _unscored(
+def missing(
     state: QueryState, member: MemberName, wanted: Sequence[Candidate]
 ) -> tuple[Candidate, ...]:
+    """What a member of this round has not scored of what is wanted."""
     known = state.round.scores.get(member, {})
     return tuple(candidate for candidate in wanted if candidate not in known)
 

@@ -67,6 +67,9 @@ class Participant(Protocol):
     ) -> tuple[Score, ...]:
         """The member's score of each candidate, in order."""
 
+    def leave(self) -> None:
+        """The query is over, and asks nothing any more. No call of it is in flight."""
+
 
 class FusionObserver(Protocol):
     """Told what happens in a query. Called on the event loop; must be fast and must not raise."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -88,6 +89,16 @@ class Fusion:
         return run.events()
 
 
+@contextmanager
+def _attended(participants: Collection[Participant]) -> Iterator[None]:
+    """The participants of a query leave it with the context."""
+    try:
+        yield
+    finally:
+        for participant in participants:
+            participant.leave()
+
+
 @dataclass(slots=True)
 class _RoundClock:
     """Times a round: when it began, and the seconds its phases took."""
@@ -120,7 +131,11 @@ class _Run:
         query = self.query
         began = self.clock()
         transition = rounds.start(query.rules, query.committed_segments, query.committed_tokens)
-        with Presence(self.observer, query.ensemble) as presence, self.spans:
+        with (
+            Presence(self.observer, query.ensemble) as presence,
+            self.spans,
+            _attended(self.participants.values()),
+        ):
             presence.of(transition.state.counted_on)
             yield Started(query.ensemble, query.rules.members, query.session_id)
             while not isinstance(step := transition.step, Finish):

@@ -49,14 +49,14 @@ RETRY_JITTER_SECONDS = 0.05
 class Attempts(Generic[Response]):
     """A call about to be made for a query, of which `hold` is what it holds on to.
 
-    `send` makes it at one replica, for a response of a lineage; `pace` is that of such calls.
+    `send` makes it at one replica; `pace` is that of such calls.
 
     `second_call` is told of every call made beyond the first, and why: `latest` of the last one.
     """
 
     pool: Pool
     hold: Hold
-    send: Callable[[Replica, Deadline, Lineage | None], Awaitable[Answered[Response]]]
+    send: Callable[[Replica, Deadline], Awaitable[Answered[Response]]]
     pace: Pace
     budget: Budget
     second_call: Callable[[SecondCall], None]
@@ -155,7 +155,7 @@ class Attempts(Generic[Response]):
     ) -> Answered[Response]:
         began = time.monotonic()
         with self.spans.attempt(replica.address, why):
-            answered = await self.send(replica, deadline, self.hold.lineage)
+            answered = await self.send(replica, deadline)
         self.pace.took(time.monotonic() - began)
         return answered
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
@@ -14,11 +14,11 @@ from fuser_service.core.types import Candidate, Context, MemberName, Proposal, S
 from fuser_service.mesh import wire
 from fuser_service.mesh.attempts import Attempts, SecondCall
 from fuser_service.mesh.budget import Budget
-from fuser_service.mesh.lineage import Lineage
 from fuser_service.mesh.pace import Pace
 from fuser_service.mesh.pool import Hold, Pool
-from fuser_service.mesh.replica import Answered, Method, Replica
+from fuser_service.mesh.replica import Answered, Replica
 from fuser_service.mesh.spans import CallSpans
+from fuser_service.mesh.stub import PROPOSE, SCORE, Method
 from specfuse.deadline import Deadline
 from specfuse.errors import RevisionLost
 
@@ -68,9 +68,7 @@ class GrpcParticipant:
     ) -> Proposal:
         """The member's next segment, at most `max_tokens` of its own tokens."""
         request = wire.propose_request(context, max_tokens=max_tokens, sampling=sampling, stop=stop)
-        send = partial(_send, request, lambda stub: stub.propose_segment)
-        spans = self._spans("ProposeSegment")
-        response = await self._asked(send, spans, self._member.proposing, deadline)
+        response = await self._asked(PROPOSE, request, self._member.proposing, deadline)
         return wire.proposal(response)
 
     async def score(
@@ -78,19 +76,19 @@ class GrpcParticipant:
     ) -> tuple[Score, ...]:
         """The member's score of each candidate, in order."""
         request = wire.score_request(context, candidates)
-        send = partial(_send, request, lambda stub: stub.score_segments)
-        spans = self._spans("ScoreSegments")
-        response = await self._asked(send, spans, self._member.scoring, deadline)
+        response = await self._asked(SCORE, request, self._member.scoring, deadline)
         return wire.scores(response, expected=len(candidates))
 
+    def leave(self) -> None:
+        """The query is over: no call of it is made any more."""
+        self._hold.streams.close()
+
     async def _asked(
-        self,
-        send: Callable[[Replica, Deadline, Lineage | None], Awaitable[Answered[Response]]],
-        spans: CallSpans,
-        pace: Pace,
-        deadline: Deadline,
+        self, method: Method[Response], request: bytes, pace: Pace, deadline: Deadline
     ) -> Response:
         member = self._member
+        send = partial(_send, method, request, self._hold)
+        spans = CallSpans(member.tracer, member.name, method.name)
         again = partial(member.observer.second_call, member.name)
         try:
             return await Attempts(
@@ -101,15 +99,12 @@ class GrpcParticipant:
             _logger.info("%s: a query goes on without it: %s", member.name, error.message)
             raise
 
-    def _spans(self, method: str) -> CallSpans:
-        return CallSpans(self._member.tracer, self._member.name, method)
-
 
 async def _send(
-    request: bytes,
     method: Method[Response],
+    request: bytes,
+    hold: Hold,
     replica: Replica,
     deadline: Deadline,
-    lineage: Lineage | None,
 ) -> Answered[Response]:
-    return await replica.call(method, request, deadline, lineage)
+    return await replica.call(method, request, deadline, hold.lineage, hold.streams)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 
@@ -14,6 +14,7 @@ from fuser_service.mesh.balancing import Load, Pins, choose, ranked, share_of
 from fuser_service.mesh.discovery.port import Address, Endpoint
 from fuser_service.mesh.lineage import Lineage
 from fuser_service.mesh.replica import Replica
+from fuser_service.mesh.stream import Streams
 
 _logger = logging.getLogger(__name__)
 
@@ -23,12 +24,13 @@ class Hold:
     """What one query holds on to of a member, for as long as there is the query.
 
     `address` is the replica that answered it last, and `lineage` what it began with: only replicas
-    of that answer it. None before the first answer.
+    of that answer it. None before the first answer. `streams` are those of its calls.
     """
 
     session_id: str
     address: Address | None = None
     lineage: Lineage | None = None
+    streams: Streams = field(default_factory=Streams)
 
 
 class Pool:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -21,10 +21,12 @@ from fuser_service.mesh.discovery.port import Address, Endpoint
 from fuser_service.mesh.identity import Identity
 from fuser_service.mesh.lineage import UNTOLD, Lineage
 from fuser_service.mesh.spans import trace_headers
-from fuser_service.mesh.stub import ModelServiceStub
+from fuser_service.mesh.stream import CallStream, Streams
+from fuser_service.mesh.stub import Method, ModelServiceStub
 from specfuse.deadline import Deadline
 from specfuse.errors import Cancelled, DeadlineExceeded, SpecFuseError, Unavailable
 from specfuse.headers import LINEAGE
+from specfuse.observability.tracing.spans import traced
 from specfuse.rpc.errors import from_rpc_error, without_address
 from specfuse.v1 import model_service_pb2 as pb
 
@@ -50,12 +52,6 @@ _DOES_NOT_TELL = (
     grpc.StatusCode.UNAUTHENTICATED,
 )
 """How it refuses to say what it is, whenever it is asked. Any other error may pass."""
-
-
-Method: TypeAlias = (
-    "Callable[[ModelServiceStub], grpc.aio.UnaryUnaryMultiCallable[bytes, Response]]"
-)
-"""Takes a method from a stub."""
 
 
 class Health(Enum):
@@ -98,6 +94,7 @@ class Replica:
         self._identity = Identity(self._lineage_asked, changed)
         self._clock = clock
         self._back_at = -math.inf
+        self._has_streams = False
         self._watching = asyncio.create_task(self._watch())
         self._moving: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -157,9 +154,10 @@ class Replica:
         method: Method[Response],
         request: bytes,
         deadline: Deadline,
-        lineage: Lineage | None = None,
+        lineage: Lineage | None,
+        streams: Streams,
     ) -> Answered[Response]:
-        """The response of a method of the replica's stub.
+        """The response to a call of a method, over one of the streams if the replica has them.
 
         If a lineage is given, only a response of that one counts.
 
@@ -169,7 +167,7 @@ class Replica:
         self._breaker.started()
         self.in_flight += 1
         try:
-            answered = await self._answered(method, request, deadline, lineage)
+            answered = await self._answered(method, request, deadline, lineage, streams)
         except TimeoutError as late:
             self._breaker.abandoned()
             raise DeadlineExceeded("the replica did not say what it is in time") from late
@@ -217,18 +215,59 @@ class Replica:
         request: bytes,
         deadline: Deadline,
         lineage: Lineage | None,
+        streams: Streams,
     ) -> Answered[Response]:
+        stream = streams.take(self.address, self._stub) if self._may_stream() else None
+        if stream is not None:  # whose first answer told for all what gives them
+            response = await self._over(stream, method, request, deadline)
+            streams.put(self.address, stream)
+            return Answered(response, stream.lineage)
         before = await self._lineage(deadline)
         if lineage not in (None, before):
             self._breaker.abandoned()
             raise Unavailable("the replica is of another revision")
-        call = method(self._stub)(request, timeout=deadline.timeout, metadata=trace_headers())
-        response = await call
-        if not await self._is_of(before, await call.trailing_metadata(), deadline):
+        response, mark, stream = await self._asked(method, request, deadline, before)
+        if not await self._is_of(before, mark, deadline):
+            if stream is not None:
+                stream.close()
             self._identity.forget()
             self._breaker.succeeded()
             raise Unavailable("the replica became one of another revision")
+        if stream is not None:
+            streams.put(self.address, stream)
         return Answered(response, before)
+
+    async def _asked(
+        self, method: Method[Response], request: bytes, deadline: Deadline, lineage: Lineage
+    ) -> tuple[Response, str | bytes | None, CallStream | None]:
+        """The response, what it is marked with, and the stream that it came over, if it did."""
+        if self._may_stream():
+            stream = CallStream(self._stub, lineage)
+            try:
+                response = await self._over(stream, method, request, deadline)
+                return response, await stream.mark(), stream
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                    raise
+                self._has_streams = False  # it has become one of before there were any
+        headers = trace_headers()
+        call = method.unary(self._stub)(request, timeout=deadline.timeout, metadata=headers)
+        response = await call
+        return response, (await call.trailing_metadata()).get(LINEAGE), None
+
+    def _may_stream(self) -> bool:
+        """Whether a call may be one of a stream: one that is traced is to be seen by itself."""
+        return self._has_streams and not traced()
+
+    async def _over(
+        self, stream: CallStream, method: Method[Response], request: bytes, deadline: Deadline
+    ) -> Response:
+        """The response over a stream."""
+        try:
+            return await stream.ask(method, request, deadline)
+        except SpecFuseError as error:
+            self._learn_from(error)
+            raise
 
     async def _move_to(self, channel: grpc.aio.Channel) -> None:
         try:
@@ -292,9 +331,7 @@ class Replica:
             self._learn_from(silent)
             raise silent from error
 
-    async def _is_of(
-        self, lineage: Lineage, trailing: grpc.aio.Metadata, deadline: Deadline
-    ) -> bool:
+    async def _is_of(self, lineage: Lineage, mark: str | bytes | None, deadline: Deadline) -> bool:
         """Whether what answered a call is of the lineage that there was when the call began.
 
         The answer says so itself: it may have come over another connection than what is known of
@@ -302,7 +339,6 @@ class Replica:
         meanwhile may have led to another. If nobody is there to say so, nobody else was there to
         answer, either.
         """
-        mark = trailing.get(LINEAGE)
         if mark is not None and lineage != UNTOLD:
             return mark == lineage.mark
         try:
@@ -315,8 +351,10 @@ class Replica:
             model = await self._stub.get_model(pb.GetModelRequest(), timeout=_IDENTIFY_SECONDS)
         except grpc.aio.AioRpcError as error:
             if error.code() in _DOES_NOT_TELL:
+                self._has_streams = False
                 return UNTOLD
             raise
+        self._has_streams = model.capabilities.streamed_calls
         return Lineage(model.revision, model.tokenizer_fingerprint, model.backend)
 
 

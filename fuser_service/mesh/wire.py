@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
 from fuser_service.core.types import (
     Candidate,
@@ -36,6 +37,16 @@ _FINISHES = {
 }
 
 
+_LENGTH_DELIMITED: Final = 2
+"""The wire type of a message within a message."""
+
+_STREAMED: Final = {
+    field.name: bytes([field.number << 3 | _LENGTH_DELIMITED])
+    for field in pb.StreamCallsRequest.DESCRIPTOR.oneofs_by_name["call"].fields
+}
+"""What stands before the length of a call in its stream's message."""
+
+
 def propose_request(
     context: Context, *, max_tokens: int, sampling: Sampling, stop: Sequence[str]
 ) -> bytes:
@@ -57,6 +68,12 @@ def score_request(context: Context, candidates: Sequence[Candidate]) -> bytes:
         candidates=[pb.Candidate(text=one.text, finished=one.finished) for one in candidates],
     )
     return _only_context(context) + rest.SerializeToString()
+
+
+def streamed(field: str, request: bytes, timeout: float | None) -> bytes:
+    """A call of a stream, a `StreamCallsRequest`: `field` is of which kind the request is."""
+    rest = pb.StreamCallsRequest(timeout_seconds=timeout)
+    return _STREAMED[field] + _varint(len(request)) + request + rest.SerializeToString()
 
 
 def proposal(response: pb.ProposeSegmentResponse) -> Proposal:
@@ -83,6 +100,16 @@ def scores(response: pb.ScoreSegmentsResponse, *, expected: int) -> tuple[Score,
     if len(response.scores) != expected:
         raise ModelFailure(f"{len(response.scores)} scores for {expected} candidates")
     return tuple(_score(score) for score in response.scores)
+
+
+def _varint(number: int) -> bytes:
+    """A length in protobuf's encoding: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while number > 0x7F:  # noqa: PLR2004
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 @lru_cache(maxsize=4)  # members are asked right after one another, and prompts may be large

@@ -1,10 +1,11 @@
-"""Code around every call of a server, written once for unary and server-streaming calls."""
+"""Code around every call of a server, written once for calls of all kinds that services have."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -16,12 +17,13 @@ from specfuse.errors import InvalidArgument
 Context: TypeAlias = "ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Around: TypeAlias = Callable[["Context"], AbstractAsyncContextManager[None]]
+Each: TypeAlias = Callable[["AsyncIterator[object]", "Context"], "AsyncGenerator[object, None]"]
 
 
 def wrapped(handler: Handler, around: Around) -> Handler:
     """The handler, run inside `around(context)`.
 
-    A handler whose requests are a stream is returned as it is: no service of ours has one.
+    A handler that gives one answer to a stream of requests is returned as it is: nobody has one.
     """
     decode = _decoder(handler)
     encode = handler.response_serializer
@@ -31,7 +33,34 @@ def wrapped(handler: Handler, around: Around) -> Handler:
     if handler.unary_stream is not None:
         stream = _stream(handler.unary_stream, around, decode)
         return grpc.unary_stream_rpc_method_handler(stream, None, encode)
+    if handler.stream_stream is not None:
+        stream = _stream(handler.stream_stream, around, partial(_each_decoded, decode))
+        return grpc.stream_stream_rpc_method_handler(stream, None, encode)
     return handler
+
+
+def wrapped_requests(handler: Handler, each: Each) -> Handler:
+    """The handler of a stream of requests, which gets them from `each(requests, context)`."""
+    behaviour: Any = handler.stream_stream
+
+    async def run(requests: AsyncIterator[object], context: Context) -> AsyncIterator[object]:
+        async with (
+            aclosing(each(requests, context)) as given,
+            aclosing(behaviour(given, context)) as responses,
+        ):
+            async for response in responses:
+                yield response
+
+    return grpc.stream_stream_rpc_method_handler(
+        run, handler.request_deserializer, handler.response_serializer
+    )
+
+
+async def _each_decoded(
+    decode: Callable[[Any], Any], requests: AsyncIterator[Any]
+) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield decode(request)
 
 
 def _decoder(handler: Handler) -> Callable[[Any], Any]:

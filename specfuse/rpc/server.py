@@ -21,6 +21,7 @@ from specfuse.errors import DeadlineExceeded, Misconfigured
 from specfuse.observability.tracing.requests import NONE, RequestSpans
 from specfuse.rpc.channels import MAX_MESSAGE_BYTES, PROBE_SECONDS
 from specfuse.rpc.errors import ErrorInterceptor
+from specfuse.rpc.in_flight import InFlight
 from specfuse.rpc.interception import Context, Handler, wrapped
 from specfuse.rpc.tls import RenewableTls, TlsFiles
 from specfuse.rpc.tracing import TracingInterceptor
@@ -99,7 +100,7 @@ class RpcServer:
         self._tracing = (TracingInterceptor(tracing),) if tracing.makes_any else ()
         self._max_message_bytes = max_message_bytes
         self._health = health.aio.HealthServicer()
-        self._in_flight = _InFlight()
+        self._in_flight = InFlight(without=_STANDARD_SERVICES)
         self._watchers = _Watchers()
         self._server: grpc.aio.Server | None = None
         self._address = ""
@@ -164,6 +165,7 @@ class RpcServer:
         # The grace is kept here: if gRPC's own ends while another stop finishes, the process
         # crashes.
         closing = asyncio.create_task(self._server.stop(_NO_LIMIT_SECONDS))
+        self._in_flight.end_streams()
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._in_flight.none_left(), grace_seconds)
@@ -227,57 +229,6 @@ async def send(
             await context.write(message)
     except TimeoutError as error:
         raise DeadlineExceeded("the caller does not read what it is sent") from error
-
-
-class _InFlight(grpc.aio.ServerInterceptor):
-    """Counts the calls being served, so that a drain knows when the last one is done."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._none = asyncio.Event()
-        self._none.set()
-        self._some = asyncio.Event()
-
-    async def none_left(self) -> None:
-        """Returns when no call is being served."""
-        await self._none.wait()
-
-    async def none_for(self, seconds: float) -> None:
-        """Returns when no call has been served for so many seconds on end."""
-        while True:
-            await self._none.wait()
-            self._some.clear()
-            try:
-                await asyncio.wait_for(self._some.wait(), seconds)
-            except TimeoutError:
-                return
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """The method's handler, counted unless it is health's or reflection's."""
-        handler = await continuation(handler_call_details)
-        _, service, _ = handler_call_details.method.split("/")
-        if handler is None or service in _STANDARD_SERVICES:
-            return handler
-        return wrapped(handler, self._counted)
-
-    @asynccontextmanager
-    async def _counted(self, context: Context) -> AsyncIterator[None]:
-        self.count += 1
-        self._none.clear()
-        self._some.set()
-        # The handler's return is too early to count down: its response is still to be sent.
-        ended: Any = self._ended  # the stubs' callback type is a class that nothing implements
-        context.add_done_callback(ended)
-        yield
-
-    def _ended(self, _context: Context) -> None:
-        self.count -= 1
-        if not self.count:
-            self._none.set()
 
 
 class _NotAroundStandardServices(grpc.aio.ServerInterceptor):

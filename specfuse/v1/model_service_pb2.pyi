@@ -399,6 +399,81 @@ class ScoreSegmentsResponse(_message.Message):
 Global___ScoreSegmentsResponse: _TypeAlias = ScoreSegmentsResponse  # noqa: Y015
 
 @_typing.final
+class StreamCallsRequest(_message.Message):
+    """A call of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    timeout_seconds: _builtins.float
+    """By when the answer must be there, in seconds from now: what a call of its own has as its deadline.
+    At least 0. Absent means that there is no limit but the service's.
+    """
+    @_builtins.property
+    def propose(self) -> Global___ProposeSegmentRequest:
+        """As ProposeSegment takes it."""
+
+    @_builtins.property
+    def score(self) -> Global___ScoreSegmentsRequest:
+        """As ScoreSegments takes it."""
+
+    def __init__(
+        self,
+        *,
+        propose: Global___ProposeSegmentRequest | None = ...,
+        score: Global___ScoreSegmentsRequest | None = ...,
+        timeout_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "call", b"call", "propose", b"propose", "score", b"score", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "call", b"call", "propose", b"propose", "score", b"score", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
+    _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["propose", "score"]  # noqa: Y015
+    _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
+
+Global___StreamCallsRequest: _TypeAlias = StreamCallsRequest  # noqa: Y015
+
+@_typing.final
+class StreamCallsResponse(_message.Message):
+    """The answer to a call of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def propose(self) -> Global___ProposeSegmentResponse:
+        """As ProposeSegment gives it."""
+
+    @_builtins.property
+    def score(self) -> Global___ScoreSegmentsResponse:
+        """As ScoreSegments gives it."""
+
+    def __init__(
+        self,
+        *,
+        propose: Global___ProposeSegmentResponse | None = ...,
+        score: Global___ScoreSegmentsResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "propose", b"propose", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "propose", b"propose", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["propose", "score"]  # noqa: Y015
+    _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
+
+Global___StreamCallsResponse: _TypeAlias = StreamCallsResponse  # noqa: Y015
+
+@_typing.final
 class GetModelRequest(_message.Message):
     """Asks what is served here. Has no fields."""
 
@@ -425,6 +500,7 @@ class Capabilities(_message.Message):
     OWN_SCORES_FIELD_NUMBER: _builtins.int
     PREFIX_CACHE_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    STREAMED_CALLS_FIELD_NUMBER: _builtins.int
     tree_scoring: _builtins.bool
     """Scores all candidates of a call in one forward pass."""
     own_scores: _builtins.bool
@@ -433,6 +509,8 @@ class Capabilities(_message.Message):
     """Keeps the context's key-value cache between calls."""
     evidence: _builtins.bool
     """Scores have evidence."""
+    streamed_calls: _builtins.bool
+    """Has StreamCalls."""
     def __init__(
         self,
         *,
@@ -440,10 +518,11 @@ class Capabilities(_message.Message):
         own_scores: _builtins.bool = ...,
         prefix_cache: _builtins.bool = ...,
         evidence: _builtins.bool = ...,
+        streamed_calls: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "own_scores", b"own_scores", "prefix_cache", b"prefix_cache", "tree_scoring", b"tree_scoring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "own_scores", b"own_scores", "prefix_cache", b"prefix_cache", "streamed_calls", b"streamed_calls", "tree_scoring", b"tree_scoring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

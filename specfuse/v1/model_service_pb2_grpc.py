@@ -60,6 +60,11 @@ class ModelServiceStub:
                 request_serializer=specfuse_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=specfuse_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.StreamCalls = channel.stream_stream(
+                '/specfuse.v1.ModelService/StreamCalls',
+                request_serializer=specfuse_dot_v1_dot_model__service__pb2.StreamCallsRequest.SerializeToString,
+                response_deserializer=specfuse_dot_v1_dot_model__service__pb2.StreamCallsResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -97,6 +102,18 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamCalls(self, request_iterator, context):
+        """Answers calls one after the other, for less than calls of their own cost both sides. Only where the
+        capabilities say so. Each is complete in itself and is answered as a call of its own would be; the
+        next one is sent after that. An error ends the stream, with the status that the call would have had.
+        The stream ends with OK, between two calls, when the service is about to end: go on elsewhere.
+
+        The service marks all answers of a stream at once: `x-specfuse-lineage` is in its initial metadata.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +131,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=specfuse_dot_v1_dot_model__service__pb2.GetModelRequest.FromString,
                     response_serializer=specfuse_dot_v1_dot_model__service__pb2.GetModelResponse.SerializeToString,
+            ),
+            'StreamCalls': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamCalls,
+                    request_deserializer=specfuse_dot_v1_dot_model__service__pb2.StreamCallsRequest.FromString,
+                    response_serializer=specfuse_dot_v1_dot_model__service__pb2.StreamCallsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -208,6 +230,33 @@ class ModelService:
             '/specfuse.v1.ModelService/GetModel',
             specfuse_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
             specfuse_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamCalls(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/specfuse.v1.ModelService/StreamCalls',
+            specfuse_dot_v1_dot_model__service__pb2.StreamCallsRequest.SerializeToString,
+            specfuse_dot_v1_dot_model__service__pb2.StreamCallsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,14 @@ class ModelServiceStub:
     """Scores candidate continuations of the context, teacher-forced, under this model's tokenizer."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]
     """Describes the model and what its backend can do."""
+    StreamCalls: _grpc.StreamStreamMultiCallable[_model_service_pb2.StreamCallsRequest, _model_service_pb2.StreamCallsResponse]
+    """Answers calls one after the other, for less than calls of their own cost both sides. Only where the
+    capabilities say so. Each is complete in itself and is answered as a call of its own would be; the
+    next one is sent after that. An error ends the stream, with the status that the call would have had.
+    The stream ends with OK, between two calls, when the service is about to end: go on elsewhere.
+
+    The service marks all answers of a stream at once: `x-specfuse-lineage` is in its initial metadata.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -73,6 +81,14 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Scores candidate continuations of the context, teacher-forced, under this model's tokenizer."""
     GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes the model and what its backend can do."""
+    StreamCalls: _aio.StreamStreamMultiCallable[_model_service_pb2.StreamCallsRequest, _model_service_pb2.StreamCallsResponse]  # type: ignore[assignment]
+    """Answers calls one after the other, for less than calls of their own cost both sides. Only where the
+    capabilities say so. Each is complete in itself and is answered as a call of its own would be; the
+    next one is sent after that. An error ends the stream, with the status that the call would have had.
+    The stream ends with OK, between two calls, when the service is about to end: go on elsewhere.
+
+    The service marks all answers of a stream at once: `x-specfuse-lineage` is in its initial metadata.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Serves one model. Every call is complete in itself: any replica answers any call correctly;
@@ -111,5 +127,19 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.GetModelResponse, _abc.Awaitable[_model_service_pb2.GetModelResponse]]:
         """Describes the model and what its backend can do."""
+
+    @_abc_1.abstractmethod
+    def StreamCalls(
+        self,
+        request_iterator: _MaybeAsyncIterator[_model_service_pb2.StreamCallsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_model_service_pb2.StreamCallsResponse], _abc.AsyncIterator[_model_service_pb2.StreamCallsResponse]]:
+        """Answers calls one after the other, for less than calls of their own cost both sides. Only where the
+        capabilities say so. Each is complete in itself and is answered as a call of its own would be; the
+        next one is sent after that. An error ends the stream, with the status that the call would have had.
+        The stream ends with OK, between two calls, when the service is about to end: go on elsewhere.
+
+        The service marks all answers of a stream at once: `x-specfuse-lineage` is in its initial metadata.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

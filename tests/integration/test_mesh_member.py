@@ -15,10 +15,11 @@ from fuser_service.mesh.budget import MOST_SAVED, SHARE
 from fuser_service.mesh.discovery.port import Endpoint
 from fuser_service.mesh.member import GrpcMember
 from model_service.backends.scripted.settings import Line
+from model_service.doors.grpc.servicer import ModelServicer
 from specfuse.deadline import Deadline
 from specfuse.errors import DeadlineExceeded, InvalidArgument, ModelFailure, Overloaded, Unavailable
 from specfuse.rpc.channels import open_channel
-from tests.support.fuser_mesh import PATIENCE_SECONDS, Node, Nodes
+from tests.support.fuser_mesh import PATIENCE_SECONDS, Node, Nodes, WithoutStreams
 from tests.support.grpc_member import (
     ChangingDiscovery,
     ask,
@@ -35,9 +36,9 @@ ANSWER = Line(answer="so it is")
 Trouble = Literal["", "unavailable", "overloaded", "model_failure"]
 
 
-@pytest.fixture
-async def nodes() -> AsyncIterator[Nodes]:
-    async with Nodes() as nodes:
+@pytest.fixture(params=[ModelServicer, WithoutStreams])
+async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[Nodes]:
+    async with Nodes(request.param) as nodes:
         yield nodes
 
 

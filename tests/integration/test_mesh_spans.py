@@ -31,6 +31,7 @@ from tests.support.recorded_spans import RecordedSpans
 
 ANSWER = Line(answer="so it is")
 PROPOSE = "specfuse.v1.ModelService/ProposeSegment"
+STREAM = "specfuse.v1.ModelService/StreamCalls"
 SCORE = "specfuse.v1.ModelService/ScoreSegments"
 
 
@@ -102,7 +103,7 @@ async def test_who_is_not_traced_is_not_traced_further_on_either(nodes: Nodes) -
         with spans.current(NonRecordingSpan(unsampled)):
             await ask(member)
     assert not attempts(recorder)
-    assert overheard.parents()[f"/{PROPOSE}"] is None
+    assert overheard.parents()[f"/{STREAM}"] is None
 
 
 async def test_no_trace_is_begun_for_a_call(nodes: Nodes) -> None:
@@ -111,7 +112,7 @@ async def test_no_trace_is_begun_for_a_call(nodes: Nodes) -> None:
     async with member_of(node, tracer=recorder.tracer) as member:
         await ask(member)
     assert not recorder.ended()
-    assert overheard.parents()[f"/{PROPOSE}"] is None
+    assert overheard.parents()[f"/{STREAM}"] is None
 
 
 async def test_a_call_that_moves_is_a_span_at_each_replica(nodes: Nodes) -> None:

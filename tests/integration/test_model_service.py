@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
@@ -166,6 +167,25 @@ async def test_evidence_comes_where_the_backend_has_some(door: ModelDoor) -> Non
     assert response.scores[0].evidence == expected
 
 
+async def test_calls_of_a_stream_are_answered_as_calls_of_their_own(door: ModelDoor) -> None:
+    candidates = [pb.Candidate(text=" né"), pb.Candidate(finished=True)]
+    asked = [
+        pb.StreamCallsRequest(propose=proposal(max_tokens=7)),
+        pb.StreamCallsRequest(score=scoring(candidates=candidates, include_token_logprobs=True)),
+        pb.StreamCallsRequest(propose=proposal(seed=3), timeout_seconds=30),
+    ]
+    stream = door.stub.StreamCalls(iter(asked))
+    first, second, third = [answer async for answer in stream]
+    by_streams = list(door.backend.requests)
+    alone = door.stub.ProposeSegment(asked[0].propose)
+    assert first == pb.StreamCallsResponse(propose=await alone)
+    assert second == pb.StreamCallsResponse(score=await door.stub.ScoreSegments(asked[1].score))
+    assert third.propose == await door.stub.ProposeSegment(asked[2].propose)
+    assert door.backend.requests == by_streams * 2
+    mark = (await alone.trailing_metadata())["x-specfuse-lineage"]
+    assert (await stream.initial_metadata())["x-specfuse-lineage"] == mark
+
+
 async def test_the_description_of_the_model(door: ModelDoor) -> None:
     assert await door.stub.GetModel(pb.GetModelRequest()) == pb.GetModelResponse(
         name="held",
@@ -173,7 +193,9 @@ async def test_the_description_of_the_model(door: ModelDoor) -> None:
         tokenizer_fingerprint="f1",
         context_window=99,
         backend="scripted",
-        capabilities=pb.Capabilities(tree_scoring=True, prefix_cache=True, evidence=True),
+        capabilities=pb.Capabilities(
+            tree_scoring=True, prefix_cache=True, evidence=True, streamed_calls=True
+        ),
     )
 
 
@@ -271,6 +293,47 @@ async def test_a_refusal_gives_value_and_limit_and_no_text(door: ModelDoor) -> N
     assert (
         "secret" not in (await error_of(door.stub.ScoreSegments(scoring(context=secret)))).message
     )
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (pb.StreamCallsRequest(), "call: is missing; give propose or score"),
+        (pb.StreamCallsRequest(timeout_seconds=1), "call: is missing"),
+        (pb.StreamCallsRequest(propose=proposal(max_tokens=0)), "max_tokens: "),
+        (pb.StreamCallsRequest(score=scoring(candidates=[])), "candidates: "),
+        (pb.StreamCallsRequest(propose=proposal(), timeout_seconds=-1), "timeout_seconds: is -1"),
+        (
+            pb.StreamCallsRequest(propose=proposal(), timeout_seconds=math.nan),
+            "timeout_seconds: is nan; must be at least 0",
+        ),
+    ],
+)
+async def test_a_bad_call_of_a_stream_is_refused_and_ends_it(
+    door: ModelDoor, request_: pb.StreamCallsRequest, message: str
+) -> None:
+    stream = door.stub.StreamCalls()
+    await stream.write(pb.StreamCallsRequest(propose=proposal()))
+    assert await stream.read() != grpc.aio.EOF
+    await stream.write(request_)
+    assert_refused(await error_of(stream.read()), message)
+    assert (await door.stub.ProposeSegment(proposal())).segment.text == " so"
+
+
+async def test_bytes_that_are_no_call_end_only_the_stream(door: ModelDoor) -> None:
+    async with open_channel(door.server.address) as channel:
+        stream = channel.stream_stream("/specfuse.v1.ModelService/StreamCalls")()
+        await stream.write(b"\xff\xff")
+        error = await error_of(stream.read())
+    assert_refused(error, "request: is not a message of this method")
+    assert (await door.stub.ProposeSegment(proposal())).segment.text == " so"
+
+
+async def test_a_timeout_of_a_streams_call_stops_the_backend(held: ModelDoor) -> None:
+    stream = held.stub.StreamCalls()
+    await stream.write(pb.StreamCallsRequest(propose=proposal(), timeout_seconds=0.05))
+    assert isinstance(await error_of(stream.read()), DeadlineExceeded)
+    await asyncio.wait_for(held.backend.cancelled.wait(), timeout=5)
 
 
 async def test_text_that_is_not_utf8_harms_nobody(door: ModelDoor) -> None:

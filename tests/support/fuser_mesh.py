@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,7 +26,7 @@ from model_service.core.types import (
     ScoreRequest,
     Scores,
 )
-from model_service.doors.grpc.servicer import rpc_service
+from model_service.doors.grpc.servicer import ModelServicer, rpc_service
 from model_service.metrics import ModelMetrics
 from model_service.service import ModelService
 from model_service.settings import Limits
@@ -35,6 +35,7 @@ from specfuse.rpc.channels import open_channel
 from specfuse.rpc.server import RpcServer
 from specfuse.serving.running import RunningService
 from specfuse.v1 import fuser_service_pb2 as pb
+from specfuse.v1 import model_service_pb2 as model_pb
 from specfuse.v1.fuser_service_pb2_grpc import FuserServiceStub
 
 PATIENCE_SECONDS = 20.0
@@ -113,8 +114,29 @@ class Node:
         await self.server.stop()
 
 
+class WithoutStreams(ModelServicer):
+    """A servicer of before there were streams of calls; it may still `say` that it has them."""
+
+    def __init__(self, service: ModelService, *, say: bool = False) -> None:
+        super().__init__(service)
+        self._say = say
+
+    async def GetModel(self, request: Any, context: Any) -> model_pb.GetModelResponse:  # noqa: N802
+        model = await super().GetModel(request, context)
+        model.capabilities.streamed_calls = self._say
+        return model
+
+    async def StreamCalls(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        yield
+
+
 class Nodes(AsyncExitStack):
     """Starts nodes, and ends them when it is left."""
+
+    def __init__(self, servicer: Callable[[ModelService], ModelServicer] = ModelServicer) -> None:
+        super().__init__()
+        self._servicer = servicer
 
     async def start(
         self,
@@ -130,7 +152,8 @@ class Nodes(AsyncExitStack):
         script = ScriptedSection(lines=lines, context_window=context_window)
         backend = GatedBackend(ScriptedBackend(name, script, metrics), hold_from, revision)
         service = ModelService(backend, Limits(), metrics)
-        node = Node(backend, RpcServer([rpc_service(service)], **server))
+        door = replace(rpc_service(service), servicer=self._servicer(service))
+        node = Node(backend, RpcServer([door], **server))
         await self.enter_async_context(node.server)
         return node
 

@@ -77,8 +77,12 @@ def member_at(*addresses: str) -> AbstractAsyncContextManager[GrpcMember]:
 async def ask(
     member: GrpcMember, session: str = "s", seconds: float = PATIENCE_SECONDS
 ) -> Proposal:
-    """What a new query of the session is answered first."""
-    return await go_on(member.join(session), session, seconds)
+    """What a query of the session is answered that asks nothing else."""
+    query = member.join(session)
+    try:
+        return await go_on(query, session, seconds)
+    finally:
+        query.leave()
 
 
 async def go_on(

@@ -87,7 +87,7 @@ class ScriptedMember:
 
     While an event is in `hold` under an rpc, its calls wait for it, after putting the rpc's name
     into `waiting`. `asked` are the calls so far, `running` is how many are in flight, `cancelled`
-    how many were cancelled.
+    how many were cancelled, `left` how many queries were over.
     """
 
     name: MemberName
@@ -100,6 +100,7 @@ class ScriptedMember:
     asked: list[Asked] = field(default_factory=list)
     running: int = 0
     cancelled: int = 0
+    left: int = 0
     waiting: asyncio.Queue[Rpc] = field(default_factory=asyncio.Queue)
 
     def when_changed(self, told: Callable[[], None]) -> None:
@@ -131,6 +132,10 @@ class ScriptedMember:
     ) -> tuple[Score, ...]:
         await self._enter(Asked("score", context, deadline, candidates=tuple(candidates)))
         return tuple(_or_raise(self.judges(context, candidate)) for candidate in candidates)
+
+    def leave(self) -> None:
+        assert not self.running
+        self.left += 1
 
     async def _enter(self, asked: Asked) -> None:
         self.asked.append(asked)

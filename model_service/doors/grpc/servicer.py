@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from grpc.aio import ServicerContext
@@ -21,6 +23,7 @@ from model_service.core.types import (
     Usage,
 )
 from model_service.service import ModelService
+from specfuse.deadline import Deadline
 from specfuse.errors import InvalidArgument
 from specfuse.headers import LINEAGE, lineage_mark
 from specfuse.rpc.server import RpcService, deadline_of
@@ -55,9 +58,9 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
         context: ServicerContext[pb.ProposeSegmentRequest, pb.ProposeSegmentResponse],
     ) -> pb.ProposeSegmentResponse:
         """Continues the context by one segment."""
-        proposal = await self._service.propose(_propose_request(request), deadline_of(context))
-        self._mark(context)
-        return pb.ProposeSegmentResponse(segment=_segment(proposal), usage=_usage(proposal.usage))
+        response = await self._proposal(request, deadline_of(context))
+        context.set_trailing_metadata(self._mark())
+        return response
 
     async def ScoreSegments(  # noqa: N802
         self,
@@ -65,13 +68,19 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
         context: ServicerContext[pb.ScoreSegmentsRequest, pb.ScoreSegmentsResponse],
     ) -> pb.ScoreSegmentsResponse:
         """Scores candidate continuations."""
-        scores = await self._service.score(_score_request(request), deadline_of(context))
-        self._mark(context)
-        with_tokens = request.include_token_logprobs
-        return pb.ScoreSegmentsResponse(
-            scores=[_score(each, with_tokens=with_tokens) for each in scores.scores],
-            usage=_usage(scores.usage),
-        )
+        response = await self._scores(request, deadline_of(context))
+        context.set_trailing_metadata(self._mark())
+        return response
+
+    async def StreamCalls(  # noqa: N802
+        self,
+        requests: AsyncIterator[pb.StreamCallsRequest],
+        context: ServicerContext[pb.StreamCallsRequest, pb.StreamCallsResponse],
+    ) -> AsyncIterator[pb.StreamCallsResponse]:
+        """Answers calls one after the other."""
+        await context.send_initial_metadata(self._mark())
+        async for request in requests:
+            yield await self._answer(request, deadline_of(context))
 
     async def GetModel(  # noqa: N802
         self,
@@ -91,14 +100,46 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
                 own_scores=model.capabilities.own_scores,
                 prefix_cache=model.capabilities.prefix_cache,
                 evidence=model.capabilities.evidence,
+                streamed_calls=True,
             ),
         )
 
-    def _mark(self, context: ServicerContext[Any, Any]) -> None:
-        """Says with the answer what gave it: who asked GetModel may have asked another process."""
+    async def _answer(
+        self, request: pb.StreamCallsRequest, deadline: Deadline
+    ) -> pb.StreamCallsResponse:
+        """The answer to a call of a stream whose own deadline this is."""
+        deadline = deadline.within(_timeout_seconds(request))
+        match request.WhichOneof("call"):
+            case "propose":
+                return pb.StreamCallsResponse(
+                    propose=await self._proposal(request.propose, deadline)
+                )
+            case "score":
+                return pb.StreamCallsResponse(score=await self._scores(request.score, deadline))
+            case _:
+                raise InvalidArgument("call", "is missing; give propose or score")
+
+    async def _proposal(
+        self, request: pb.ProposeSegmentRequest, deadline: Deadline
+    ) -> pb.ProposeSegmentResponse:
+        proposal = await self._service.propose(_propose_request(request), deadline)
+        return pb.ProposeSegmentResponse(segment=_segment(proposal), usage=_usage(proposal.usage))
+
+    async def _scores(
+        self, request: pb.ScoreSegmentsRequest, deadline: Deadline
+    ) -> pb.ScoreSegmentsResponse:
+        scores = await self._service.score(_score_request(request), deadline)
+        with_tokens = request.include_token_logprobs
+        return pb.ScoreSegmentsResponse(
+            scores=[_score(each, with_tokens=with_tokens) for each in scores.scores],
+            usage=_usage(scores.usage),
+        )
+
+    def _mark(self) -> tuple[tuple[str, str]]:
+        """Says with answers what gave them: who asked GetModel may have asked another process."""
         model = self._service.model
         mark = lineage_mark(model.revision, model.tokenizer_fingerprint, model.backend)
-        context.set_trailing_metadata(((LINEAGE, mark),))
+        return ((LINEAGE, mark),)
 
 
 def rpc_service(service: ModelService) -> RpcService:
@@ -108,6 +149,18 @@ def rpc_service(service: ModelService) -> RpcService:
         pb_grpc.add_ModelServiceServicer_to_server(servicer, server)
 
     return RpcService(SERVICE_NAME, ModelServicer(service), register)
+
+
+def _timeout_seconds(request: pb.StreamCallsRequest) -> float:
+    if not request.HasField("timeout_seconds"):
+        return math.inf
+    if not request.timeout_seconds >= 0.0:  # also catches NaN
+        raise InvalidArgument(
+            "timeout_seconds",
+            f"is {request.timeout_seconds}; must be at least 0",
+            value=str(request.timeout_seconds),
+        )
+    return request.timeout_seconds
 
 
 def _propose_request(request: pb.ProposeSegmentRequest) -> ProposeRequest:

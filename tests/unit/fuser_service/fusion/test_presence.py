@@ -120,6 +120,9 @@ class Moody:
         await self._mood()
         return tuple(score(0.9 if self.name in one.text else 0.2) for one in candidates)
 
+    def leave(self) -> None:
+        pass
+
     async def _mood(self) -> str:
         assert sessions(self.registry)[self.name] > 0
         mood = next(self.moods)

@@ -542,8 +542,20 @@ async def test_closing_the_stream_between_events_leaves_nothing_running() -> Non
     stream = ensemble.run(ensemble.query())
     assert isinstance(await anext(stream), Started)
     assert isinstance(await anext(stream), RoundCommitted)
+    assert not member.left
     await stream.aclose()
-    assert (len(member.asked), member.running) == (1, 0)
+    assert (len(member.asked), member.running, member.left) == (1, 0, 1)
+
+
+async def test_members_leave_a_query_that_ends_however_it_does() -> None:
+    fine, lost = (
+        ScriptedMember("a", says(" one")),
+        ScriptedMember("b", failing(Unavailable("gone"))),
+    )
+    await Ensemble(fine, lost).answer(Ensemble(fine, lost).query())
+    with pytest.raises(QuorumLost):
+        await Ensemble(lost).answer(Ensemble(lost).query())
+    assert (fine.left, lost.left) == (1, 2)
 
 
 async def test_queries_do_not_disturb_each_other() -> None:

@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fuser_service.core.types import (
     Candidate,
@@ -36,6 +38,23 @@ def test_a_proposal_is_asked_for_with_everything_it_depends_on() -> None:
         sampling=prompt_pb2.Sampling(temperature=0.5, top_p=0.9, top_k=40),
         stop=["\n", "END"],
         seed=2**64 - 1,
+    )
+
+
+@given(prompt=st.text(max_size=400), timeout=st.none() | st.floats(min_value=0, allow_nan=False))
+def test_a_call_of_a_stream_is_the_call_and_its_timeout(prompt: str, timeout: float | None) -> None:
+    context = Context(prompt, (), "s")
+    proposing = wire.propose_request(context, max_tokens=7, sampling=Sampling(), stop=())
+    scoring = wire.score_request(context, [Candidate("x", finished=True)])
+    assert pb.StreamCallsRequest.FromString(
+        wire.streamed("propose", proposing, timeout)
+    ) == pb.StreamCallsRequest(
+        propose=pb.ProposeSegmentRequest.FromString(proposing), timeout_seconds=timeout
+    )
+    assert pb.StreamCallsRequest.FromString(
+        wire.streamed("score", scoring, timeout)
+    ) == pb.StreamCallsRequest(
+        score=pb.ScoreSegmentsRequest.FromString(scoring), timeout_seconds=timeout
     )
 
 
