@@ -154,9 +154,9 @@ def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
 
 
 def _draft_tokens(state: QueryState) -> int:
-    """The most tokens of a draft: fewer while all members draft, and all but one in vain."""
+    """The most tokens of a draft: fewer while several members draft, all but one in vain."""
     rules = state.rules
-    if rules.watching and state.round.number == 1:
+    if rules.watching and state.round.number == 1 and len(rules.members) > 1:
         return min(rules.opening_tokens, rules.segment_tokens)
     return rules.segment_tokens
 
@@ -225,7 +225,9 @@ def _decide(state: QueryState, verdict: Verdict) -> Transition:
 def _commit(state: QueryState, verdict: Verdict) -> Transition:
     state, commit, reason = committed(state, verdict)
     following = _finish(state, reason) if reason else _next_round(state)
-    return replace(following, commit=commit)
+    taken_up = following.state.round.proposals
+    dropped = {m: draft.token_count for m, draft in state.drafts.items() if m not in taken_up}
+    return replace(following, commit=commit.discarding(dropped) if dropped else commit)
 
 
 def _finish(state: QueryState, reason: FinishReason) -> Transition:
