@@ -103,7 +103,7 @@ def committed(
         took_part=tuple(state.round.proposals),
         left=after.departures[state.round.departures_before :],
         recalled=state.round.recalled,
-        watched=state.in_order(state.round.listening - state.round.proposals.keys()),
+        watched=state.watchers,
         objected=state.in_order(state.round.objected),
     )
     recalled = tuple(m for m in state.round.recalled if m not in state.round.returned)

@@ -80,15 +80,10 @@ def proposed(
     if _lacks_quorum(state, state.present):
         return _lose_quorum(state, state.present)
     if not state.candidates:
-        if unheard := _unheard(state):
-            return _propose(state, unheard)
+        if state.watchers:
+            return _propose(state, state.watchers)
         return _come_back(state) if state.dormant else _finish(state, FinishReason.LENGTH)
     return _vote(state)
-
-
-def _unheard(state: QueryState) -> tuple[MemberName, ...]:
-    """The members that listen and have drafted nothing in this round."""
-    return tuple(m for m in state.present if m not in state.round.proposals)
 
 
 def scored(
@@ -185,8 +180,7 @@ def _judges(state: QueryState) -> tuple[MemberName, ...]:
     """The members to judge. A single candidate those do that watch: whoever drafts agrees."""
     if len(state.candidates) > 1:
         return state.present
-    listening = state.round.listening - state.round.proposals.keys()
-    return tuple(m for m in state.present if m in listening)
+    return state.watchers
 
 
 def _agree(state: QueryState) -> Transition:

@@ -96,6 +96,11 @@ class QueryState:
         )
 
     @property
+    def watchers(self) -> tuple[MemberName, ...]:
+        """The members of this round that drafted nothing in it: they only judge."""
+        return tuple(m for m in self.present if m not in self.round.proposals)
+
+    @property
     def candidates(self) -> tuple[DistinctCandidate, ...]:
         """What this round decides between, so far; earliest proposer first."""
         if self.rules.vote is Vote.WORDS:

@@ -153,7 +153,7 @@ class Transcript:
         """Who should have been in the round and was not: only a stream's end says so itself."""
         self._expected.update(segment.recalled)
         left = {departure.member for departure in segment.left}
-        absent = self._expected - {*segment.active} - left
+        absent = self._expected - {*segment.active, *segment.watched} - left
         self._absent_now |= dict.fromkeys(sorted(absent))
         self._expected -= left
 
@@ -161,14 +161,15 @@ class Transcript:
         """The end of the last stream as the end of the answer.
 
         An interrupted stream does not say what it cost. Of its calls only the proposals that came
-        are known; what it avoided and discarded is not.
+        are known, and not which of them were left of earlier drafts while others drafted anew; what
+        it avoided and discarded is not known.
         """
         earlier = self._segments[: self._earlier]
         lost = _lost(earlier, finished)
         missed = {**self._absent_earlier, **dict.fromkeys(finished.absent)}
         names = {one.member for one in lost}
         absent = tuple(one for one in missed if one not in names)
-        asked = sum(len(one.active) for one in earlier)
+        asked = sum(len(one.active) for one in earlier if one.timings.propose_seconds)
         calls = finished.propose_calls
         return replace(
             finished,

@@ -274,3 +274,42 @@ def test_a_large_ensembles_drafts_are_left_out_of_calls_that_may_not_ask_more() 
     asked = play(large, propose, score).asked_to_score[0]
     firsts = {f" {member}" for member in members}
     assert all(len(texts) == 64 and firsts <= {*texts} for texts in asked.values())
+
+
+FORM = ("of", "it", "is", "said", "so")
+
+
+@st.composite
+def honest_worlds(draw: st.DrawFn) -> Minds:
+    """Members that share a form, and of whose facts at least one member is sure of each.
+
+    Who is not sure of a fact guesses, and knows that it does.
+    """
+    slots = draw(st.lists(st.sampled_from([*FORM, "Fact"]), min_size=4, max_size=14))
+    minds: dict[str, list[tuple[str, float]]] = {member: [] for member in "abc"}
+    for number, slot in enumerate(slots):
+        knows = draw(st.sets(st.sampled_from("abc"), min_size=1))
+        for member, words in minds.items():
+            if slot != "Fact":
+                words.append((slot, 0.95))
+            elif member in knows:
+                words.append((f"True{number}", 0.95))
+            else:
+                words.append((f"Guess{number}{draw(st.integers(0, 2))}", 0.3))
+    return Minds(minds, draft=draw(st.integers(1, 4)))
+
+
+@given(honest_worlds())
+def test_an_answer_that_is_resumed_is_the_one_that_was_interrupted(world: Minds) -> None:
+    """Whoever watched drafts again, and what was left of drafts is drafted anew."""
+    whole = world.play(rules(max_tokens=99))
+    truth = "".join(
+        f" {next((w for w, _ in at if w.startswith('True')), at[0][0])}"
+        for at in zip(*world.minds.values(), strict=True)
+    )
+    assert whole.text == truth
+    for number in range(1, len(whole.rounds)):
+        committed = tuple(one.segment for one in whole.rounds[:number])
+        tokens = sum(one.token_count for one in whole.rounds[:number])
+        resumed = play(rules(max_tokens=99), world.propose, world.score, committed, tokens)
+        assert "".join(committed) + resumed.text == truth
