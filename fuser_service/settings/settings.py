@@ -175,8 +175,7 @@ class Ensemble(Section):
     sampling: Sampling = Sampling()
     """How members draw their tokens, unless the request says otherwise."""
     vote: Vote = _RULES.vote
-    """What members vote on: `words`, the first in which their drafts differ, or whole `segments`.
-    """
+    """What members vote on: `words`, the first in which drafts differ, or whole `segments`."""
     sharpness: Annotated[float, Field(strict=True, ge=0, le=64)] = _RULES.sharpness
     """In a vote on words, how much more those count who are sure: a member's say is this power of
     the largest probability that it gives a candidate. 0: all count alike."""

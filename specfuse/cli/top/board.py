@@ -184,9 +184,7 @@ def _member(fusers: Whole, name: str) -> MemberRow:
         wins=_share(won, fusers.increase("specfuse_segment_wins_total")),
         propose=_calls(fusers, name, "propose"),
         score=_calls(fusers, name, "score"),
-        watched=fusers.rate(
-            "specfuse_member_calls_avoided_total", model_name=name, reason="watch"
-        ),
+        watched=fusers.rate("specfuse_member_calls_avoided_total", model_name=name, reason="watch"),
         avoided=_share(avoided, made + avoided),
         exits=left("exit"),
         lost=left(*_LOST),
