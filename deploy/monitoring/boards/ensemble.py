@@ -205,7 +205,7 @@ _WORTH: Final = Row(
         ),
         Panel(
             "Exits and recalls",
-            "Members that lost, or watched in silence, and left; and members that were called back.",
+            "Members that lost, or watched in silence, and left; members that were called back.",
             (
                 Query(
                     rate("specfuse_member_exits_total", f'{OF_BOTH}, reason="exit"', "model_name"),
