@@ -161,15 +161,15 @@ class Transcript:
         """The end of the last stream as the end of the answer.
 
         An interrupted stream does not say what it cost. Of its calls only the proposals that came
-        are known, and not which of them were left of earlier drafts while others drafted anew; what
-        it avoided and discarded is not known.
+        are known, those taken for proposals that were left of earlier drafts; what it avoided and
+        discarded is not.
         """
         earlier = self._segments[: self._earlier]
         lost = _lost(earlier, finished)
         missed = {**self._absent_earlier, **dict.fromkeys(finished.absent)}
         names = {one.member for one in lost}
         absent = tuple(one for one in missed if one not in names)
-        asked = sum(len(one.active) for one in earlier if one.timings.propose_seconds)
+        asked = sum(len(one.active) for one in earlier)
         calls = finished.propose_calls
         return replace(
             finished,
