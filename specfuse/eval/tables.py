@@ -20,7 +20,8 @@ needed; `active` the mean number of members that draft in a round. Times are med
 that made this.
 """
 _PARTS_LEGEND: Final = """\
-The mean number of members that draft, and the share of calls avoided, by a question's number of parts.
+The mean number of members that draft, and the share of calls avoided, by a question's number of
+parts.
 """
 _ERRORS_LEGEND: Final = """\
 Of the fused answers, how many had a wrong answer word, said not to know what somebody knows, ended

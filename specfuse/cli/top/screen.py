@@ -18,8 +18,8 @@ _ENSEMBLE: Final = (
     "active",
 )  # fmt: skip
 _MEMBER: Final = (
-    "member", "state", "wins", "propose", "p50", "score", "p50", "watched", "avoided", "exits",
-    "lost", "recalls", "sessions",
+    "member", "state", "wins", "propose", "p50", "score", "p50", "watch", "avoided", "exits",
+    "lost", "back", "sessions",
 )  # fmt: skip
 _MODEL: Final = (
     "model", "replicas", "running", "waiting", "batch", "passes", "KV use", "KV hits", "to server",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuser_service.core.rules import ExitKind, ExitRules, ObjectionRules, Rules, Vote
@@ -332,6 +332,7 @@ def honest_worlds(draw: st.DrawFn) -> Minds:
     return Minds(minds, draft=draw(st.integers(1, 4)))
 
 
+@settings(max_examples=40)
 @given(honest_worlds(), st.integers(1, 12))
 def test_an_answer_that_is_resumed_is_the_one_that_was_interrupted(
     world: Minds, interrupted: int
