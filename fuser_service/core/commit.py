@@ -9,6 +9,7 @@ are no saving.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -53,14 +54,19 @@ class AvoidedCalls:
 class Commit:
     """A round as it is reported to the caller, and what it cost.
 
-    `avoided` are the calls it did not need; `discarded` are the tokens, by member, of the proposals
-    that lost; `recalled` are the members that the exit policy had sent away and that came back.
+    `avoided` are the calls it did not need; `discarded` are the tokens, by member, of drafts that
+    lost, and of what was left of one and is of no use to the next round; `recalled` are the members
+    that the exit policy had sent away and that came back.
     """
 
     round: CommittedRound
     avoided: tuple[AvoidedCalls, ...]
     discarded: Mapping[MemberName, int]
     recalled: tuple[MemberName, ...]
+
+    def discarding(self, tokens: Mapping[MemberName, int]) -> Commit:
+        """The commit, after which these tokens are of no use either."""
+        return replace(self, discarded=Counter(self.discarded) + Counter(tokens))
 
 
 def committed(
@@ -79,6 +85,7 @@ def committed(
         committed_tokens=state.committed_tokens + draft.token_count,
         committed_bytes=state.committed_bytes + len(segment.text.encode()),
         confidences=state.confidences + (() if confidence is None else (confidence,)),
+        drafts={},
     )
     reason = finish_reason(after, finished=segment.finished)
     if reason is None:
@@ -96,7 +103,7 @@ def committed(
         took_part=tuple(state.round.proposals),
         left=after.departures[state.round.departures_before :],
         recalled=state.round.recalled,
-        watched=state.in_order(state.round.listening - state.round.proposals.keys()),
+        watched=state.watchers,
         objected=state.in_order(state.round.objected),
     )
     recalled = tuple(m for m in state.round.recalled if m not in state.round.returned)
@@ -138,7 +145,7 @@ def _after_feedback(state: QueryState, verdict: Verdict) -> QueryState:
     gained = {m: verdict.share_of(m) for m in state.active if m in state.round.proposals}
     mean = math.fsum(gained.values()) / len(gained) if gained else 0.0
     quality = {m: quality + gained.get(m, mean) for m, quality in state.quality.items()}
-    return replace(state, weights=weights, quality=quality, evidence=state.evidence + 1)
+    return replace(state, weights=weights, quality=quality, quality_rounds=state.quality_rounds + 1)
 
 
 def _after_exits(state: QueryState, winners: tuple[MemberName, ...]) -> QueryState:
@@ -146,7 +153,7 @@ def _after_exits(state: QueryState, winners: tuple[MemberName, ...]) -> QuerySta
         state = watching(state, winners)
         return state.exiting(out_of_patience(state))
     policy = exit_policy(state.rules.exit)
-    return state.exiting(policy.leaving(Standing(state.quality, state.evidence, winners)))
+    return state.exiting(policy.leaving(Standing(state.quality, state.quality_rounds, winners)))
 
 
 def _best_first(state: QueryState, verdict: Verdict) -> tuple[JudgedCandidate, ...]:

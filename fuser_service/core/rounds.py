@@ -81,15 +81,10 @@ def proposed(
     if _lacks_quorum(state, state.present):
         return _lose_quorum(state, state.present)
     if not state.candidates:
-        if unheard := _unheard(state):
-            return _propose(state, unheard)
+        if state.watchers:
+            return _propose(state, state.watchers)
         return _come_back(state) if state.dormant else _finish(state, FinishReason.LENGTH)
     return _vote(state)
-
-
-def _unheard(state: QueryState) -> tuple[MemberName, ...]:
-    """The members that listen and have drafted nothing in this round."""
-    return tuple(m for m in state.present if m not in state.round.proposals)
 
 
 def scored(
@@ -160,9 +155,9 @@ def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
 
 
 def _draft_tokens(state: QueryState) -> int:
-    """The most tokens of a draft: fewer while all members draft, and all but one in vain."""
+    """The most tokens of a draft: fewer while several members draft, all but one in vain."""
     rules = state.rules
-    if rules.watching and state.round.number == 1:
+    if rules.watching and state.round.number == 1 and len(rules.members) > 1:
         return min(rules.opening_tokens, rules.segment_tokens)
     return rules.segment_tokens
 
@@ -192,8 +187,7 @@ def _judges(state: QueryState) -> tuple[MemberName, ...]:
     """The members to judge. A single candidate those do that watch: whoever drafts agrees."""
     if len(state.candidates) > 1:
         return state.present
-    listening = state.round.listening - state.round.proposals.keys()
-    return tuple(m for m in state.present if m in listening)
+    return state.watchers
 
 
 def _agree(state: QueryState) -> Transition:
@@ -232,6 +226,9 @@ def _decide(state: QueryState, verdict: Verdict) -> Transition:
 def _commit(state: QueryState, verdict: Verdict) -> Transition:
     state, commit, reason = committed(state, verdict)
     following = _finish(state, reason) if reason else _next_round(state)
+    taken_up = following.state.round.proposals
+    dropped = {m: draft.token_count for m, draft in state.drafts.items() if m not in taken_up}
+    commit = commit.discarding(dropped) if dropped else commit
     return Transition(following.state, following.step, commit)
 
 

@@ -63,7 +63,7 @@ class ExitRules:
     tokens moves a segment's confidence little.
     """
 
-    kind: ExitKind = ExitKind.ENTROPY_SOFTMAX
+    kind: ExitKind = ExitKind.WATCH
     tau0: float = 0.02
     alpha: float = 0.5
     min_rounds: int = 1
@@ -105,7 +105,7 @@ class Rules:
     max_tokens: int
     segment_tokens: int = 10
     stop: tuple[str, ...] = ()
-    vote: Vote = Vote.SEGMENTS
+    vote: Vote = Vote.WORDS
     sharpness: float = 4.0
     opening_tokens: int = 3
     objections: ObjectionRules = ObjectionRules()

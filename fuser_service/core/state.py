@@ -59,9 +59,10 @@ class QueryState:
     the context does not fit any more. `returns` are lost ones that could not be reached, by the
     round from which they are asked again; `failures` how often each was lost like that. `missed`
     were absent from some round. `quality` is each active member's cumulative fused share over the
-    last `evidence` rounds, `confidences` the winners' confidence in every round where it is known.
-    `watching` members are active, but judge only; `silent` has for how many rounds in a row without
-    an objection. `drafts` are what is left of earlier drafts that the answer went along with.
+    last `quality_rounds` rounds, `confidences` the winners' confidence in every round where it is
+    known. `watching` members are active, but judge only; `silent` has for how many rounds in a row
+    without an objection. `drafts` are what is left of earlier drafts that the answer went along
+    with.
     """
 
     rules: Rules
@@ -83,7 +84,7 @@ class QueryState:
     drafts: Mapping[MemberName, Proposal] = field(default_factory=dict)
     watching: frozenset[MemberName] = frozenset()
     silent: Mapping[MemberName, int] = field(default_factory=dict)
-    evidence: int = 0
+    quality_rounds: int = 0
     confidences: tuple[float, ...] = ()
 
     @property
@@ -95,6 +96,11 @@ class QueryState:
             if (member in self.round.proposals or member in self.round.listening)
             and member not in self.round.absent
         )
+
+    @property
+    def watchers(self) -> tuple[MemberName, ...]:
+        """The members of this round that drafted nothing in it: they only judge."""
+        return tuple(m for m in self.present if m not in self.round.proposals)
 
     @property
     def candidates(self) -> tuple[DistinctCandidate, ...]:
@@ -222,7 +228,7 @@ class QueryState:
             dormant=(),
             watching=self.watching - set(self.dormant),
             quality=dict.fromkeys(active, 0.0),
-            evidence=0,
+            quality_rounds=0,
             round=replace(
                 self.round, recalled=self.in_order((*self.round.recalled, *self.dormant))
             ),

@@ -44,7 +44,7 @@ def out_of_patience(state: QueryState) -> tuple[MemberName, ...]:
     """
     rules = state.rules.exit
     spare = max(0, len(state.active) - max(1, rules.min_models))
-    if state.evidence < rules.min_rounds:
+    if state.quality_rounds < rules.min_rounds:
         return ()
     waiting = sorted(state.silent.items(), key=lambda entry: (-entry[1], entry[0]))
     return state.in_order([m for m, rounds in waiting if rounds >= rules.patience][:spare])

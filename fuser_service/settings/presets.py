@@ -17,16 +17,17 @@ class Preset(StrEnum):
     DEFAULT = "default"
     """Ours: every value is the default in `fuser_service.settings.settings`.
 
-    `statistic`, and `exit` with its recall, were chosen by measurement on compound questions
-    (docs/results/exit-tuning.md) and are re-measured with every evaluation. Segments of 10 tokens,
-    uniform weights and self-judgement are SpecFuse's.
+    A vote on the words in which drafts differ, and members that watch: who does not win goes on
+    judging, at a pass a draft, and is heard when confidently of another mind. Chosen by measurement
+    (docs/results/watching.md) and re-measured with every evaluation. Segments of 10 tokens and
+    uniform weights are SpecFuse's.
     """
-    WATCH = "watch"
-    """Ours: a vote on the words in which drafts differ, and members that watch.
+    SEGMENTS = "segments"
+    """Ours: a vote on whole segments, and members that leave when they keep losing.
 
-    Members that do not win go on judging, at a pass a draft, and are heard when they are
-    confidently of another mind. Chosen by measurement (docs/results/watching.md). It takes more
-    calls than the default and fewer passes.
+    Fewer calls than the default, for more passes and more wrong answers. `statistic`, and `exit`
+    with its recall, were chosen by measurement on compound questions
+    (docs/results/exit-tuning.md). Self-judgement is SpecFuse's.
     """
     SPECFUSE_PAPER = "specfuse-paper"
     """SpecFuse, arXiv 2412.07380 v2.
@@ -52,7 +53,7 @@ class Preset(StrEnum):
 
 _VALUES: Final[Mapping[Preset, Mapping[str, Any]]] = {
     Preset.DEFAULT: {},
-    Preset.WATCH: {"vote": "words", "exit": {"policy": "watch"}},
+    Preset.SEGMENTS: {"vote": "segments"},
     Preset.SPECFUSE_PAPER: {
         "segment_tokens": 10,
         "vote": "segments",

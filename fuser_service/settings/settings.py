@@ -18,7 +18,7 @@
     ensembles:
       assistant:
         members: [llama, qwen]
-        exit: {tau0: 0.25}
+        exit: {patience: 16}
 
 Relative paths, of whatever file, start at the directory that the service is started in; of a mesh
 that `specfuse up` runs, at the directory of its file. Everything left out has a default, and
@@ -175,7 +175,7 @@ class Ensemble(Section):
     sampling: Sampling = Sampling()
     """How members draw their tokens, unless the request says otherwise."""
     vote: Vote = _RULES.vote
-    """What members vote on: `words`, the first in which their drafts differ, or all `segments`."""
+    """What members vote on: `words`, the first in which drafts differ, or whole `segments`."""
     sharpness: Annotated[float, Field(strict=True, ge=0, le=64)] = _RULES.sharpness
     """In a vote on words, how much more those count who are sure: a member's say is this power of
     the largest probability that it gives a candidate. 0: all count alike."""
@@ -302,7 +302,7 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
         for problem in (
             *_membership(ensemble, settings.members),
             *_defaults_above_limits(ensemble),
-            *_exit_contradictions(ensemble.exit),
+            *_exit_contradictions(ensemble),
             *_vote_contradictions(ensemble),
             *_waking_contradictions(ensemble),
         ):
@@ -392,11 +392,22 @@ def _defaults_above_limits(ensemble: Ensemble) -> Iterator[Problem]:
             )
 
 
-def _exit_contradictions(exit_: Exit) -> Iterator[Problem]:
+def _exit_contradictions(ensemble: Ensemble) -> Iterator[Problem]:
+    exit_ = ensemble.exit
     if exit_.policy is ExitKind.NONE and exit_.recall and "recall" in exit_.model_fields_set:
         yield Problem(
             ("exit", "recall"), "contradicts policy none, under which nobody leaves; drop it"
         )
+    for other, names in _OF_ANOTHER_POLICY.get(ensemble.exit_policy, {}).items():
+        for name in sorted(exit_.model_fields_set.intersection(names)):
+            problem = f"has no effect with policy {ensemble.exit_policy.value}"
+            yield Problem(("exit", name), f"{problem}; say policy: {other.value}, or drop it")
+
+
+_OF_ANOTHER_POLICY: Final[Mapping[ExitKind, Mapping[ExitKind, tuple[str, ...]]]] = {
+    ExitKind.WATCH: {ExitKind.ENTROPY_SOFTMAX: ("tau0", "alpha")},
+    ExitKind.ENTROPY_SOFTMAX: {ExitKind.WATCH: ("patience",)},
+}
 
 
 def _vote_contradictions(ensemble: Ensemble) -> Iterator[Problem]:

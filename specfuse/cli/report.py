@@ -41,6 +41,8 @@ def _round(segment: Segment) -> Json:
         "winner": segment.winner,
         "shares": _shares(segment.candidates),
         "active": list(segment.active),
+        "watched": list(segment.watched),
+        "objected": list(segment.objected),
         "milliseconds": round(segment.timings.total_seconds * 1000, 3),
     }
 

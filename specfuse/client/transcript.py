@@ -153,7 +153,7 @@ class Transcript:
         """Who should have been in the round and was not: only a stream's end says so itself."""
         self._expected.update(segment.recalled)
         left = {departure.member for departure in segment.left}
-        absent = self._expected - {*segment.active} - left
+        absent = self._expected - {*segment.active, *segment.watched} - left
         self._absent_now |= dict.fromkeys(sorted(absent))
         self._expected -= left
 
@@ -161,7 +161,8 @@ class Transcript:
         """The end of the last stream as the end of the answer.
 
         An interrupted stream does not say what it cost. Of its calls only the proposals that came
-        are known; what it avoided and discarded is not.
+        are known, those taken for proposals that were left of earlier drafts; what it avoided and
+        discarded is not.
         """
         earlier = self._segments[: self._earlier]
         lost = _lost(earlier, finished)

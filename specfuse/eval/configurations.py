@@ -20,11 +20,14 @@ class Configuration:
 
 DEFAULT: Final = Configuration(Preset.DEFAULT.value)
 
-NO_EXIT: Final = Configuration("no-exit", {"exit": {"policy": "none"}})
-"""The default, but nobody ever leaves: what exit costs in quality is measured against it."""
+SEGMENTS: Final = Configuration(Preset.SEGMENTS.value, {"preset": Preset.SEGMENTS.value})
 
 _SEGMENTS: Final = {"vote": "segments"}
 """Whole segments are voted on, as published: what statistics and exits are compared by."""
+
+NO_EXIT: Final = Configuration("no-exit", {**_SEGMENTS, "exit": {"policy": "none"}})
+"""The preset `segments`, but nobody ever leaves: what exit costs in quality is measured against it.
+"""
 
 PRESETS: Final = (
     DEFAULT,
@@ -39,23 +42,23 @@ PRESETS: Final = (
 
 
 def ablations() -> tuple[Configuration, ...]:
-    """The default, and variants with one choice changed; for the exit policy's, a grid.
+    """The default, the preset `segments`, and variants with one choice changed.
 
     What does not concern exits is varied without them, to see its effect alone: `no-exit` is what
-    to compare with. A round's consensus has no configuration of its own. With a single candidate
-    every vote would give it the whole share, so consensus changes no answer; the calls it avoids
-    are counted in every configuration.
+    to compare with. The exit policy of a vote on segments has a grid. A round's consensus has no
+    configuration of its own. With a single candidate every vote would give it the whole share, so
+    consensus changes no answer; the calls it avoids are counted in every configuration.
     """
-    return (DEFAULT, NO_EXIT, *_without_exit(), *_exits())
+    return (DEFAULT, SEGMENTS, NO_EXIT, *_without_exit(), *_watching(), *_exits())
 
 
 def _without_exit() -> Iterator[Configuration]:
     variants: tuple[tuple[str, dict[str, Any]], ...] = (
         ("words", {"vote": "words"}),
         *((f"words-sharp{power}", {"vote": "words", "sharpness": power}) for power in (0, 2, 16)),
-        ("mean-probability", {**_SEGMENTS, "statistic": "mean_probability"}),
-        ("per-byte", {**_SEGMENTS, "statistic": "per_byte"}),
-        ("drop-self", {**_SEGMENTS, "self_judgement": "drop"}),
+        ("mean-probability", {"statistic": "mean_probability"}),
+        ("per-byte", {"statistic": "per_byte"}),
+        ("drop-self", {"self_judgement": "drop"}),
         ("hedge", {"weighting": "hedge"}),
         *((f"segment-{tokens}", {"segment_tokens": tokens}) for tokens in (5, 8, 15)),
     )
@@ -63,19 +66,22 @@ def _without_exit() -> Iterator[Configuration]:
         yield Configuration(name, {**NO_EXIT.settings, **settings})
 
 
-def _exits() -> Iterator[Configuration]:
-    yield Configuration("watch", {"vote": "words", "exit": {"policy": "watch"}})
-    yield Configuration("watch-open10", {"vote": "words", "opening_tokens": 10})
-    for regret, entropy in ((1.0, 0.5), (1.0, 2.0), (2.0, 1.0)):
+def _watching() -> Iterator[Configuration]:
+    yield Configuration("watch-open10", {"opening_tokens": 10})
+    for regret, entropy in ((1.0, 0.5), (1.0, 2.0)):
         objections = {"regret": regret, "entropy": entropy}
-        name = f"watch-regret{regret:g}-entropy{entropy:g}"
-        yield Configuration(name, {"vote": "words", "objections": objections})
+        yield Configuration(
+            f"watch-regret{regret:g}-entropy{entropy:g}", {"objections": objections}
+        )
+
+
+def _exits() -> Iterator[Configuration]:
     for tau0 in (0.02, 0.05, 0.1):
         yield Configuration(
             f"exit-tau{tau0}-plain", {**_SEGMENTS, "exit": {"tau0": tau0, "recall": False}}
         )
         for ratio in (0.9, 0.95, 0.98):
-            if ExitRules(tau0=tau0, recall_ratio=ratio) != ExitRules():  # the default itself
+            if ExitRules(tau0=tau0, recall_ratio=ratio) != ExitRules():  # `segments` itself
                 settings = {**_SEGMENTS, "exit": {"tau0": tau0, "recall_ratio": ratio}}
                 yield Configuration(f"exit-tau{tau0}-recall{ratio}", settings)
     for alpha in (0.25, 0.75):

@@ -16,11 +16,12 @@ _LEGEND: Final = """\
 that are exactly right, with its 95 % interval (Wilson); `passes` are those through models per
 question, one for each token drafted and one for each call to score; `calls` are those to models,
 proposals and scores; `avoided` is the share of the full two calls a member and round that was not
-needed; `active` the mean number of members in a round. Times are medians on the machine that made
-this.
+needed; `active` the mean number of members that draft in a round. Times are medians on the machine
+that made this.
 """
 _PARTS_LEGEND: Final = """\
-The mean number of active members, and the share of calls avoided, by a question's number of parts.
+The mean number of members that draft, and the share of calls avoided, by a question's number of
+parts.
 """
 _ERRORS_LEGEND: Final = """\
 Of the fused answers, how many had a wrong answer word, said not to know what somebody knows, ended

@@ -56,7 +56,7 @@ def test_everybody_is_asked_everything(mesh_file: Path, tmp_path: Path) -> None:
         "no-exit",
         "specfuse-paper",
         "specem-paper",
-        "watch",
+        "segments",
     }
     for one in (*report["single"].values(), report["best_response"], *report["fused"].values()):
         assert (one["answered"], one["exact"], one["members_lost"]) == (2, 1.0, 0)

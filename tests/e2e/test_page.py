@@ -653,6 +653,31 @@ class TestModules:
             {"a": "won", "b": "missed", "c": "proposed"},
         ]
 
+    async def test_who_watched_was_asked_to_judge_and_is_not_late(
+        self, visit: Callable[..., Any]
+    ) -> None:
+        rounds = [
+            round_of(1, ("a", "b", "c")),
+            round_of(2, ("a",), watched=["b", "c"], objected=["c"]),
+            round_of(3, ("c", "a"), watched=["b"], left=[gone("b", "exit")]),
+            round_of(4, ("c",), watched=["a"]),
+        ]
+        trace = changed(TRACE, {"runs.0.rounds": rounds, "runs.0.members": ["a", "b", "c"]})
+        async with visit() as page:
+            parts = await page.run_module(
+                "tracefile",
+                """const {standings} = await import('/page/trace.js');
+                return standings(m.read(a).runs[0]).map((round) => Object.fromEntries(
+                    [...round].map(([k, v]) => [k, v.part + (v.objected ? "!" : "")])));""",
+                json.dumps(trace),
+            )
+        assert parts == [
+            {"a": "won", "b": "proposed", "c": "proposed"},
+            {"a": "won", "b": "watched", "c": "watched!"},
+            {"a": "proposed", "b": "watched", "c": "won"},
+            {"a": "watched", "b": "idle", "c": "won"},
+        ]
+
     async def test_published_presets_are_those_of_the_settings(
         self, visit: Callable[..., Any]
     ) -> None:

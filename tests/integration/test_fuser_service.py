@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import grpc
 import pytest
@@ -15,6 +15,7 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from fuser_service.core.commit import AvoidedBecause
 from fuser_service.mesh.discovery.endpoints import discovery as endpoints
 from model_service.backends.scripted.settings import Line
 from specfuse.errors import (
@@ -35,6 +36,7 @@ from specfuse.v1.fuser_service_pb2_grpc import FuserServiceStub
 from tests.support.certificates import OPENSSL, Authority
 from tests.support.fuser_mesh import (
     PATIENCE_SECONDS,
+    Answer,
     FuserMesh,
     Node,
     Nodes,
@@ -45,6 +47,8 @@ from tests.support.fuser_mesh import (
 PARIS = "The capital of France is Paris and that of Spain is Madrid."
 LYON = "The capital of France is Lyon and that of Spain is Madrid."
 NOWHERE: dict[str, Any] = {"endpoints": ["127.0.0.1:9"]}
+SEGMENTS: dict[str, Any] = {"statistic": pb.STATISTIC_GEOMETRIC}
+"""Overrides that have whole segments voted on."""
 MISSING = {"certificate": "/missing/certificate", "key": "/missing/key"}
 USER, ASSISTANT, SYSTEM = prompt_pb2.ROLE_USER, prompt_pb2.ROLE_ASSISTANT, prompt_pb2.ROLE_SYSTEM
 
@@ -83,6 +87,15 @@ async def nodes() -> AsyncIterator[Nodes]:
         yield nodes
 
 
+async def _with_b_killed_in_its_third_round(mesh: FuserMesh, nodes: dict[str, Node]) -> Answer:
+    """The answer during which b is killed: once it was asked in the third round."""
+    nodes["b"].backend.hold_from = 2
+    asked = asyncio.create_task(mesh.ask())
+    await nodes["b"].comes_to_wait()
+    await nodes["b"].kill()
+    return await asked
+
+
 def said(*turns: tuple[prompt_pb2.Role.ValueType, str]) -> prompt_pb2.Conversation:
     return prompt_pb2.Conversation(
         messages=[prompt_pb2.Message(role=role, content=content) for role, content in turns]
@@ -105,7 +118,7 @@ class TestAnswers:
     async def test_a_round_says_who_proposed_what_and_how_it_was_judged(
         self, mesh: FuserMesh
     ) -> None:
-        answer = await mesh.ask(overrides=pb.Overrides(exit_policy=pb.EXIT_POLICY_NONE))
+        answer = await mesh.ask(overrides=pb.Overrides(exit_policy=pb.EXIT_POLICY_NONE, **SEGMENTS))
         second = answer.rounds[1]
 
         assert [one.text for one in second.candidates] == [" France is Paris", " France is Lyon"]
@@ -122,10 +135,19 @@ class TestAnswers:
     async def test_calls_made_and_avoided_add_up_to_two_a_member_and_round(
         self, mesh: FuserMesh
     ) -> None:
-        finished = (await mesh.ask()).finished
+        """In a vote on segments. Whoever objects to a draft has the others asked once more."""
+        finished = (await mesh.ask(overrides=pb.Overrides(**SEGMENTS))).finished
         propose, score = finished.propose_calls, finished.score_calls
         assert propose.made + propose.avoided == 3 * finished.rounds
         assert score.made + score.avoided == 3 * finished.rounds
+
+    async def test_a_round_says_who_drafted_and_who_watched(self, mesh: FuserMesh) -> None:
+        first, *others = (await mesh.ask()).rounds
+        assert (first.active, first.watched) == (["a", "b", "c"], [])
+        for one in others:
+            assert sorted([*one.active, *one.watched]) == ["a", "b", "c"]
+            assert {*one.objected} <= {"a", "b", "c"}
+        assert any(one.watched for one in others)
 
     async def test_a_conversation_is_passed_on_to_every_member(self, nodes: Nodes) -> None:
         line = Line(when="what now", answer="This.")
@@ -382,12 +404,9 @@ class TestBadInput:
 
 class TestTrouble:
     async def test_a_member_killed_in_mid_answer_is_lost_and_the_answer_goes_on(self) -> None:
-        async with open_mesh({"a": PARIS, "b": PARIS}, segment_tokens=3) as (mesh, nodes):
-            nodes["b"].backend.hold_from = 2
-            asked = asyncio.create_task(mesh.ask())
-            await nodes["b"].comes_to_wait()
-            await nodes["b"].kill()
-            answer = await asked
+        settings: dict[str, Any] = {"segment_tokens": 3, "vote": "segments"}
+        async with open_mesh({"a": PARIS, "b": PARIS}, **settings) as (mesh, nodes):
+            answer = await _with_b_killed_in_its_third_round(mesh, nodes)
 
         assert answer.text == PARIS
         assert answer.finished.degraded
@@ -397,6 +416,17 @@ class TestTrouble:
         assert [one.member for one in answer.rounds[2].left] == ["b"]
         assert answer.rounds[1].active == ["a", "b"]
         assert answer.rounds[3].active == ["a"]
+
+    async def test_a_member_killed_while_it_watches_is_lost_and_the_answer_goes_on(self) -> None:
+        async with open_mesh({"a": PARIS, "b": PARIS}, segment_tokens=3) as (mesh, nodes):
+            answer = await _with_b_killed_in_its_third_round(mesh, nodes)
+
+        assert answer.text == PARIS
+        assert answer.finished.degraded
+        assert [one.member for one in answer.finished.lost] == ["b"]
+        assert (answer.rounds[1].active, answer.rounds[1].watched) == (["a"], ["b"])
+        assert [one.member for one in answer.rounds[2].left] == ["b"]
+        assert (answer.rounds[3].active, answer.rounds[3].watched) == (["a"], [])
 
     async def test_when_all_are_lost_another_fuser_completes_the_same_answer(self) -> None:
         async with open_mesh({"a": PARIS, "b": PARIS}, segment_tokens=3) as (mesh, nodes):
@@ -491,6 +521,7 @@ class TestTrouble:
         async with open_mesh(
             {"a": PARIS, "b": PARIS, "c": PARIS},
             segment_tokens=3,
+            vote="segments",
             quorum=2,
             straggler_grace_seconds=0.2,
             max_misses=2,
@@ -760,7 +791,7 @@ class TestNumbers:
         avoided = [
             await value("member_calls_avoided_total", model_name=one, reason=reason) or 0
             for one in "abc"
-            for reason in ("exit", "consensus", "duplicate")
+            for reason in get_args(AvoidedBecause)
         ]
         assert sum(avoided) == finished.propose_calls.avoided + finished.score_calls.avoided
         assert await of_all("active_members_count") == finished.rounds

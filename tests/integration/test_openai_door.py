@@ -52,10 +52,9 @@ GO_ON: dict[str, Any] = {"model": "all", "prompt": "Which?"}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared() -> AsyncIterator[tuple[FuserMesh, AsyncOpenAI]]:
-    """A mesh that many ask, some of them nonsense: it must not mind."""
-    async with open_openai_mesh(
-        {"a": PARIS, "b": LYON, "c": PARIS}, segment_tokens=3, max_tokens_limit=100, max_tokens=50
-    ) as (mesh, _, sdk):
+    """A mesh that many ask, some of them nonsense: it must not mind. It votes on segments."""
+    settings = {"segment_tokens": 3, "max_tokens_limit": 100, "max_tokens": 50, "vote": "segments"}
+    async with open_openai_mesh({"a": PARIS, "b": LYON, "c": PARIS}, **settings) as (mesh, _, sdk):
         await mesh.becomes_ready("a", "b", "c")
         yield mesh, sdk
 

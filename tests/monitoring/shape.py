@@ -48,7 +48,7 @@ def watched_shape(folder: Path, identity: Identity, server: str) -> Shape:
         models={**shape.models, EXPERT: _expert(), SERVED: _served(folder, server)},
         ensemble=shape.ensemble | patient,
         ensembles={
-            EXITING: shape.ensemble | patient | {"exit": {}},
+            EXITING: shape.ensemble | patient | {"vote": "segments", "exit": {}},
             MODELS: {"members": [EXPERT, SERVED], "quorum": 2, "max_tokens": 16} | patient,
         },
     )

@@ -107,5 +107,6 @@ def _absent(segment: Segment, members: Iterable[str]) -> set[str]:
     """The members that do not show in what came of the round. In these ensembles nobody leaves."""
     proposed = {member for one in segment.candidates for member in one.proposers}
     judged = {judgement.verifier for one in segment.candidates for judgement in one.judgements}
-    heard = proposed & judged if judged else proposed
+    there = proposed | {*segment.watched}
+    heard = there & judged if judged else there
     return set(members) - heard

@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fuser_service.core.rules import Rules
-from fuser_service.core.types import Candidate, Context, Departure, Proposal, Score, SegmentFinish
+from fuser_service.core.types import (
+    Candidate,
+    Context,
+    Departure,
+    Evidence,
+    Proposal,
+    Score,
+    SegmentFinish,
+)
 from fuser_service.fusion.events import Event, Finished, RoundCommitted
 from fuser_service.fusion.query import Query
 from fuser_service.fusion.runner import Fusion
@@ -60,6 +68,16 @@ def template_of(question: Question) -> list[str | Slot]:
     return [*words, END]
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What a member makes of a word that begins at byte `at`; the other numbers are nats."""
+
+    at: int
+    logprob: float
+    regret: float
+    entropy: float
+
+
 class SimulatedExpert:
     """Proposes and judges as an expert of `skill`; `pieces` is how its tokenizer cuts a word."""
 
@@ -93,13 +111,18 @@ class SimulatedExpert:
         said = words_of("".join(context.committed))
         given = words_of(candidate.text)
         logs: list[float] = []
+        doubts: list[Doubt] = []
         for index, word in enumerate([*given, *([END] if candidate.finished else [])]):
             fits = _fits(said + given[:index], template)
             expected = template[len(said) + index] if fits else None
             p = self.belief(expected, word)
             logs += [math.log(p), *[math.log(SURE)] * (self._pieces(word or ".") - 1)]
+            best, entropy = self.certainty(expected)
+            at = len("".join(given[:index]).encode())
+            doubts.append(Doubt(at, math.log(p), max(0.0, math.log(best / p)), entropy))
         mean = math.fsum(map(math.exp, logs)) / len(logs)
-        return Score(math.fsum(logs), mean, len(logs), len(candidate.text.encode()))
+        size = len(candidate.text.encode())
+        return Score(math.fsum(logs), mean, len(logs), size, _evidence(doubts))
 
     def belief(self, expected: str | Slot | None, word: str) -> float:
         """How probable it finds `word` where `expected` belongs; None is anywhere else."""
@@ -109,6 +132,14 @@ class SimulatedExpert:
                 return 0.95 if word == f" {expected.part.answer}" else UNSURE
             return 1 / len(answers) if word.strip() in answers else UNSURE
         return SURE if word == expected else UNSURE
+
+    def certainty(self, expected: str | Slot | None) -> tuple[float, float]:
+        """How probable what it would write there is, and the entropy of all that it might, nats."""
+        if isinstance(expected, Slot):
+            count = len(SKILLS[expected.part.skill].answers)
+            own = expected.part.skill is self._skill
+            return (0.95, 0.05 * math.log(count)) if own else (1 / count, math.log(count))
+        return (SURE, 0.05) if expected is not None else (UNSURE, -math.log(UNSURE))
 
     def word_for(self, slot: Slot) -> str:
         """What it would write there: the answer word, or any word of that skill."""
@@ -129,6 +160,9 @@ class Liar(SimulatedExpert):
             return 0.999 if word == self.word_for(expected) else UNSURE
         return super().belief(expected, word)
 
+    def certainty(self, expected: str | Slot | None) -> tuple[float, float]:
+        return (0.999, 0.01) if isinstance(expected, Slot) else super().certainty(expected)
+
     def word_for(self, slot: Slot) -> str:
         wrong = [word for word in SKILLS[slot.part.skill].answers if word != slot.part.answer]
         return f" {random.Random(str(slot.part)).choice(wrong)}"
@@ -144,6 +178,9 @@ class Noise(SimulatedExpert):
 
     def belief(self, expected: str | Slot | None, word: str) -> float:
         return 1 / 1500
+
+    def certainty(self, expected: str | Slot | None) -> tuple[float, float]:
+        return 1 / 1500, math.log(1500)
 
 
 class Parrot(SimulatedExpert):
@@ -231,6 +268,16 @@ def _outcome(question: Question, events: list[Event]) -> Outcome:
         (made, finished.propose_avoided + finished.score_avoided),
         tuple(len(one.took_part) for one in rounds),
     )
+
+
+def _evidence(doubts: Sequence[Doubt]) -> Evidence | None:
+    """What these come to; None if there are none."""
+    if not doubts:
+        return None
+    worst = max(doubts, key=lambda doubt: doubt.regret)
+    weakest = min(doubts, key=lambda doubt: doubt.logprob)
+    regrets = math.fsum(doubt.regret for doubt in doubts)
+    return Evidence(regrets, worst.regret, worst.at, worst.entropy, weakest.logprob, weakest.at)
 
 
 def _fits(said: list[str], template: list[str | Slot]) -> bool:

@@ -179,7 +179,7 @@ _WORTH: Final = Row(
         ),
         Panel(
             "Active members",
-            "The mean number of members that a round began with: those that lose leave.",
+            "The mean number of members that a round began with, those that watch among them.",
             (Query(mean("specfuse_active_members", OF_ENSEMBLE, "ensemble"), "{{ensemble}}"),),
         ),
         Panel(
@@ -194,7 +194,7 @@ _WORTH: Final = Row(
         ),
         Panel(
             "Calls avoided by why",
-            "The member had left, all agreed, or there was nothing to score; of all ensembles.",
+            "It watched, kept a draft or had left; all agreed, or it had scored. All ensembles.",
             (
                 Query(
                     rate("specfuse_member_calls_avoided_total", OF_MEMBER, "reason"), "{{reason}}"
@@ -205,7 +205,7 @@ _WORTH: Final = Row(
         ),
         Panel(
             "Exits and recalls",
-            "Members that lost and left, and members that were called back.",
+            "Members that lost, or watched in silence, and left; members that were called back.",
             (
                 Query(
                     rate("specfuse_member_exits_total", f'{OF_BOTH}, reason="exit"', "model_name"),

@@ -55,7 +55,8 @@ class MemberRow:
     """What a member does for the answers, as the fusers see it. Rates are a second.
 
     `wins` is its share of the committed segments, `avoided` that of the calls to it that were not
-    made. `exits` are those of members that kept losing, `lost` are for all other reasons.
+    made. `watched` are rounds in which it judged and was not asked to draft. `exits` are those of
+    members that kept losing or watched in silence, `lost` are for all other reasons.
     """
 
     name: str
@@ -63,6 +64,7 @@ class MemberRow:
     wins: float | None
     propose: Calls
     score: Calls
+    watched: float
     avoided: float | None
     exits: float
     lost: float
@@ -182,6 +184,7 @@ def _member(fusers: Whole, name: str) -> MemberRow:
         wins=_share(won, fusers.increase("specfuse_segment_wins_total")),
         propose=_calls(fusers, name, "propose"),
         score=_calls(fusers, name, "score"),
+        watched=fusers.rate("specfuse_member_calls_avoided_total", model_name=name, reason="watch"),
         avoided=_share(avoided, made + avoided),
         exits=left("exit"),
         lost=left(*_LOST),

@@ -18,8 +18,8 @@ _ENSEMBLE: Final = (
     "active",
 )  # fmt: skip
 _MEMBER: Final = (
-    "member", "state", "wins", "propose", "p50", "score", "p50", "avoided", "exits", "lost",
-    "recalls", "sessions",
+    "member", "state", "wins", "propose", "p50", "score", "p50", "watch", "avoided", "exits",
+    "lost", "back", "sessions",
 )  # fmt: skip
 _MODEL: Final = (
     "model", "replicas", "running", "waiting", "batch", "passes", "KV use", "KV hits", "to server",
@@ -86,6 +86,7 @@ def _members(rows: Sequence[MemberRow]) -> Table:
             _duration(row.propose.p50),
             _rate(row.score.rate),
             _duration(row.score.p50),
+            _rate(row.watched),
             _share(row.avoided),
             _rate(row.exits),
             _alarming(row.lost, _BAD),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fuser_service.core.rules import ExitKind, SelfJudgement
+from fuser_service.core.rules import ExitKind, SelfJudgement, Vote
 from fuser_service.core.types import Message, Role, Sampling
 from fuser_service.settings.settings import Ensemble, Exit, Limits
 from fuser_service.settings.settings import Sampling as SamplingSettings
@@ -26,8 +26,9 @@ def test_sampling_is_the_ensembles_unless_the_request_has_its_own() -> None:
 
 
 def test_overrides_replace_only_what_they_name() -> None:
-    plain = resolved().rules
-    rules = resolved(overrides=Overrides(self_judgement=False, recall=False)).rules
+    ensemble = ENSEMBLE.model_copy(update={"vote": Vote.SEGMENTS})
+    plain = resolved(ensemble).rules
+    rules = resolved(ensemble, overrides=Overrides(self_judgement=False, recall=False)).rules
     assert rules.self_judgement is SelfJudgement.DROP
     assert not rules.exit.recall
     assert rules.exit.kind is plain.exit.kind

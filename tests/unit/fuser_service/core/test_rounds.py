@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -16,6 +17,7 @@ from fuser_service.core.rules import (
     Rules,
     SelfJudgement,
     Statistic,
+    Vote,
     Weighting,
 )
 from fuser_service.core.steps import (
@@ -43,14 +45,22 @@ from tests.support.members import END, STOP, proposal, score
 from tests.support.played_query import Played, play
 
 STAY = ExitRules(kind=ExitKind.NONE)
-LEAVE = ExitRules(tau0=0.1, recall=False)
-RECALL = ExitRules(tau0=0.1, recall=True, recall_ratio=0.9)
+LEAVE = ExitRules(kind=ExitKind.ENTROPY_SOFTMAX, tau0=0.1, recall=False)
+RECALL = replace(LEAVE, recall=True, recall_ratio=0.9)
+
+MakeRules = Callable[..., Rules]
 
 
-def rules(members: str = "ab", **changes: object) -> Rules:
-    """Rules for members with one-letter names; nobody leaves unless said."""
+def segments(members: str = "ab", **changes: object) -> Rules:
+    """Rules of a vote on segments for members with one-letter names; nobody leaves unless said."""
     settings = {"members": tuple(members), "max_tokens": 100, "exit": STAY, **changes}
-    return Rules(**settings)  # type: ignore[arg-type]
+    return Rules(**{"vote": Vote.SEGMENTS, **settings})  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=Vote, ids=lambda vote: vote.value)
+def rules(request: pytest.FixtureRequest) -> MakeRules:
+    """The same rules of each vote: for what does not depend on what is voted on."""
+    return partial(segments, vote=request.param)
 
 
 class Script:
@@ -87,7 +97,7 @@ def test_a_scored_round_by_hand() -> None:
     played = Script(
         {"a": done(" x"), "b": done(" y")},
         opinions={"a": {" x": 0.6, " y": 0.3}, "b": {" x": 0.1, " y": 0.3}},
-    ).play(rules())
+    ).play(segments())
     # a's shares: 0.6 / 0.9, 0.3 / 0.9 = 2/3, 1/3. b's: 0.1 / 0.4, 0.3 / 0.4 = 1/4, 3/4.
     # Fused: (2/3 + 1/4) / 2 = 11/24 for x, (1/3 + 3/4) / 2 = 13/24 for y.
     (committed,) = played.rounds
@@ -113,7 +123,7 @@ def test_the_statistic_decides() -> None:
     script = Script(
         {"a": done(" eightby"), "b": done(" y")}, opinions=dict.fromkeys("ab", opinions)
     )
-    winners = {s: script.play(rules(statistic=s)).rounds[0].segment for s in Statistic}
+    winners = {s: script.play(segments(statistic=s)).rounds[0].segment for s in Statistic}
     assert winners == {
         Statistic.GEOMETRIC: " eightby",
         Statistic.MEAN_PROBABILITY: " y",
@@ -121,7 +131,7 @@ def test_the_statistic_decides() -> None:
     }
 
 
-def test_of_equal_shares_the_earlier_member_wins() -> None:
+def test_of_equal_shares_the_earlier_member_wins(rules: MakeRules) -> None:
     script = Script(
         {"a": done(" x"), "b": done(" y")}, opinions={m: {" x": 0.5, " y": 0.5} for m in "ab"}
     )
@@ -129,7 +139,7 @@ def test_of_equal_shares_the_earlier_member_wins() -> None:
     assert script.play(rules("ba")).rounds[0].winner == "b"
 
 
-def test_a_consensus_is_committed_without_scores() -> None:
+def test_a_consensus_is_committed_without_scores(rules: MakeRules) -> None:
     played = Script({"a": " x", "b": " x"}, {"a": done(), "b": done()}, opinions={}).play(rules())
     assert played.asked_to_score == []
     first, second = played.rounds
@@ -146,7 +156,7 @@ def test_a_consensus_is_committed_without_scores() -> None:
 def test_finished_and_unfinished_are_different_candidates() -> None:
     played = Script(
         {"a": done(" x"), "b": " x"}, opinions={"a": {" x": 0.5}, "b": {" x": 0.5}}
-    ).play(rules())
+    ).play(segments())
     assert [len(c) for c in played.asked_to_score[0].values()] == [2, 2]
 
 
@@ -154,12 +164,12 @@ def test_an_own_score_is_not_asked_for_again() -> None:
     played = Script(
         {"a": done(" x", own=0.6), "b": done(" y", own=0.3)},
         opinions={"a": {" y": 0.3}, "b": {" x": 0.1}},
-    ).play(rules())
+    ).play(segments())
     assert played.asked_to_score == [{"a": (" y",), "b": (" x",)}]
     assert played.rounds[0].candidates[0].share == pytest.approx(13 / 24)  # as when all are asked
 
 
-def test_a_member_with_nothing_to_propose_still_judges() -> None:
+def test_a_member_with_nothing_to_propose_still_judges(rules: MakeRules) -> None:
     played = Script(
         {"a": done(" x"), "b": done(" y"), "c": ""},
         opinions={
@@ -180,8 +190,8 @@ def test_drop_elects_by_the_others() -> None:
     }
     script = Script({"a": done(" x"), "b": done(" y"), "c": done(" z")}, opinions=opinions)
     # Include: x gets 1.18 / 3, y 1.01 / 3. Drop: x 0.2 / 2, y 0.51 / 2, z 0.41 / 2.
-    assert script.play(rules("abc")).rounds[0].winner == "a"
-    assert script.play(rules("abc", self_judgement=SelfJudgement.DROP)).rounds[0].winner == "b"
+    assert script.play(segments("abc")).rounds[0].winner == "a"
+    assert script.play(segments("abc", self_judgement=SelfJudgement.DROP)).rounds[0].winner == "b"
 
 
 def test_fast_finish_takes_a_finished_candidate_unscored() -> None:
@@ -189,7 +199,7 @@ def test_fast_finish_takes_a_finished_candidate_unscored() -> None:
         {"a": " x", "b": done(" y"), "c": done(" z")},
         opinions={m: {" x": 0.8, " y": 0.1, " z": 0.1} for m in "abc"},
     )
-    played = script.play(rules("abc", fast_finish=True))
+    played = script.play(segments("abc", fast_finish=True))
     assert played.asked_to_score == []
     (committed,) = played.rounds
     assert (committed.winner, committed.segment) == ("b", " y")
@@ -200,7 +210,7 @@ def test_fast_finish_takes_a_finished_candidate_unscored() -> None:
 # Weights
 
 
-def test_hedge_moves_weight_to_whom_the_others_prefer() -> None:
+def test_hedge_moves_weight_to_whom_the_others_prefer(rules: MakeRules) -> None:
     line = {"a": " x", "b": " y", "c": " z"}
     opinions = {
         "a": {" x": 0.5, " y": 0.4, " z": 0.1},
@@ -220,7 +230,7 @@ def test_hedge_moves_weight_to_whom_the_others_prefer() -> None:
     assert played.rounds[1].candidates[0].share == pytest.approx(x)
 
 
-def test_uniform_weights_stay() -> None:
+def test_uniform_weights_stay(rules: MakeRules) -> None:
     line = {"a": " x", "b": " y"}
     opinions = {"a": {" x": 0.9, " y": 0.1}, "b": {" x": 0.8, " y": 0.2}}
     played = Script(line, line, opinions=opinions).play(rules(max_tokens=2))
@@ -230,7 +240,7 @@ def test_uniform_weights_stay() -> None:
 # The end
 
 
-def test_max_tokens_are_the_winners_and_limit_the_segment() -> None:
+def test_max_tokens_are_the_winners_and_limit_the_segment(rules: MakeRules) -> None:
     said = {"a": proposal(" x x x", tokens=3)}
     played = Script(said, said, {"a": proposal(" x", tokens=1)}, opinions={}).play(
         rules("a", max_tokens=7, segment_tokens=4)
@@ -241,12 +251,12 @@ def test_max_tokens_are_the_winners_and_limit_the_segment() -> None:
     assert [committed.token_count for committed in played.rounds] == [3, 3, 1]
 
 
-def test_being_complete_comes_before_being_long() -> None:
+def test_being_complete_comes_before_being_long(rules: MakeRules) -> None:
     played = Script({"a": done(" x")}, opinions={}).play(rules("a", max_tokens=1))
     assert played.end == Finish(FinishReason.STOP, "")
 
 
-def test_a_stop_string_over_two_members_segments() -> None:
+def test_a_stop_string_over_two_members_segments(rules: MakeRules) -> None:
     played = Script({"a": " one #"}, {"a": proposal("## two", tokens=2)}, opinions={}).play(
         rules("a", stop=("###",))
     )
@@ -260,20 +270,20 @@ def test_a_stopped_proposal_is_judged_without_an_end_token() -> None:
     played = Script(
         {"a": proposal(" x.", STOP), "b": " y"},
         opinions={"a": {" x.": 0.9, " y": 0.1}, "b": {" x.": 0.9, " y": 0.1}},
-    ).play(rules(stop=(".",)))
+    ).play(segments(stop=(".",)))
     assert isinstance(played.steps[1], Verify)
     assert played.steps[1].assignments["a"][0] == Candidate(" x.", finished=False)
     assert played.text == " x"
     assert played.end == Finish(FinishReason.STOP, "")
 
 
-def test_what_was_held_back_comes_with_the_end() -> None:
+def test_what_was_held_back_comes_with_the_end(rules: MakeRules) -> None:
     played = Script({"a": done(" x #")}, opinions={}).play(rules("a", stop=("##",)))
     assert played.rounds[0].text == " x "
     assert played.end == Finish(FinishReason.STOP, "#")
 
 
-def test_if_nobody_has_anything_to_say_the_answer_ends_with_length() -> None:
+def test_if_nobody_has_anything_to_say_the_answer_ends_with_length(rules: MakeRules) -> None:
     played = Script({"a": " x", "b": " x"}, {"a": "", "b": ""}, opinions={}).play(rules())
     assert len(played.rounds) == 1
     assert played.end == Finish(FinishReason.LENGTH, "")
@@ -282,7 +292,7 @@ def test_if_nobody_has_anything_to_say_the_answer_ends_with_length() -> None:
 # Resumption
 
 
-def test_a_resumed_query_goes_on_after_its_segments() -> None:
+def test_a_resumed_query_goes_on_after_its_segments(rules: MakeRules) -> None:
     played = Script({}, {"a": done(" y")}, opinions={}).play(
         rules("a", max_tokens=9), committed=(" x",), committed_tokens=4
     )
@@ -292,7 +302,7 @@ def test_a_resumed_query_goes_on_after_its_segments() -> None:
     assert played.states[-1].committed == (" x", " y")
 
 
-def test_a_resumed_query_remembers_what_was_held_back() -> None:
+def test_a_resumed_query_remembers_what_was_held_back(rules: MakeRules) -> None:
     played = Script({}, {"a": done("- y")}, opinions={}).play(
         rules("a", stop=("---",)), committed=(" x -",), committed_tokens=2
     )
@@ -309,7 +319,7 @@ def test_a_resumed_query_remembers_what_was_held_back() -> None:
     ],
 )
 def test_a_resumed_query_may_be_complete(
-    committed: tuple[str, ...], tokens: int, end: Finish
+    rules: MakeRules, committed: tuple[str, ...], tokens: int, end: Finish
 ) -> None:
     transition = rounds.start(rules("a", max_tokens=9, stop=("##",)), committed, tokens)
     assert transition.step == end
@@ -327,7 +337,7 @@ def unreached() -> Failed:
     return Failed("UNAVAILABLE: connection refused", may_pass=True)
 
 
-def test_a_failure_loses_the_member_and_nothing_else() -> None:
+def test_a_failure_loses_the_member_and_nothing_else(rules: MakeRules) -> None:
     played = Script(
         {"a": gone(), "b": " y", "c": " z"},
         {"b": done(" y"), "c": done(" y")},
@@ -341,7 +351,7 @@ def test_a_failure_loses_the_member_and_nothing_else() -> None:
     assert played.states[-1].lost == (lost,)
 
 
-def test_who_could_not_be_reached_is_asked_again_after_ever_more_rounds() -> None:
+def test_who_could_not_be_reached_is_asked_again_after_ever_more_rounds(rules: MakeRules) -> None:
     lines = [{"a": unreached(), "b": " y"} for _ in range(7)]
     played = Script(*lines, {"b": done(" y"), "a": unreached()}, opinions={}).play(rules())
     asked = [members for members in played.asked_to_propose if "a" in members]
@@ -354,7 +364,7 @@ def test_who_could_not_be_reached_is_asked_again_after_ever_more_rounds() -> Non
     assert played.states[-1].lost == (played.rounds[0].left[0],), "named once"
 
 
-def test_who_comes_back_takes_part_again_with_the_mean_quality() -> None:
+def test_who_comes_back_takes_part_again_with_the_mean_quality(rules: MakeRules) -> None:
     likes_y = {" y": 0.9, " z": 0.1}
     played = Script(
         {"a": " y", "b": " z", "c": unreached()},
@@ -370,7 +380,7 @@ def test_who_comes_back_takes_part_again_with_the_mean_quality() -> None:
     assert [departure.member for departure in played.states[-1].lost] == ["c"]
 
 
-def test_who_gave_what_no_model_may_give_is_not_asked_again() -> None:
+def test_who_gave_what_no_model_may_give_is_not_asked_again(rules: MakeRules) -> None:
     lines = [{"a": Failed("MODEL_FAILURE: nan"), "b": " y"} for _ in range(4)]
     played = Script(*lines, {"b": done(" y")}, opinions={}).play(rules())
     assert played.asked_to_propose == [("a", "b"), *[("b",)] * 4]
@@ -383,14 +393,14 @@ def test_steps_say_whether_members_stand_by() -> None:
         {"a": " y", "b": " z"},
         {"a": done(" y"), "b": " z"},
         opinions=dict.fromkeys("ab", likes_y),
-    ).play(rules(exit=LEAVE))
+    ).play(segments(exit=LEAVE))
     left = [bool(state.dormant) for state in played.states]
     asked = [step for step in played.steps if isinstance(step, Propose | Verify)]
     assert [step.standing_by for step in asked] == left[: len(asked)]
     assert {step.standing_by for step in asked} == {False, True}
 
 
-def test_the_candidate_of_a_member_lost_while_scoring_may_win() -> None:
+def test_the_candidate_of_a_member_lost_while_scoring_may_win(rules: MakeRules) -> None:
     failing = {" x": gone(), " y": gone()}
     played = Script(
         {"a": done(" x"), "b": done(" y")},
@@ -411,7 +421,9 @@ def test_the_candidate_of_a_member_lost_while_scoring_may_win() -> None:
         ),
     ],
 )
-def test_a_proposal_that_cannot_be_is_its_members_failure(bad: Proposal, named: str) -> None:
+def test_a_proposal_that_cannot_be_is_its_members_failure(
+    rules: MakeRules, bad: Proposal, named: str
+) -> None:
     played = Script({"a": bad, "b": done(" y")}, opinions={}).play(rules())
     assert played.rounds[0].winner == "b"
     (lost,) = played.states[-1].lost
@@ -419,7 +431,7 @@ def test_a_proposal_that_cannot_be_is_its_members_failure(bad: Proposal, named: 
     assert named in lost.detail
 
 
-def test_scores_that_are_no_numbers_are_their_members_failure() -> None:
+def test_scores_that_are_no_numbers_are_their_members_failure(rules: MakeRules) -> None:
     nan = Score(math.nan, math.nan, 1, 2)
     played = Script(
         {"a": done(" x"), "b": done(" y")},
@@ -429,7 +441,7 @@ def test_scores_that_are_no_numbers_are_their_members_failure() -> None:
     assert "MODEL_FAILURE: logprob_sum is nan" in played.states[-1].lost[0].detail
 
 
-def test_evidence_of_another_text_is_its_members_failure() -> None:
+def test_evidence_of_another_text_is_its_members_failure(rules: MakeRules) -> None:
     elsewhere = replace(score(0.9), evidence=Evidence(1.0, 1.0, 3, None, -1.0, 0))
     played = Script(
         {"a": done(" x"), "b": done(" y")},
@@ -439,7 +451,7 @@ def test_evidence_of_another_text_is_its_members_failure() -> None:
     assert "MODEL_FAILURE: regret_offset is 3" in played.states[-1].lost[0].detail
 
 
-def test_too_few_scores_are_a_failure() -> None:
+def test_too_few_scores_are_a_failure(rules: MakeRules) -> None:
     first = rounds.start(rules())
     assert isinstance(first.step, Propose)
     proposals = {"a": Ok(proposal(" x")), "b": Ok(proposal(" y"))}
@@ -453,7 +465,7 @@ def test_too_few_scores_are_a_failure() -> None:
     assert third.state.lost[0].detail == "MODEL_FAILURE: 1 scores for 2 candidates"
 
 
-def test_a_late_member_sits_the_round_out_and_then_leaves() -> None:
+def test_a_late_member_sits_the_round_out_and_then_leaves(rules: MakeRules) -> None:
     line = {"a": " x", "b": Late()}
     played = Script(line, line, {"a": done(" x")}, opinions={}).play(rules(max_misses=2))
     assert [committed.left for committed in played.rounds] == [
@@ -465,7 +477,7 @@ def test_a_late_member_sits_the_round_out_and_then_leaves() -> None:
     assert [committed.took_part for committed in played.rounds] == [("a",)] * 3
 
 
-def test_a_member_late_with_its_scores_is_not_counted_among_the_judges() -> None:
+def test_a_member_late_with_its_scores_is_not_counted_among_the_judges(rules: MakeRules) -> None:
     played = Script(
         {"a": done(" x"), "b": done(" y"), "c": done(" y")},
         opinions={
@@ -478,7 +490,7 @@ def test_a_member_late_with_its_scores_is_not_counted_among_the_judges() -> None
     assert [judge for judge, _ in played.rounds[0].candidates[0].judgements] == ["a", "c"]
 
 
-def test_lateness_costs_no_standing() -> None:
+def test_lateness_costs_no_standing(rules: MakeRules) -> None:
     # b is late in round 1, then as good as a. Without credit it would be 0.5 behind and leave.
     played = Script(
         {"a": " x", "b": Late(), "c": " z"},
@@ -490,7 +502,7 @@ def test_lateness_costs_no_standing() -> None:
     assert all(committed.left == () for committed in played.rounds)
 
 
-def test_a_busy_member_sits_rounds_out_and_is_asked_again() -> None:
+def test_a_busy_member_sits_rounds_out_and_is_asked_again(rules: MakeRules) -> None:
     busy = {"a": " x", "b": Busy()}
     played = Script(busy, busy, busy, {"a": done(" y"), "b": done(" y")}, opinions={}).play(
         rules(max_misses=1)
@@ -500,7 +512,7 @@ def test_a_busy_member_sits_rounds_out_and_is_asked_again() -> None:
     assert played.states[-1].lost == ()
 
 
-def test_a_busy_verifier_has_no_vote_and_keeps_its_candidate() -> None:
+def test_a_busy_verifier_has_no_vote_and_keeps_its_candidate(rules: MakeRules) -> None:
     played = Script(
         {"a": done(" x"), "b": done(" y")},
         opinions={"a": {" x": 0.1, " y": 0.9}, "b": {" x": Busy(), " y": Busy()}},
@@ -509,7 +521,7 @@ def test_a_busy_verifier_has_no_vote_and_keeps_its_candidate() -> None:
     assert [judge for judge, _ in played.rounds[0].candidates[0].judgements] == ["a"]
 
 
-def test_the_query_is_lost_when_too_many_are_busy() -> None:
+def test_the_query_is_lost_when_too_many_are_busy(rules: MakeRules) -> None:
     played = Script({"a": " x", "b": Busy()}, opinions={}).play(rules(quorum=2))
     assert played.end == LoseQuorum(present=1, quorum=2)
 
@@ -521,7 +533,7 @@ def full() -> Refused:
     return Refused("CONTEXT_TOO_LONG: no", outgrown=True)
 
 
-def test_a_member_that_refuses_leaves_at_once() -> None:
+def test_a_member_that_refuses_leaves_at_once(rules: MakeRules) -> None:
     line = {"a": " x", "b": Refused("INVALID_ARGUMENT: no")}
     played = Script(line, {"a": done(" y")}, opinions={}).play(rules())
     assert played.states[-1].lost == (
@@ -529,7 +541,7 @@ def test_a_member_that_refuses_leaves_at_once() -> None:
     )
 
 
-def test_an_answer_that_outgrows_every_window_ends_with_length() -> None:
+def test_an_answer_that_outgrows_every_window_ends_with_length(rules: MakeRules) -> None:
     script = Script(
         {"a": " x #", "b": " x #"}, {"a": " x #", "b": full()}, {"a": full()}, opinions={}
     )
@@ -538,7 +550,7 @@ def test_an_answer_that_outgrows_every_window_ends_with_length() -> None:
     assert played.text == " x # x #"
 
 
-def test_an_answer_may_outgrow_its_verifiers() -> None:
+def test_an_answer_may_outgrow_its_verifiers(rules: MakeRules) -> None:
     played = Script(
         {"a": " x", "b": " x"},
         {"a": " y", "b": " z"},
@@ -548,7 +560,7 @@ def test_an_answer_may_outgrow_its_verifiers() -> None:
     assert played.text == " x"
 
 
-def test_windows_may_become_too_small_at_both_steps_of_a_round() -> None:
+def test_windows_may_become_too_small_at_both_steps_of_a_round(rules: MakeRules) -> None:
     played = Script(
         dict.fromkeys("abc", " x"),
         {"a": full(), "b": " y", "c": " z"},
@@ -558,18 +570,20 @@ def test_windows_may_become_too_small_at_both_steps_of_a_round() -> None:
 
 
 @pytest.mark.parametrize("trouble", [Late(), Busy(), Failed("UNAVAILABLE: gone")])
-def test_who_is_missing_for_another_reason_might_have_gone_on(trouble: object) -> None:
+def test_who_is_missing_for_another_reason_might_have_gone_on(
+    rules: MakeRules, trouble: object
+) -> None:
     script = Script({"a": " x", "b": " x"}, {"a": full(), "b": trouble}, opinions={})
     assert script.play(rules()).end == LoseQuorum(present=0, quorum=1)
 
 
-def test_a_window_outgrown_before_is_not_why_the_answer_ends_now() -> None:
+def test_a_window_outgrown_before_is_not_why_the_answer_ends_now(rules: MakeRules) -> None:
     line = {"a": " x", "b": full()}
     script = Script({"a": " x", "b": " x"}, line, {"a": gone()}, opinions={})
     assert script.play(rules()).end == LoseQuorum(present=0, quorum=1)
 
 
-def test_what_does_not_fit_from_the_start_is_a_mistake() -> None:
+def test_what_does_not_fit_from_the_start_is_a_mistake(rules: MakeRules) -> None:
     played = Script({}, {"a": full()}, opinions={}).play(
         rules("a"), committed=(" x",), committed_tokens=1
     )
@@ -579,19 +593,19 @@ def test_what_does_not_fit_from_the_start_is_a_mistake() -> None:
 # Quorum
 
 
-def test_the_query_is_lost_with_its_last_member() -> None:
+def test_the_query_is_lost_with_its_last_member(rules: MakeRules) -> None:
     played = Script({"a": " x", "b": " x"}, {"a": gone(), "b": gone()}, opinions={}).play(rules())
     assert played.end == LoseQuorum(present=0, quorum=1)
     assert played.states[-1].committed == (" x",)
 
 
-def test_the_query_is_lost_below_its_quorum() -> None:
+def test_the_query_is_lost_below_its_quorum(rules: MakeRules) -> None:
     played = Script({"a": " x", "b": gone(), "c": Late()}, opinions={}).play(rules("abc", quorum=2))
     assert played.end == LoseQuorum(present=1, quorum=2)
     assert played.rounds == []
 
 
-def test_the_quorum_must_judge_as_well() -> None:
+def test_the_quorum_must_judge_as_well(rules: MakeRules) -> None:
     failing = {" x": gone(), " y": gone()}
     played = Script(
         {"a": " x", "b": " y"},
@@ -600,7 +614,7 @@ def test_the_quorum_must_judge_as_well() -> None:
     assert played.end == LoseQuorum(present=1, quorum=2)
 
 
-def test_how_many_answers_are_required() -> None:
+def test_how_many_answers_are_required(rules: MakeRules) -> None:
     first = rounds.start(rules("abcde", quorum=3))
     assert first.step == Propose(tuple("abcde"), max_tokens=10, required=3)
 
@@ -613,7 +627,7 @@ OPINIONS = {"a": {" x": 0.9, " y": 0.1}, "b": {" x": 0.9, " y": 0.1}}
 
 
 def test_who_keeps_losing_leaves_and_is_not_asked() -> None:
-    played = Script(FIRST, {"a": done()}, opinions=OPINIONS).play(rules(exit=LEAVE))
+    played = Script(FIRST, {"a": done()}, opinions=OPINIONS).play(segments(exit=LEAVE))
     assert played.rounds[0].left == (Departure("b", DepartureReason.EXIT),)
     assert played.rounds[1].took_part == ("a",)
     assert played.asked_to_propose == [("a", "b"), ("a",)]
@@ -624,7 +638,7 @@ def test_who_keeps_losing_leaves_and_is_not_asked() -> None:
     assert played.states[-1].lost == ()
 
 
-def test_nobody_leaves_when_the_answer_ends() -> None:
+def test_nobody_leaves_when_the_answer_ends(rules: MakeRules) -> None:
     played = Script({"a": done(" x"), "b": " y"}, opinions=OPINIONS).play(rules(exit=LEAVE))
     assert played.rounds[0].left == ()
 
@@ -638,7 +652,7 @@ def test_faltering_confidence_calls_members_back_before_the_commit() -> None:
             "a": {**OPINIONS["a"], " v": 0.5},
             "b": {**OPINIONS["b"], " u": 0.1, " v": 0.9},
         },
-    ).play(rules(exit=RECALL))
+    ).play(segments(exit=RECALL))
     # 0.5 < 0.9 * 0.9. b returns, alone proposes, and scores both; a scores only what is new to it.
     assert played.asked_to_propose[:3] == [("a", "b"), ("a",), ("b",)]
     assert played.asked_to_score[1] == {"a": (" v",), "b": (" u", " v")}
@@ -663,15 +677,17 @@ def test_quality_restarts_when_members_come_back() -> None:
             "a": {**OPINIONS["a"], " v": 0.5},
             "b": {**OPINIONS["b"], " u": 0.5, " v": 0.5},
         },
-    ).play(rules(exit=RECALL))
+    ).play(segments(exit=RECALL))
     final = played.states[-2]
     assert final.quality == pytest.approx({"a": 0.5, "b": 0.5})
-    assert final.evidence == 1
+    assert final.quality_rounds == 1
     assert final.dormant == ()
 
 
 def test_confidence_that_holds_calls_nobody() -> None:
-    played = Script(FIRST, {"a": done(" u", own=0.82)}, opinions=OPINIONS).play(rules(exit=RECALL))
+    played = Script(FIRST, {"a": done(" u", own=0.82)}, opinions=OPINIONS).play(
+        segments(exit=RECALL)
+    )
     assert played.asked_to_propose == [("a", "b"), ("a",)]
 
 
@@ -685,11 +701,11 @@ def test_unknown_confidence_is_asked_for_while_members_stand_by() -> None:
             "b": {**OPINIONS["b"], " u": 0.1, " v": 0.9},
         },
     )
-    played = script.play(rules(exit=RECALL))
+    played = script.play(segments(exit=RECALL))
     assert played.asked_to_score[1:3] == [{"a": (" u",)}, {"a": (" v",), "b": (" u", " v")}]
     assert played.rounds[1].recalled == ("b",)
     # Without recall there is no use for it.
-    played = script.play(rules(exit=LEAVE, max_tokens=2))
+    played = script.play(segments(exit=LEAVE, max_tokens=2))
     assert len(played.asked_to_score) == 1
 
 
@@ -699,7 +715,7 @@ def test_a_confidence_that_nobody_can_tell_calls_nobody() -> None:
         {"a": " u"},
         {"a": done()},
         opinions={**OPINIONS, "a": {**OPINIONS["a"], " u": Late(), "": 0.9}},
-    ).play(rules(exit=RECALL, max_misses=9))
+    ).play(segments(exit=RECALL, max_misses=9))
     assert [committed.recalled for committed in played.rounds] == [(), (), ()]
 
 
@@ -709,14 +725,14 @@ def test_a_member_lost_while_asked_how_sure_it_is_leaves_its_segment_behind() ->
         {"a": " u"},
         {"b": done(" v")},
         opinions={**OPINIONS, "a": {**OPINIONS["a"], " u": gone()}},
-    ).play(rules(exit=RECALL))
+    ).play(segments(exit=RECALL))
     assert played.text == " x u v"
     assert [committed.recalled for committed in played.rounds] == [(), (), ("b",)]
     assert played.asked_to_propose == [("a", "b"), ("a",), ("b",)]
 
 
 def test_who_was_late_is_not_asked_again_in_the_round() -> None:
-    three = ExitRules(tau0=0.1, min_models=2, recall=True)
+    three = replace(RECALL, min_models=2, recall_ratio=ExitRules().recall_ratio)
     first = {" x": 0.6, " y": 0.35, " z": 0.05}
     played = Script(
         {"a": " x", "b": " y", "c": " z"},
@@ -726,26 +742,26 @@ def test_who_was_late_is_not_asked_again_in_the_round() -> None:
             "b": {**first, " u": Late(), " v": Late()},
             "c": {" u": 0.1, " v": 0.1, " w": 0.9, **first},
         },
-    ).play(rules("abc", exit=three))
+    ).play(segments("abc", exit=three))
     assert played.asked_to_score[2] == {"a": (" w",), "c": (" u", " v", " w")}
     assert played.rounds[1].winner == "c"
 
 
 @pytest.mark.parametrize("order", ["abc", "bac"])
 def test_who_is_asked_how_sure_it_is_does_not_depend_on_the_order(order: str) -> None:
-    three = ExitRules(tau0=0.1, min_models=2, recall=True)
+    three = replace(RECALL, min_models=2, recall_ratio=ExitRules().recall_ratio)
     first = {" x": 0.6, " y": 0.35, " z": 0.05}
     played = Script(
         {"a": " x", "b": " y", "c": " z"},
         {m: done(" u") for m in "abc"},
         opinions={"a": {**first, " u": 0.9}, "b": {**first, " u": 0.1}, "c": first},
-    ).play(rules(order, exit=three))
+    ).play(segments(order, exit=three))
     assert played.asked_to_score[1] == {"a": (" u",)}
     assert played.rounds[1].recalled == ()
 
 
 def test_those_who_return_with_nothing_new_still_judge() -> None:
-    three = ExitRules(tau0=0.1, min_models=2, recall=True)
+    three = replace(RECALL, min_models=2, recall_ratio=ExitRules().recall_ratio)
     first = {" x": 0.6, " y": 0.35, " z": 0.05}
     played = Script(
         {"a": " x", "b": " y", "c": " z"},
@@ -756,7 +772,7 @@ def test_those_who_return_with_nothing_new_still_judge() -> None:
             "b": {**first, " u": 0.2, " v": 0.3},
             "c": {**first, " u": 0.9, " v": 0.1},
         },
-    ).play(rules("abc", exit=three))
+    ).play(segments("abc", exit=three))
     assert [departure.member for departure in played.rounds[0].left] == ["c"]
     assert played.asked_to_score[1:3] == [
         {"a": (" u", " v"), "b": (" u", " v")},
@@ -767,7 +783,7 @@ def test_those_who_return_with_nothing_new_still_judge() -> None:
 
 def test_members_come_back_when_the_active_ones_are_lost() -> None:
     played = Script(FIRST, {"a": gone(), "b": done(" v")}, opinions=OPINIONS).play(
-        rules(exit=LEAVE, quorum=1)
+        segments(exit=LEAVE, quorum=1)
     )
     assert played.asked_to_propose == [("a", "b"), ("a",), ("b",)]
     assert played.rounds[1].recalled == ("b",)
@@ -775,7 +791,7 @@ def test_members_come_back_when_the_active_ones_are_lost() -> None:
 
 
 def test_members_come_back_when_the_active_ones_are_lost_while_scoring() -> None:
-    three = ExitRules(tau0=0.1, min_models=2, recall=False)
+    three = replace(LEAVE, min_models=2)
     first = {" x": 0.6, " y": 0.35, " z": 0.05}
     failing = {" u": gone(), " v": gone()}
     played = Script(
@@ -786,25 +802,27 @@ def test_members_come_back_when_the_active_ones_are_lost_while_scoring() -> None
             "b": {**first, **failing},
             "c": {**first, " u": 0.2, " v": 0.7, " w": 0.1},
         },
-    ).play(rules("abc", exit=three))
+    ).play(segments("abc", exit=three))
     # What the lost members proposed is still there to be judged, and wins.
     assert played.asked_to_score[2] == {"c": (" u", " v", " w")}
     assert played.rounds[1].winner == "b"
 
 
 def test_members_come_back_when_the_active_ones_have_nothing_to_say() -> None:
-    played = Script(FIRST, {"a": "", "b": done(" v")}, opinions=OPINIONS).play(rules(exit=LEAVE))
+    played = Script(FIRST, {"a": "", "b": done(" v")}, opinions=OPINIONS).play(segments(exit=LEAVE))
     assert played.rounds[1].recalled == ("b",)
     assert played.rounds[1].winner == "b"
 
 
 def test_members_that_stand_by_count_for_the_quorum() -> None:
-    played = Script(FIRST, {"a": done(" u")}, opinions=OPINIONS).play(rules(exit=LEAVE, quorum=2))
+    played = Script(FIRST, {"a": done(" u")}, opinions=OPINIONS).play(
+        segments(exit=LEAVE, quorum=2)
+    )
     assert played.end == Finish(FinishReason.STOP, "")
     assert [step.required for step in played.steps if isinstance(step, Propose)] == [2, 1]
 
 
-def test_tokens_that_lost_are_counted_as_discarded() -> None:
+def test_tokens_that_lost_are_counted_as_discarded(rules: MakeRules) -> None:
     played = Script(
         {"a": done(" x", tokens=2), "b": done(" y", tokens=3), "c": done(" x", tokens=4)},
         opinions={m: {" x": 0.9, " y": 0.1} for m in "abc"},
@@ -812,7 +830,7 @@ def test_tokens_that_lost_are_counted_as_discarded() -> None:
     assert played.commits[0].discarded == {"b": 3}
 
 
-def test_a_texts_own_encoding_may_have_more_tokens_than_were_drafted() -> None:
+def test_a_texts_own_encoding_may_have_more_tokens_than_were_drafted(rules: MakeRules) -> None:
     opinions = {member: {" x": 0.1, " y": 0.9} for member in "ab"}
     drafts = {"a": proposal(" x", tokens=11), "b": done(" y")}
     played = Script(drafts, opinions=opinions).play(rules())

@@ -341,7 +341,7 @@ def test_only_those_who_return_propose_and_quality_restarts(world: World, rules:
         if returned and isinstance(step, Propose):
             assert set(step.members) == returned <= set(state.round.recalled)
             assert set(state.quality.values()) == {0.0}
-            assert state.evidence == 0
+            assert state.quality_rounds == 0
 
 
 @given(seeds, any_rules)
@@ -368,7 +368,7 @@ def test_guards_of_the_exit(world: World, rules: Rules) -> None:
     for before, after in pairwise(played.states):
         if set(after.dormant) - set(before.dormant):
             assert len(after.active) >= rules.exit.min_models
-            assert after.evidence >= rules.exit.min_rounds
+            assert after.quality_rounds >= rules.exit.min_rounds
     for committed in played.rounds:
         exits = {d.member for d in committed.left if d.reason is DepartureReason.EXIT}
         assert not exits & set(_winning(committed).proposers)

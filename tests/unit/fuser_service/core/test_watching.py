@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuser_service.core.rules import ExitKind, ExitRules, ObjectionRules, Rules, Vote
@@ -197,6 +197,39 @@ def test_patience_is_for_rounds_that_a_member_watched() -> None:
         assert left == watched[-1]
 
 
+def test_what_is_left_of_a_draft_and_loses_in_the_last_round_is_discarded() -> None:
+    parting = Minds({"a": mind("x y"), "b": mind("x z")})
+    played = parting.play(rules("ab", max_tokens=2, exit=ExitRules(ExitKind.NONE)))
+    assert [one.segment for one in played.rounds] == [" x", " y"]
+    assert played.asked_to_propose == [("a", "b")], "both have drafts left"
+    assert [commit.discarded for commit in played.commits] == [{}, {"b": 1}]
+
+
+def test_what_is_left_of_the_draft_of_who_watches_from_now_on_is_discarded() -> None:
+    parting = Minds({"a": mind("x y"), "b": mind("x z")})
+    played = parting.play(rules("ab"))
+    assert played.states[2].watching == {"b"}
+    assert played.commits[0].discarded == {"b": 1}
+
+
+def test_a_draft_that_no_longer_fits_the_answer_is_discarded() -> None:
+    """b's goes on for 3 more words, and the answer may have only 2."""
+    long = Minds({"a": mind("x y"), "b": mind("x y z z z z")})
+
+    def propose(member: str, committed: tuple[str, ...]) -> Proposal:
+        words = " x" if member == "a" else " x y z z"
+        return (
+            Proposal(words, SegmentFinish.LENGTH, len(words.split()))
+            if not committed
+            else (Proposal(" y", SegmentFinish.END, 1))
+        )
+
+    settled = rules("ab", max_tokens=3, exit=ExitRules(ExitKind.NONE))
+    played = play(settled, propose, long.score)
+    assert played.rounds[0].segment == " x"
+    assert played.commits[0].discarded == {"b": 3}
+
+
 words = st.sampled_from(["x", "y", "Z"])
 sureness = st.sampled_from([0.2, 0.6, 0.97])
 answers = st.lists(st.tuples(words, sureness), min_size=1, max_size=8)
@@ -274,3 +307,45 @@ def test_a_large_ensembles_drafts_are_left_out_of_calls_that_may_not_ask_more() 
     asked = play(large, propose, score).asked_to_score[0]
     firsts = {f" {member}" for member in members}
     assert all(len(texts) == 64 and firsts <= {*texts} for texts in asked.values())
+
+
+FORM = ("of", "it", "is", "said", "so")
+
+
+@st.composite
+def honest_worlds(draw: st.DrawFn) -> Minds:
+    """Members that share a form, and of whose facts at least one member is sure of each.
+
+    Who is not sure of a fact guesses, and knows that it does.
+    """
+    slots = draw(st.lists(st.sampled_from([*FORM, "Fact"]), min_size=4, max_size=14))
+    minds: dict[str, list[tuple[str, float]]] = {member: [] for member in "abc"}
+    for number, slot in enumerate(slots):
+        knows = draw(st.sets(st.sampled_from("abc"), min_size=1))
+        for member, words in minds.items():
+            if slot != "Fact":
+                words.append((slot, 0.95))
+            elif member in knows:
+                words.append((f"True{number}", 0.95))
+            else:
+                words.append((f"Guess{number}{draw(st.integers(0, 2))}", 0.3))
+    return Minds(minds, draft=draw(st.integers(1, 4)))
+
+
+@settings(max_examples=40)
+@given(honest_worlds(), st.integers(1, 12))
+def test_an_answer_that_is_resumed_is_the_one_that_was_interrupted(
+    world: Minds, interrupted: int
+) -> None:
+    """Whoever watched drafts again, and what was left of drafts is drafted anew."""
+    whole = world.play(rules(max_tokens=99))
+    truth = "".join(
+        f" {next((w for w, _ in at if w.startswith('True')), at[0][0])}"
+        for at in zip(*world.minds.values(), strict=True)
+    )
+    assert whole.text == truth
+    before = whole.rounds[: min(interrupted, len(whole.rounds) - 1)]
+    committed = tuple(one.segment for one in before)
+    tokens = sum(one.token_count for one in before)
+    resumed = play(rules(max_tokens=99), world.propose, world.score, committed, tokens)
+    assert "".join(committed) + resumed.text == truth

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from fuser_service.core.rules import ExitKind, ExitRules, Rules
+from fuser_service.core.rules import ExitKind, ExitRules, Rules, Vote
 from fuser_service.core.types import Candidate, Context, Message, Proposal, Role, Sampling, Score
 from fuser_service.fusion.query import Query, Timings
 from fuser_service.fusion.runner import Fusion
@@ -30,6 +30,9 @@ from tests.support.members import RecordingObserver, ScriptedMember, likes, prop
 
 PROMPT = (Message(Role.USER, "?"),)
 STAY = ExitRules(kind=ExitKind.NONE)
+LEAVE = ExitRules(kind=ExitKind.ENTROPY_SOFTMAX, recall=False)
+RECALL = replace(LEAVE, recall=True)
+WATCH = ExitRules(kind=ExitKind.WATCH)
 
 
 async def changes(*members: ScriptedMember, **rules: object) -> list[str]:
@@ -50,7 +53,7 @@ async def changes(*members: ScriptedMember, **rules: object) -> list[str]:
 async def test_a_member_that_leaves_early_is_counted_out() -> None:
     a = ScriptedMember("a", says(" one", " two", " three"), likes(" one", " two", " three"))
     b = ScriptedMember("b", says(" eins", " zwei", " drei"), likes(" one", " two", " three"))
-    told = await changes(a, b, exit=ExitRules(recall=False))
+    told = await changes(a, b, vote=Vote.SEGMENTS, exit=LEAVE)
     assert sorted(told[:2]) == ["+a", "+b"]
     assert told[2:] == ["-b", "-a"]
 
@@ -59,7 +62,7 @@ async def test_a_member_that_is_called_back_is_counted_in_again() -> None:
     sure = likes(" one", " two", liked=0.9, other=0.2)
     a = ScriptedMember("a", says(" one", " zwei"), sure)
     b = ScriptedMember("b", says(" eins", " two"), sure)
-    told = await changes(a, b, exit=ExitRules(recall=True))
+    told = await changes(a, b, vote=Vote.SEGMENTS, exit=RECALL)
     assert told[2:4] == ["-b", "+b"]
     assert sorted(told[4:]) == ["-a", "-b"]
 
@@ -166,7 +169,9 @@ FATES = st.builds(
     kind=st.sampled_from(["read", "closed", "cancelled", "late"]),
     events=st.integers(0, 4),
     quorum=st.integers(1, 3),
-    exit=st.sampled_from([STAY, ExitRules(recall=True), ExitRules(recall=False, alpha=1.0)]),
+    exit=st.sampled_from(
+        [STAY, RECALL, replace(LEAVE, alpha=1.0), WATCH, replace(WATCH, patience=1)]
+    ),
 )
 
 

@@ -42,6 +42,8 @@ from tests.support.members import (
 
 PROMPT = (Message(Role.USER, "two things, please"),)
 STAY = ExitRules(kind=ExitKind.NONE)
+LEAVE = ExitRules(kind=ExitKind.ENTROPY_SOFTMAX, recall=False)
+RECALL = replace(LEAVE, recall=True)
 PATIENT = Timings(straggler_grace_seconds=30, round_timeout_seconds=30)
 
 
@@ -221,7 +223,7 @@ async def test_calls_of_members_that_left_are_counted_as_avoided() -> None:
     a = ScriptedMember("a", says(" one", " two"), likes(" one", " two"))
     b = ScriptedMember("b", says(" eins", " zwei"), likes(" one", " two"))
     ensemble = Ensemble(a, b)
-    _, finished = await ensemble.answer(ensemble.query(exit=ExitRules(recall=False)))
+    _, finished = await ensemble.answer(ensemble.query(vote=Vote.SEGMENTS, exit=LEAVE))
     assert ensemble.observer.avoided == {("b", "exit"): 2, ("a", "consensus"): 1}
     assert [departure.reason for departure in ensemble.observer.left] == [DepartureReason.EXIT]
     assert (finished.propose_made, finished.propose_avoided) == (3, 1)
@@ -236,7 +238,7 @@ async def test_a_round_that_members_came_back_for_is_one_round() -> None:
     a = ScriptedMember("a", says(" one", " zwei"), sure)
     b = ScriptedMember("b", says(" eins", " two"), sure)
     ensemble = Ensemble(a, b)
-    text, finished = await ensemble.answer(ensemble.query(exit=ExitRules(recall=True)))
+    text, finished = await ensemble.answer(ensemble.query(vote=Vote.SEGMENTS, exit=RECALL))
     assert text == " one two"
     assert finished.rounds == 2
     assert ensemble.observer.active == [2, 1]
@@ -432,7 +434,8 @@ async def test_if_the_last_active_member_hangs_those_that_stand_by_are_asked(
     b = ScriptedMember("b", says(" eins", " two", " three"), sure)
     ensemble = Ensemble(a, b)
     timings = Timings(straggler_grace_seconds=0.05, round_timeout_seconds=30)
-    query = ensemble.query(timings=timings, exit=ExitRules(recall=recall))
+    exits = RECALL if recall else LEAVE
+    query = ensemble.query(timings=timings, vote=Vote.SEGMENTS, exit=exits)
     stream = ensemble.run(query)
     events = [await anext(stream), await anext(stream)]
     assert [departure.member for departure in ensemble.observer.left] == ["b"]

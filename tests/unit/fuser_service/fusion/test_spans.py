@@ -16,7 +16,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from fuser_service.core.rules import ExitKind, ExitRules, Rules
+from fuser_service.core.rules import ExitKind, ExitRules, Rules, Vote
 from fuser_service.core.types import Context, Message, Proposal, Role
 from fuser_service.fusion.events import Finished, RoundCommitted
 from fuser_service.fusion.query import Query, Timings
@@ -44,6 +44,7 @@ class Traced:
         rules = Rules(
             members=tuple(self.members),
             max_tokens=50,
+            vote=Vote.SEGMENTS,
             exit=ExitRules(kind=ExitKind.NONE),
             quorum=quorum,
         )

@@ -77,9 +77,17 @@ def test_the_defaults_of_an_ensemble_are_the_rules_defaults() -> None:
 @pytest.mark.parametrize(
     ("said", "problem"),
     [
-        ("exit: {policy: watch}", r"exit\.policy: watch needs vote: words"),
-        ("sharpness: 2.0", r"sharpness: has no effect with vote: segments; say vote: words"),
+        ("vote: segments, exit: {policy: watch}", r"exit\.policy: watch needs vote: words"),
+        (
+            "vote: segments, sharpness: 2.0",
+            r"sharpness: has no effect with vote: segments; say vote: words",
+        ),
         ("vote: words, statistic: per_byte", r"statistic: has no effect with vote: words"),
+        ("statistic: per_byte", r"statistic: has no effect with vote: words; say vote: segments"),
+        ("preset: segments, opening_tokens: 4", r"opening_tokens: has no effect with vote: segm"),
+        ("exit: {tau0: 0.1}", r"exit\.tau0: has no effect with policy watch"),
+        ("exit: {alpha: 0.1}", r"exit\.alpha: has no effect with policy watch"),
+        ("vote: segments, exit: {patience: 3}", r"exit\.patience: has no effect with policy ent"),
         ("vote: letters", r"vote: .*'words'"),
         ("vote: words, sharpness: -1.0", r"sharpness: "),
         ("vote: words, objections: {regret: 0.0}", r"objections\.regret: "),
@@ -121,6 +129,7 @@ def test_everything_that_is_said_reaches_the_rules() -> None:
     segment_tokens: 7
     max_tokens: 70
     sampling: {temperature: 0.5, top_p: 0.9, top_k: 40}
+    vote: segments
     statistic: per_byte
     weighting: hedge
     eta: 0.25
@@ -282,7 +291,7 @@ def test_the_example_in_the_documentation_is_right() -> None:
     documentation = settings_module.__doc__ or ""
     lines = [line[4:] for line in documentation.splitlines() if line.startswith("    ")]
     settings = Settings.parse("\n".join(lines), source="example")
-    assert settings.ensembles["assistant"].exit.tau0 == 0.25
+    assert settings.ensembles["assistant"].exit.patience == 16
 
 
 BOMB = "".join(f"{a}: &{a} [{', '.join([f'*{b}'] * 9)}]\n" for b, a in pairwise("abcdefgh"))

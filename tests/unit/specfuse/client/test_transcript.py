@@ -240,6 +240,19 @@ def test_a_member_that_missed_a_round_before_the_interruption_is_named() -> None
     assert end.degraded
 
 
+def test_who_watched_before_the_interruption_did_not_miss_a_round() -> None:
+    transcript = Transcript(START)
+    rounds = [
+        segment(1, "a", active=["ada", "bob"]),
+        segment(2, "b", active=["ada"], watched=["bob"]),
+    ]
+    taken(transcript, [started("ada", "bob"), *rounds])
+    transcript.next_stream()
+    (end,) = taken(transcript, [started("ada", "bob"), finished()])
+    assert isinstance(end, Finished)
+    assert (end.absent, end.degraded) == ((), False)
+
+
 def test_of_the_last_stream_the_end_says_who_missed_rounds() -> None:
     transcript = Transcript(START)
     taken(transcript, [started("ada", "bob")])

@@ -31,6 +31,8 @@ export function round(value, path = "round") {
     shares: at.field("shares", mapOf(share)),
     left: at.field("left", listOf(departed, MOST_MEMBERS)),
     recalled: at.field("recalled", listOf(name, MOST_MEMBERS)),
+    watched: at.optional("watched", listOf(name, MOST_MEMBERS), []),
+    objected: at.optional("objected", listOf(name, MOST_MEMBERS), []),
     milliseconds: at.field("milliseconds", milliseconds),
     candidates: at.optional("candidates", listOf(candidate, MOST_MEMBERS), []),
   };

@@ -31,7 +31,7 @@ export function withChunk(run, chunk) {
   const ours = chunk.specfuse;
   if (ours?.segment !== undefined) {
     const round = { ...shapes.round(ours), shown };
-    return { ...run, rounds: [...run.rounds, round], members: joined(run.members, round.shares.keys()) };
+    return { ...run, rounds: [...run.rounds, round], members: joined(run.members, [...round.shares.keys(), ...round.watched]) };
   }
   const facts = ours ? shapes.facts(ours) : run.facts;
   return {
@@ -99,9 +99,9 @@ export function calls(run) {
 /**
  * By round, then by member: what it did.
  *
- * `part` is "won", "agreed" (it proposed what won), "proposed", "missed" (asked, but late or busy),
- * "idle" (it had left) or "lost" (to failure or lateness). `came` and `leaves` say that it came back
- * for this round, or left after it.
+ * `part` is "won", "agreed" (it proposed what won), "proposed", "watched" (it only judged), "missed"
+ * (asked, but late or busy), "idle" (it had left) or "lost" (to failure or lateness). `came` and
+ * `leaves` say that it came back for this round, or left after it, `objected` that it objected.
  */
 export function standings(run) {
   let gone = new Map();
@@ -116,11 +116,13 @@ export function standings(run) {
 
 function standingIn(round, member, gone) {
   const proposed = round.shares.has(member);
-  const came = round.recalled.includes(member) || (proposed && gone.has(member));
+  const there = proposed || round.watched.includes(member);
+  const came = round.recalled.includes(member) || (there && gone.has(member));
   return {
     part: partOf(round, member, came ? undefined : gone.get(member)),
     share: round.shares.get(member) ?? 0,
     came,
+    objected: round.objected.includes(member),
     leaves: round.left.find((departure) => departure.member === member) ?? null,
   };
 }
@@ -131,6 +133,7 @@ function partOf(round, member, reason) {
     const own = round.candidates.find((candidate) => candidate.proposers.includes(member));
     return own?.proposers.includes(round.winner) ? "agreed" : "proposed";
   }
+  if (round.watched.includes(member)) return "watched";
   if (!reason) return "missed";
   return reason === "exit" ? "idle" : "lost";
 }

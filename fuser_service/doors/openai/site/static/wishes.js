@@ -32,9 +32,10 @@ export const WISHES = [
   {
     name: "exit_policy",
     ours: true,
-    label: "Who leaves early",
+    label: "Who stops drafting",
     options: [
-      ["entropy_softmax", "who keeps losing"],
+      ["watch", "who does not win, and watches"],
+      ["entropy_softmax", "who keeps losing, and leaves"],
       ["none", "nobody"],
     ],
   },
@@ -73,6 +74,7 @@ export const PRESETS = [
       top_p: 0.9,
     },
   },
+  { name: "whole segments", wishes: { statistic: "geometric", exit_policy: "entropy_softmax" } },
   { name: "nobody leaves", wishes: { exit_policy: "none" } },
 ];
 

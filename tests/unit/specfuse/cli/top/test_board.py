@@ -114,13 +114,14 @@ def test_a_members_part():
         fuser.metrics.call_ended("a", "propose", "ok", 0.015)
     fuser.metrics.call_ended("a", "score", "late", 0.3)
     fuser.metrics.calls_avoided("a", "consensus", 3)
-    fuser.metrics.calls_avoided("a", "exit", 2)
+    fuser.metrics.calls_avoided("a", "exit", 1)
+    fuser.metrics.calls_avoided("a", "watch", 1)
     fuser.metrics.members_recalled("all", ["a"])
     fuser.metrics.session_began("a")
     board = watched.board()
     assert member(board, "a") == MemberRow(
         "a", "ready", 0.75, Calls(2, pytest.approx(0.015)), Calls(0.5, pytest.approx(0.375)),
-        avoided=0.5, exits=0, lost=0, recalls=0.5, sessions=1,
+        watched=0.5, avoided=0.5, exits=0, lost=0, recalls=0.5, sessions=1,
     )  # fmt: skip
     assert (member(board, "b").state, member(board, "b").wins) == ("down", 0.25)
 

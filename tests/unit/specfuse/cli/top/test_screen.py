@@ -18,8 +18,8 @@ BOARD = Board(
     waking=5,
     ensembles=(ROW, EnsembleRow(None, 1250, 0, 0, 0, None, None, None, None, None)),
     members=(
-        MemberRow("a", "ready", 0.755, Calls(30, 0.01), Calls(0, None), 0.5, 0.5, 0, 0, 2),
-        MemberRow("[b]", "down", None, Calls(0, None), Calls(0, None), None, 0, 1, 0, 0),
+        MemberRow("a", "ready", 0.755, Calls(30, 0.01), Calls(0, None), 7.5, 0.5, 0.5, 0, 0, 2),
+        MemberRow("[b]", "down", None, Calls(0, None), Calls(0, None), 0, None, 0, 1, 0, 0),
     ),
     models=(ModelRow("a", 2, 1, 0, 3.5, 100.4, 0.25, None, None),),
     troubles=("model [b] m:1 is down: connection refused",),
@@ -38,8 +38,22 @@ def test_every_number_is_a_word_under_its_title():
     words = [line.split() for line in lines]
     assert ["all", "12.5", "0.25", "0", "1", "4.2ms", "1.2s", "12ms", "3.0", "2.0"] in words
     assert ["together", "1250", "0", "0", "0", "–", "–", "–", "–", "–"] in words
-    assert ["a", "ready", "76%", "30", "10ms", "0", "–", "50%", "0.50", "0", "0", "2"] in words
-    assert ["[b]", "down", "–", "0", "–", "0", "–", "–", "0", "1", "0", "0"] in words
+    assert [
+        "a",
+        "ready",
+        "76%",
+        "30",
+        "10ms",
+        "0",
+        "–",
+        "7.50",
+        "50%",
+        "0.50",
+        "0",
+        "0",
+        "2",
+    ] in words
+    assert ["[b]", "down", "–", "0", "–", "0", "–", "0", "–", "0", "1", "0", "0"] in words
     assert ["a", "2", "1", "0", "3.5", "100", "25%", "–", "–"] in words
     assert lines[-1] == "✗ model [b] m:1 is down: connection refused"
 

@@ -80,11 +80,15 @@ function judgementsOf({ judgements }, looks) {
 function movesOf(round, standing, looks) {
   const those = (wanted) => [...standing].filter(([, one]) => wanted(one)).map(([name]) => name);
   const came = those((one) => one.came);
+  const watched = those((one) => one.part === "watched" && !one.objected);
+  const objected = those((one) => one.objected);
   const idle = those((one) => one.part === "idle");
   const missed = those((one) => one.part === "missed");
   const lost = those((one) => one.part === "lost");
   const line = (said, mark, names) => names.length > 0 && el("li", {}, sign(mark), said, " ", members(looks, names));
   const lines = [
+    line("watched:", "◦", watched),
+    line("objected:", "!", objected),
     line("came back:", "↩", came),
     alike(round.left).map(({ reason, detail, names }) =>
       el("li", {}, sign("↪"), `left, as ${WHY[reason]}`, detail && [" (", quoted(detail), ")"], ": ", members(looks, names)),

@@ -9,6 +9,7 @@ const SAID = {
   won: "won",
   agreed: "proposed what won",
   proposed: "proposed",
+  watched: "watched: it judged what others proposed",
   missed: "asked, but late or busy",
   idle: "not asked: it had left",
   lost: "lost",
@@ -18,6 +19,7 @@ const MEANT = {
   won: "won",
   agreed: "proposed the same",
   proposed: "proposed; its height is its share",
+  watched: "watched",
   missed: "late or busy",
   idle: "not asked",
   lost: "lost",
@@ -110,6 +112,7 @@ function legendOf(standing) {
   const entries = Object.entries(MEANT)
     .filter(([part]) => parts.has(part))
     .map(([part, said]) => el("li", {}, swatch(part), said));
+  if (cells.some((cell) => cell.objected)) entries.push(el("li", {}, sign("!"), "objected"));
   if (cells.some((cell) => cell.leaves)) entries.push(el("li", {}, sign("↪"), "left after it"));
   if (cells.some((cell) => cell.came)) entries.push(el("li", {}, sign("↩"), "came back for it"));
   return entries;
@@ -125,9 +128,10 @@ function headOf(run, place) {
   );
 }
 
-function cellOf({ part, share, came, leaves }, place) {
+function cellOf({ part, share, came, objected, leaves }, place) {
   const said = [SAID[part]];
   if (share) said.push(percent(share));
+  if (objected) said.push("objected");
   if (came) said.push("came back");
   if (leaves) said.push("left");
   return el(
@@ -135,6 +139,7 @@ function cellOf({ part, share, came, leaves }, place) {
     { class: ["mark", part], "data-place": place, title: said.join(", ") },
     bar(share),
     came && el("span", { class: "came", "aria-hidden": "true" }, "↩"),
+    objected && el("span", { class: "objected", "aria-hidden": "true" }, "!"),
     leaves && el("span", { class: "leaves", "aria-hidden": "true" }, "↪"),
     unseen(said.join(", ")),
   );
