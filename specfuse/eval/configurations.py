@@ -65,7 +65,9 @@ def _without_exit() -> Iterator[Configuration]:
 
 def _exits() -> Iterator[Configuration]:
     yield Configuration("watch", {"vote": "words", "exit": {"policy": "watch"}})
-    yield Configuration("watch-open10", {"vote": "words", "opening_tokens": 10})
+    yield Configuration("watch-open3", {"vote": "words", "opening_tokens": 3})
+    for power in (0, 16, 48):
+        yield Configuration(f"watch-foresight{power}", {"vote": "words", "foresight": power})
     for regret, entropy in ((1.0, 0.5), (1.0, 2.0), (2.0, 1.0)):
         objections = {"regret": regret, "entropy": entropy}
         name = f"watch-regret{regret:g}-entropy{entropy:g}"

@@ -1,0 +1,86 @@
+"""What a word leads to: how sure anybody is of how its sentence goes on.
+
+Who does not know a fact is as sure of the words before it as who does, and often surer than who
+says that it is not known. That shows only where the fact is stated, when those words are committed.
+So in a vote on words, each counts by what its draft goes on to say, to the end of its sentence:
+beyond that everybody may say something else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+from fuser_service.core.candidates import DistinctCandidate, candidate_of
+from fuser_service.core.contest import head
+from fuser_service.core.state import QueryState
+from fuser_service.core.types import Candidate, Evidence, Proposal, Score
+from fuser_service.core.words import sentence_end
+
+_UNSURE: Final = math.log(1 / 2)
+"""Less than half sure is unsure, however much less: where many words would do, all are."""
+
+
+def sentences(state: QueryState) -> Iterator[Candidate]:
+    """The sentences that the members of this round would go on with, each as far as drafted."""
+    for draft in state.round.proposals.values():
+        if said := _sentence(draft):
+            yield said
+
+
+def prospects(state: QueryState) -> tuple[float, ...]:
+    """For each candidate of the round, in nats, how sure the surest is of what it leads to.
+
+    That is of the least sure token of a sentence, after its first word: at most 0, and no less than
+    of what is half sure. Where a sentence is whole, nothing is unsure; where nothing is known, it is as for the best.
+    """
+    known = [max(_of_candidate(state, one), default=None) for one in state.candidates]
+    best = max((sureness for sureness in known if sureness is not None), default=0.0)
+    return tuple(max(_UNSURE, best if one is None else one) for one in known)
+
+
+def _sentence(draft: Proposal) -> Candidate | None:
+    """A draft to the end of its sentence; that the answer ends with it is another question."""
+    return candidate_of(head(draft, sentence_end(draft.text) or len(draft.text)))
+
+
+def _of_candidate(state: QueryState, distinct: DistinctCandidate) -> Iterator[float]:
+    for proposer in distinct.proposers:
+        draft = state.round.proposals[proposer]
+        said = _sentence(draft)
+        if said == distinct.candidate and sentence_end(draft.text):
+            yield 0.0  # the sentence is whole
+        if said in (None, distinct.candidate):
+            continue
+        for member in state.present:
+            scores = state.round.scores.get(member, {})
+            if said in scores and distinct.candidate in scores:
+                yield _sureness(distinct.candidate, scores[distinct.candidate], scores[said])
+
+
+def _sureness(first: Candidate, of_first: Score, of_sentence: Score) -> float:
+    """How sure a member is, in nats, of what comes after the first word: as said, or otherwise.
+
+    The least sure token costs no more than all of them together.
+    """
+    if of_first.logprob_sum == -math.inf:
+        return -math.inf
+    together = min(0.0, of_sentence.logprob_sum - of_first.logprob_sum)
+    evidence = of_sentence.evidence
+    if evidence is None:
+        return together
+    as_said = max(together, min(0.0, evidence.weakest_logprob))
+    if evidence.regret_offset < len(first.text.encode()):
+        return as_said
+    return max(as_said, _otherwise(evidence))
+
+
+def _otherwise(evidence: Evidence) -> float:
+    """How sure a member is of the token that it would have written instead, or less.
+
+    No distribution has a lower largest probability than e to the power of minus its entropy.
+    """
+    if evidence.weakest_offset == evidence.regret_offset:
+        return min(0.0, evidence.weakest_logprob + evidence.regret_max)
+    return -math.inf if evidence.entropy is None else -evidence.entropy
