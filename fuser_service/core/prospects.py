@@ -33,7 +33,8 @@ def prospects(state: QueryState) -> tuple[float, ...]:
     """For each candidate of the round, in nats, how sure the surest is of what it leads to.
 
     That is of the least sure token of a sentence, after its first word: at most 0, and no less than
-    of what is half sure. Where a sentence is whole, nothing is unsure; where nothing is known, it is as for the best.
+    of what is half sure. A sentence that is whole leaves nothing unsure; where nothing is known of
+    what comes after, it is as for the best.
     """
     known = [max(_of_candidate(state, one), default=None) for one in state.candidates]
     best = max((sureness for sureness in known if sureness is not None), default=0.0)
