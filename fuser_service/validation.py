@@ -127,6 +127,7 @@ def _rules(request: GenerateRequest, ensemble: Ensemble, limits: Limits) -> Rule
         stop=request.stop,
         vote=(vote := _vote(overrides, ensemble)),
         sharpness=ensemble.sharpness,
+        foresight=ensemble.foresight,
         opening_tokens=ensemble.opening_tokens,
         objections=ObjectionRules(ensemble.objections.regret, ensemble.objections.entropy),
         statistic=_chosen(overrides.statistic, ensemble.statistic),

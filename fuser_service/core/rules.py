@@ -94,11 +94,12 @@ class Rules:
     watch, as all draft in that; `max_tokens` (at least 1) the most the answer may have, counted in
     the winners' own tokens. The answer also ends once it has `max_segments` segments or `max_bytes`
     bytes of UTF-8 (at least 1 each): members accept no longer ones. In a vote on words, a
-    verifier's say is the `sharpness`-th power of the largest probability that it gives a candidate;
-    `statistic` and `self_judgement` are for votes on segments. `eta` is hedge's learning rate.
-    `quorum` (at least 1) is the fewest members that must answer for the query to go on; members
-    that left early stand by and count. A member that is late in `max_misses` rounds leaves the
-    query.
+    verifier's say is the `sharpness`-th power of the largest probability that it gives a candidate,
+    and a candidate's share is times the `foresight`-th power of how sure the surest member is of
+    what it leads to; `statistic` and `self_judgement` are for votes on segments. `eta` is hedge's
+    learning rate. `quorum` (at least 1) is the fewest members that must answer for the query to go
+    on; members that left early stand by and count. A member that is late in `max_misses` rounds
+    leaves the query.
     """
 
     members: tuple[MemberName, ...]
@@ -106,8 +107,9 @@ class Rules:
     segment_tokens: int = 10
     stop: tuple[str, ...] = ()
     vote: Vote = Vote.WORDS
-    sharpness: float = 4.0
-    opening_tokens: int = 3
+    sharpness: float = 8.0
+    foresight: float = 32.0
+    opening_tokens: int = 10
     objections: ObjectionRules = ObjectionRules()
     statistic: Statistic = Statistic.GEOMETRIC
     weighting: Weighting = Weighting.UNIFORM

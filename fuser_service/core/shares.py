@@ -74,9 +74,14 @@ def fused(
 
 
 def pooled(
-    logprobs: Mapping[MemberName, Sequence[float]], weights: Weights, sharpness: float
+    logprobs: Mapping[MemberName, Sequence[float]],
+    weights: Weights,
+    sharpness: float,
+    leads: Sequence[float],
 ) -> Shares:
-    """What the verifiers' probabilities of the candidates come to: sum_j w_j d_j p_j(c), scaled.
+    """What the verifiers' probabilities of the candidates come to: l_c sum_j w_j d_j p_j(c).
+
+    Scaled to sum to 1. `leads` has, for each candidate, the logarithm of what it leads to, l_c.
 
     A verifier's say d_j is the `sharpness`-th power of the largest probability that it gives any
     candidate: one that knows has all of it, one that guesses among many words little.
@@ -86,11 +91,10 @@ def pooled(
         verifier: among[verifier] + (sharpness * max(given) if sharpness else 0.0)
         for verifier, given in logprobs.items()
     }
-    count = len(next(iter(logprobs.values())))
     return normalised(
         [
-            _log_sum([says[v] + given[index] for v, given in logprobs.items()])
-            for index in range(count)
+            lead + _log_sum([says[v] + given[index] for v, given in logprobs.items()])
+            for index, lead in enumerate(leads)
         ]
     )
 

@@ -9,6 +9,7 @@ from typing import Final
 from fuser_service.core.candidates import DistinctCandidate, candidate_of
 from fuser_service.core.contest import common_head, head
 from fuser_service.core.exits import confidence as best_confidence
+from fuser_service.core.prospects import prospects, sentences
 from fuser_service.core.rules import Vote
 from fuser_service.core.shares import fused, log_statistic, normalised, pooled
 from fuser_service.core.state import QueryState
@@ -72,7 +73,9 @@ def by_vote(state: QueryState, verifiers: Iterable[MemberName]) -> Verdict:
     candidates = state.candidates
     judgements = {verifier: _judgement(state, verifier) for verifier in verifiers}
     if state.rules.vote is Vote.WORDS:
-        shares = pooled(_logprobs(state, judgements), state.weights, state.rules.sharpness)
+        leads = [state.rules.foresight * sureness for sureness in prospects(state)]
+        given = _logprobs(state, judgements)
+        shares = pooled(given, state.weights, state.rules.sharpness, leads)
     else:
         shares = fused(candidates, judgements, state.weights, state.rules.self_judgement)
     return _verdict(state, shares, shares.index(max(shares)), judgements)
@@ -114,7 +117,7 @@ def verifiers(state: QueryState) -> tuple[MemberName, ...]:
 
 
 def to_be_scored(state: QueryState) -> Sequence[Candidate]:
-    """What is to be scored in this round: the candidates, and what would be committed.
+    """What is to be scored in this round: candidates, what would be committed, sentences.
 
     Where that is more than one call may ask, drafts are left out, never candidates.
     """
@@ -122,7 +125,9 @@ def to_be_scored(state: QueryState) -> Sequence[Candidate]:
     wanted = [c.candidate for c in candidates]
     if state.rules.vote is Vote.WORDS:
         drafts = (candidate_of(winning_draft(state, c)) for c in candidates)
-        wanted = list(dict.fromkeys([*wanted, *(d for d in drafts if d)]))[:MOST_CANDIDATES]
+        ahead = sentences(state) if len(candidates) > 1 and state.rules.foresight else ()
+        wanted = [*wanted, *(draft for draft in drafts if draft), *ahead]
+        wanted = list(dict.fromkeys(wanted))[:MOST_CANDIDATES]
     return wanted
 
 

@@ -14,6 +14,8 @@ from itertools import takewhile
 
 _APOSTROPHES = frozenset("'’׳״")
 _POINTS = frozenset(".,")
+_SENTENCE_ENDS = frozenset(".!?;\n\r…。！？؟।")
+_CLOSING = "\"'”’»)]"
 _ZERO_WIDTH_JOINER = "\u200d"
 _UNSPACED_SCRIPTS = (
     (0x0E00, 0x109F),  # Thai, Lao, Tibetan, Myanmar
@@ -36,6 +38,11 @@ def word_start(text: str, at: int) -> int:
     return max(takewhile(lambda boundary: boundary <= at, _boundaries(text)), default=0)
 
 
+def sentence_end(text: str) -> int | None:
+    """Where the first sentence of a text ends; None if it goes on beyond the text."""
+    return next((at for at in _boundaries(text) if _ends_sentence(text[:at])), None)
+
+
 def common_ground(texts: Collection[str]) -> int:
     """How long the beginning is that all texts share, whole words only. There is at least one."""
     shortest = min(map(len, texts))
@@ -44,6 +51,10 @@ def common_ground(texts: Collection[str]) -> int:
         (i for i in range(shortest) if any(other[i] != one[i] for other in others)), shortest
     )
     return next((at for at in range(shared, 0, -1) if all(_ends_at(t, at) for t in texts)), 0)
+
+
+def _ends_sentence(words: str) -> bool:
+    return words.rstrip(_CLOSING)[-1:] in _SENTENCE_ENDS and words.rstrip(_CLOSING) != ""
 
 
 def _boundaries(text: str) -> Iterator[int]:

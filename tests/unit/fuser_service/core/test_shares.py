@@ -18,6 +18,7 @@ from fuser_service.core.types import Candidate, Evidence, Score
 from fuser_service.core.weights import Weights
 from tests.support.members import END, STOP, proposal
 
+EVEN = (0.0, 0.0)
 INCLUDE, DROP = SelfJudgement.INCLUDE, SelfJudgement.DROP
 
 
@@ -264,11 +265,18 @@ def test_pooled_who_gives_every_candidate_nothing_says_nothing(sharpness: float)
     lost = (-math.inf, -math.inf)
     sure = (math.log(0.75), math.log(0.25))
     weights = Weights.uniform("ab")
-    assert pooled({"a": lost, "b": sure}, weights, sharpness) == pytest.approx((0.75, 0.25))
-    assert pooled({"a": lost, "b": lost}, weights, sharpness) == (0.5, 0.5)
+    assert pooled({"a": lost, "b": sure}, weights, sharpness, EVEN) == pytest.approx((0.75, 0.25))
+    assert pooled({"a": lost, "b": lost}, weights, sharpness, EVEN) == (0.5, 0.5)
 
 
 def test_pooled_takes_weights_too_small_for_a_float() -> None:
     weights = Weights({"a": 0.0, "b": -2000.0})
     given = {"a": (-1.0, -2.0), "b": (-9.0, -0.1)}
-    assert pooled(given, weights, 0.0) == pytest.approx(pooled({"a": given["a"]}, weights, 0.0))
+    alone = pooled({"a": given["a"]}, weights, 0.0, EVEN)
+    assert pooled(given, weights, 0.0, EVEN) == pytest.approx(alone)
+
+
+def test_pooled_counts_what_a_candidate_leads_to() -> None:
+    given = {"a": (math.log(0.6), math.log(0.4))}
+    leads = (math.log(0.5), 0.0)
+    assert pooled(given, Weights.uniform("a"), 4.0, leads) == pytest.approx((3 / 7, 4 / 7))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from random import Random
 
@@ -62,14 +63,15 @@ class Minds:
         done = len("".join(committed).split())
         mind = self.minds[member]
         logs, regrets, offsets, entropies, at = [], [], [], [], 0
-        for place, word in enumerate(candidate.text.split(), done):
+        for place, written in enumerate(re.finditer(r"\s*\S+", candidate.text), done):
+            word = written[0].lstrip()
             own, sure = mind[place] if place < len(mind) else ("<end>", 0.99)
             p = sure if word == own else (1 - sure) / 10
             logs.append(math.log(p))
             regrets.append(math.log(sure) - math.log(p))
             entropies.append(-sure * math.log(sure) - (1 - sure) * math.log((1 - sure) / 10))
             offsets.append(at)
-            at += len(f" {word}".encode())
+            at = len(candidate.text[: written.end()].encode())
         if candidate.finished:
             p = 0.99 if done + len(candidate.text.split()) >= len(mind) else 0.001
             logs.append(math.log(p))
@@ -230,7 +232,7 @@ def test_a_draft_that_no_longer_fits_the_answer_is_discarded() -> None:
     assert played.commits[0].discarded == {"b": 3}
 
 
-words = st.sampled_from(["x", "y", "Z"])
+words = st.sampled_from(["x", "y.", "Z"])
 sureness = st.sampled_from([0.2, 0.6, 0.97])
 answers = st.lists(st.tuples(words, sureness), min_size=1, max_size=8)
 minds = st.builds(

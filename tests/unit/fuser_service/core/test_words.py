@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuser_service.core.words import common_ground, first_word, word_start
+from fuser_service.core.words import common_ground, first_word, sentence_end, word_start
 from model_service.core.text import is_word_boundary
 
 TEXTS = st.text(alphabet=" ab.'1\n水", max_size=12)
@@ -45,6 +45,30 @@ def test_the_first_word(text: str, first: str) -> None:
 )
 def test_common_ground_is_of_whole_words(texts: tuple[str, ...], shared: str) -> None:
     assert texts[0][: common_ground(texts)] == shared
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("One two. Three", "One two."),
+        ("It is 3.5 m. So", "It is 3.5 m."),
+        ('"Really?" he said', '"Really?"'),
+        ("one\ntwo", "one\n"),
+        ("好。再", "好。"),
+        ("One two, three", None),
+        ("'", None),
+        ("", None),
+    ],
+)
+def test_sentences_end_at_their_marks(text: str, sentence: str | None) -> None:
+    end = sentence_end(text)
+    assert (None if end is None else text[:end]) == sentence
+
+
+@given(TEXTS)
+def test_a_sentence_ends_where_a_word_does(text: str) -> None:
+    end = sentence_end(text)
+    assert end is None or word_start(text, end) == end
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4))

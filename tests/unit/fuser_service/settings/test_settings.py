@@ -90,6 +90,11 @@ def test_the_defaults_of_an_ensemble_are_the_rules_defaults() -> None:
         ("vote: segments, exit: {patience: 3}", r"exit\.patience: has no effect with policy ent"),
         ("vote: letters", r"vote: .*'words'"),
         ("vote: words, sharpness: -1.0", r"sharpness: "),
+        ("vote: words, foresight: -1.0", r"foresight: "),
+        (
+            "vote: segments, foresight: 2.0",
+            r"foresight: has no effect with vote: segments; say vote: words",
+        ),
         ("vote: words, objections: {regret: 0.0}", r"objections\.regret: "),
         ("vote: words, opening_tokens: 0", r"opening_tokens: "),
     ],
@@ -100,13 +105,15 @@ def test_what_belongs_to_one_vote_is_refused_in_the_other(said: str, problem: st
 
 
 def test_a_vote_on_words_reaches_the_rules() -> None:
-    said = "vote: words, sharpness: 2.0, opening_tokens: 5, objections: {regret: 2.0, entropy: 0.5}"
+    counts = "sharpness: 2.0, foresight: 6.0, opening_tokens: 5"
+    said = f"vote: words, {counts}, objections: {{regret: 2.0, entropy: 0.5}}"
     settings = Settings.parse(
         f"{VOTING}{{members: [a], {said}, exit: {{patience: 9}}}}\n", source="fuser.yaml"
     )
     rules = resolve(GenerateRequest(prompt="?"), "one", settings.ensembles["one"], Limits()).rules
     assert (rules.vote, rules.exit.kind, rules.watching) == (Vote.WORDS, ExitKind.WATCH, True)
-    assert (rules.sharpness, rules.opening_tokens, rules.exit.patience) == (2.0, 5, 9)
+    assert (rules.sharpness, rules.foresight, rules.opening_tokens) == (2.0, 6.0, 5)
+    assert rules.exit.patience == 9
     assert rules.objections == ObjectionRules(regret=2.0, entropy=0.5)
 
 
