@@ -23,17 +23,47 @@ from specfuse.v1 import model_service_pb2 as pb
 
 Response = TypeVar("Response")
 
+MOST_OPEN: Final = 64
+"""Most streams that are open to a replica at a time; further queries make calls of their own.
+
+A server, or a proxy before it, bounds what is open on a connection, often to the 100 that HTTP/2
+asks for at least (RFC 9113, 6.5.2). All beyond that wait, and nothing says so: if idle streams
+could be as many, no call would get through until queries end.
+"""
+
+MOST_BYTES: Final = 1024 * 1024
+"""A larger call is made by itself: what a stream saves is nothing beside it, and a message that is
+larger than a channel takes is told apart from a broken stream only there."""
+
 _LOST_WHILE_SENDING: Final = grpc.StatusCode.INTERNAL
 """How grpc.aio ends a stream that broke just while something was written to it."""
+
+
+class OpenStreams:
+    """The streams that are open to one replica, of all queries."""
+
+    def __init__(self) -> None:
+        self._calls: set[object] = set()
+
+    @property
+    def full(self) -> bool:
+        """Whether there may be no more of them."""
+        return len(self._calls) >= MOST_OPEN
+
+    def add(self, call: grpc.aio.StreamStreamCall[bytes, pb.StreamCallsResponse]) -> None:
+        """Counts one in until it ends, whichever side ends it."""
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
 
 
 class CallStream:
     """A stream of calls to a replica of this lineage, made one after the other."""
 
-    def __init__(self, stub: ModelServiceStub, lineage: Lineage) -> None:
+    def __init__(self, stub: ModelServiceStub, lineage: Lineage, opened: OpenStreams) -> None:
         self.lineage = lineage
         self._stub = stub
         self._call = stub.stream_calls()
+        opened.add(self._call)
 
     def goes_by(self, stub: ModelServiceStub) -> bool:
         """Whether a call can be made, over the same connection as this stub would make it."""
