@@ -52,11 +52,11 @@ class Methods(grpc.aio.ServerInterceptor):
 
 
 class CountsStreams(ModelServicer):
-    """Knows how many streams are open, and how many there were."""
+    """Knows how many streams are open, how many there were, and how many ended in good order."""
 
     def __init__(self, service: ModelService) -> None:
         super().__init__(service)
-        self.opened = self.open = 0
+        self.opened = self.open = self.completed = 0
 
     async def StreamCalls(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         self.opened += 1
@@ -65,8 +65,19 @@ class CountsStreams(ModelServicer):
             async with aclosing(super().StreamCalls(requests, context)) as answers:
                 async for answer in answers:
                     yield answer
+            self.completed += 1
         finally:
             self.open -= 1
+
+
+def counting(servicers: list[CountsStreams]) -> Callable[[ModelService], CountsStreams]:
+    """Makes servicers that count, and puts them there."""
+
+    def make(service: ModelService) -> CountsStreams:
+        servicers.append(CountsStreams(service))
+        return servicers[-1]
+
+    return make
 
 
 @asynccontextmanager
@@ -225,15 +236,20 @@ async def test_what_is_too_large_is_wrong_with_the_request_and_not_with_the_repl
         assert member.ready
 
 
+async def test_a_query_that_is_over_cancels_nothing() -> None:
+    servicers: list[CountsStreams] = []
+    async with Nodes(counting(servicers)) as nodes:
+        node = await nodes.start("a", ANSWER)
+        async with member_of(node) as member:
+            await ask(member)
+            await until(lambda: servicers[0].completed == 1)
+            assert servicers[0].opened == 1
+
+
 async def test_no_stream_outlives_its_query_however_that_ends() -> None:
+    servicers: list[CountsStreams] = []
     async with AsyncExitStack() as stack:
-        servicers: list[CountsStreams] = []
-
-        def counting(service: ModelService) -> CountsStreams:
-            servicers.append(CountsStreams(service))
-            return servicers[-1]
-
-        nodes = await stack.enter_async_context(Nodes(counting))
+        nodes = await stack.enter_async_context(Nodes(counting(servicers)))
         slow = Line(answer="a b c d e f", seconds=0.002)
         members = {
             "a": [await nodes.start("a", slow), await nodes.start("a", slow)],
