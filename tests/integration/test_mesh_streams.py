@@ -246,6 +246,29 @@ async def test_a_query_that_is_over_cancels_nothing() -> None:
             assert servicers[0].opened == 1
 
 
+@pytest.mark.parametrize("vote", ["segments", "words"])
+async def test_answers_are_the_same_with_streams_and_without(vote: str) -> None:
+    assert await answered(ModelServicer, vote) == await answered(WithoutStreams, vote)
+
+
+async def answered(servicer: Callable[[ModelService], ModelServicer], vote: str) -> list[object]:
+    """The rounds of an answer that members of this servicer give, without what they took."""
+    async with AsyncExitStack() as stack:
+        nodes = await stack.enter_async_context(Nodes(servicer))
+        members = {
+            "a": await nodes.start("a", Line(answer="so it is " * 9, own_probability=0.8)),
+            "b": await nodes.start("b", Line(answer="so it was " * 9, own_probability=0.7)),
+            "c": await nodes.start("c", Line(answer="so be it " * 9, own_probability=0.6)),
+        }
+        mesh = await stack.enter_async_context(open_fuser(members, quorum=3, vote=vote))
+        await mesh.becomes_ready(*members)
+        answer = await mesh.ask(session_id="s")
+        assert len(answer.rounds) > 1
+        for one in answer.rounds:
+            one.ClearField("timings")
+        return [*answer.rounds, answer.text, answer.finished.reason]
+
+
 async def test_no_stream_outlives_its_query_however_that_ends() -> None:
     servicers: list[CountsStreams] = []
     async with AsyncExitStack() as stack:
