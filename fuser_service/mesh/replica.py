@@ -21,7 +21,7 @@ from fuser_service.mesh.discovery.port import Address, Endpoint
 from fuser_service.mesh.identity import Identity
 from fuser_service.mesh.lineage import UNTOLD, Lineage
 from fuser_service.mesh.spans import trace_headers
-from fuser_service.mesh.stream import CallStream, Streams
+from fuser_service.mesh.stream import MOST_BYTES, CallStream, OpenStreams, Streams
 from fuser_service.mesh.stub import Method, ModelServiceStub
 from specfuse.deadline import Deadline
 from specfuse.errors import Cancelled, DeadlineExceeded, SpecFuseError, Unavailable
@@ -95,6 +95,7 @@ class Replica:
         self._clock = clock
         self._back_at = -math.inf
         self._has_streams = False
+        self._open_streams = OpenStreams()
         self._watching = asyncio.create_task(self._watch())
         self._moving: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -217,7 +218,7 @@ class Replica:
         lineage: Lineage | None,
         streams: Streams,
     ) -> Answered[Response]:
-        stream = streams.take(self.address, self._stub) if self._may_stream() else None
+        stream = streams.take(self.address, self._stub) if self._may_stream(request) else None
         if stream is not None:  # whose first answer told for all what gives them
             response = await self._over(stream, method, request, deadline)
             streams.put(self.address, stream)
@@ -227,22 +228,30 @@ class Replica:
             self._breaker.abandoned()
             raise Unavailable("the replica is of another revision")
         response, mark, stream = await self._asked(method, request, deadline, before)
-        if not await self._is_of(before, mark, deadline):
+        try:
+            await self._check_is_of(before, mark, deadline)
+        except BaseException:
             if stream is not None:
                 stream.close()
-            self._identity.forget()
-            self._breaker.succeeded()
-            raise Unavailable("the replica became one of another revision")
+            raise
         if stream is not None:
             streams.put(self.address, stream)
         return Answered(response, before)
+
+    async def _check_is_of(
+        self, lineage: Lineage, mark: str | bytes | None, deadline: Deadline
+    ) -> None:
+        if not await self._is_of(lineage, mark, deadline):
+            self._identity.forget()
+            self._breaker.succeeded()
+            raise Unavailable("the replica became one of another revision")
 
     async def _asked(
         self, method: Method[Response], request: bytes, deadline: Deadline, lineage: Lineage
     ) -> tuple[Response, str | bytes | None, CallStream | None]:
         """The response, what it is marked with, and the stream that it came over, if it did."""
-        if self._may_stream():
-            stream = CallStream(self._stub, lineage)
+        if self._may_stream(request) and not self._open_streams.full:
+            stream = CallStream(self._stub, lineage, self._open_streams)
             try:
                 response = await self._over(stream, method, request, deadline)
                 return response, await stream.mark(), stream
@@ -255,9 +264,9 @@ class Replica:
         response = await call
         return response, (await call.trailing_metadata()).get(LINEAGE), None
 
-    def _may_stream(self) -> bool:
+    def _may_stream(self, request: bytes) -> bool:
         """Whether a call may be one of a stream: one that is traced is to be seen by itself."""
-        return self._has_streams and not traced()
+        return self._has_streams and len(request) <= MOST_BYTES and not traced()
 
     async def _over(
         self, stream: CallStream, method: Method[Response], request: bytes, deadline: Deadline

@@ -1,7 +1,7 @@
 """The calls that a server has in flight, so that a drain knows when the last one is done.
 
 A stream of calls is in flight while one of them is being answered. Between two it is idle, and a
-drain ends it there.
+drain ends it there, as it is ended when too many others are idle, too.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
 
 from specfuse.rpc.interception import Context, Handler, wrapped, wrapped_requests
+
+MOST_IDLE_STREAMS: Final = 2048
+"""Most streams that are idle at a time, about 30 KiB each. A further one ends the one that has been
+idle for longest."""
 
 
 class InFlight(grpc.aio.ServerInterceptor):
@@ -26,8 +30,9 @@ class InFlight(grpc.aio.ServerInterceptor):
         self._none = asyncio.Event()
         self._none.set()
         self._some = asyncio.Event()
-        self._idle: set[asyncio.Task[Any]] = set()
-        self._streams_end = asyncio.Event()
+        self._idle: dict[asyncio.Task[Any], None] = {}  # in the order in which they became so
+        self._ending: set[asyncio.Task[Any]] = set()
+        self._no_streams = False
 
     async def none_left(self) -> None:
         """Returns when no call is being served."""
@@ -45,9 +50,9 @@ class InFlight(grpc.aio.ServerInterceptor):
 
     def end_streams(self) -> None:
         """Ends streams of calls from now on: each when it is idle, with OK."""
-        self._streams_end.set()
-        for stream in self._idle:
-            stream.cancel()
+        self._no_streams = True
+        for stream in tuple(self._idle):
+            self._end(stream)
 
     async def intercept_service(
         self,
@@ -92,19 +97,28 @@ class InFlight(grpc.aio.ServerInterceptor):
 
     async def _next(self, requests: AsyncIterator[object]) -> object | None:
         """The next request of an idle stream; None if there is none, or it is to end."""
-        if self._streams_end.is_set():
+        if self._no_streams:
             return None
         stream = asyncio.current_task()
         assert stream is not None  # noqa: S101 (handlers run in tasks)
-        self._idle.add(stream)
+        self._idle[stream] = None
+        if len(self._idle) > MOST_IDLE_STREAMS:
+            self._end(next(iter(self._idle)))
         try:
             return await anext(requests, None)
         except asyncio.CancelledError:
-            if not self._streams_end.is_set() or stream.uncancel() > 0:
+            if stream not in self._ending or stream.uncancel() > 0:
                 raise
             return None
         finally:
-            self._idle.discard(stream)
+            self._idle.pop(stream, None)
+            self._ending.discard(stream)
+
+    def _end(self, stream: asyncio.Task[Any]) -> None:
+        """Ends an idle stream with OK."""
+        del self._idle[stream]
+        self._ending.add(stream)
+        stream.cancel()
 
     def _began(self) -> None:
         self.count += 1

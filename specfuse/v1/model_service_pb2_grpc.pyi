@@ -54,7 +54,8 @@ class ModelServiceStub:
     """Answers calls one after the other, for less than calls of their own cost both sides. Only where the
     capabilities say so. Each is complete in itself and is answered as a call of its own would be; the
     next one is sent after that. An error ends the stream, with the status that the call would have had.
-    The stream ends with OK, between two calls, when the service is about to end: go on elsewhere.
+    The stream ends with OK, between two calls, when the service is about to end, or too many streams are
+    idle: the next call opens another, here or elsewhere.
 
     The service marks all answers of a stream at once: `x-specfuse-lineage` is in its initial metadata.
     """
@@ -85,7 +86,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Answers calls one after the other, for less than calls of their own cost both sides. Only where the
     capabilities say so. Each is complete in itself and is answered as a call of its own would be; the
     next one is sent after that. An error ends the stream, with the status that the call would have had.
-    The stream ends with OK, between two calls, when the service is about to end: go on elsewhere.
+    The stream ends with OK, between two calls, when the service is about to end, or too many streams are
+    idle: the next call opens another, here or elsewhere.
 
     The service marks all answers of a stream at once: `x-specfuse-lineage` is in its initial metadata.
     """
@@ -137,7 +139,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers calls one after the other, for less than calls of their own cost both sides. Only where the
         capabilities say so. Each is complete in itself and is answered as a call of its own would be; the
         next one is sent after that. An error ends the stream, with the status that the call would have had.
-        The stream ends with OK, between two calls, when the service is about to end: go on elsewhere.
+        The stream ends with OK, between two calls, when the service is about to end, or too many streams are
+        idle: the next call opens another, here or elsewhere.
 
         The service marks all answers of a stream at once: `x-specfuse-lineage` is in its initial metadata.
         """

@@ -336,6 +336,65 @@ async def test_a_timeout_of_a_streams_call_stops_the_backend(held: ModelDoor) ->
     await asyncio.wait_for(held.backend.cancelled.wait(), timeout=5)
 
 
+async def test_a_half_closed_stream_is_answered_all_that_was_asked(held: ModelDoor) -> None:
+    stream = held.stub.StreamCalls()
+    for _ in range(3):
+        await stream.write(pb.StreamCallsRequest(propose=proposal()))
+    await stream.done_writing()
+    await held.backend.arrivals.acquire()
+    assert len(held.backend.requests) == held.server.calls_in_flight == 1  # one after the other
+    held.backend.released.set()
+    assert [one.propose.segment.text async for one in stream] == [" so"] * 3
+    assert await stream.code() is grpc.StatusCode.OK
+    await until(lambda: not held.server.calls_in_flight)
+
+
+async def test_calls_of_streams_have_the_places_of_calls_and_streams_have_none() -> None:
+    backend = HeldBackend()
+    limits = Limits(running_calls=1, waiting_calls=1)
+    async with open_model_door(backend, limits) as door:
+        streams = [door.stub.StreamCalls() for _ in range(3)]
+        running, waiting, refused = streams
+        for stream in streams:
+            await stream.initial_metadata()
+        await running.write(pb.StreamCallsRequest(propose=proposal()))
+        await backend.arrivals.acquire()
+        await waiting.write(pb.StreamCallsRequest(propose=proposal()))
+        await until(lambda: door.metric("specfuse_model_requests_waiting") == 1)
+        await refused.write(pb.StreamCallsRequest(propose=proposal()))
+        assert isinstance(await error_of(refused.read()), Overloaded)
+        waiting.cancel()
+        await until(lambda: door.metric("specfuse_model_requests_waiting") == 0)
+        running.cancel()
+        await asyncio.wait_for(backend.cancelled.wait(), timeout=5)
+        backend.released.set()
+        again = door.stub.StreamCalls()
+        await again.write(pb.StreamCallsRequest(propose=proposal()))
+        assert (await again.read()).propose.segment.text == " so"
+        await until(lambda: not door.server.calls_in_flight)
+
+
+async def test_of_too_many_idle_streams_the_one_idle_for_longest_ends(
+    door: ModelDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("specfuse.rpc.in_flight.MOST_IDLE_STREAMS", 3)
+    asked = pb.StreamCallsRequest(propose=proposal())
+    streams = []
+    for _ in range(4):
+        streams.append(door.stub.StreamCalls())
+        await streams[-1].initial_metadata()
+    first, second, third, fourth = streams
+    assert await first.read() is grpc.aio.EOF
+    assert await first.code() is grpc.StatusCode.OK
+    await second.write(asked)
+    assert (await second.read()).propose.segment.text == " so"
+    fifth = door.stub.StreamCalls()
+    assert await third.read() is grpc.aio.EOF  # idle for longer than the second
+    for stream in (second, fourth, fifth):
+        await stream.write(asked)
+        assert (await stream.read()).propose.segment.text == " so"
+
+
 async def test_text_that_is_not_utf8_harms_nobody(door: ModelDoor) -> None:
     valid = proposal(context=raw_context("marked")).SerializeToString()
     call = door.server  # the raw bytes go over a channel of their own
