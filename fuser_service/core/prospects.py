@@ -35,6 +35,11 @@ class Sureness(NamedTuple):
     """Whether only a bound is known, near enough to being sure."""
     least: float
 
+    @classmethod
+    def of(cls, least: float) -> Sureness:
+        """What is known, or held against a sentence."""
+        return cls(maybe_more=False, least=least)
+
 
 def sentences(state: QueryState) -> Iterator[Candidate]:
     """The sentences that the members of this round would go on with, each as far as drafted."""
@@ -68,7 +73,7 @@ def _of_candidate(state: QueryState, distinct: DistinctCandidate) -> Iterator[Su
         draft = state.round.proposals[proposer]
         said = _sentence(draft)
         if said == distinct.candidate and sentence_end(draft.text):
-            yield Sureness(False, 0.0)  # the sentence is whole
+            yield Sureness.of(0.0)  # the sentence is whole
         if said in (None, distinct.candidate):
             continue
         for member in state.present:
@@ -84,18 +89,18 @@ def _sureness(first: Candidate, of_first: Score, of_sentence: Score) -> Sureness
     where the first word has a less sure one.
     """
     if of_first.logprob_sum == -math.inf:
-        return Sureness(False, -math.inf)
+        return Sureness.of(-math.inf)
     together = min(0.0, of_sentence.logprob_sum - of_first.logprob_sum)
     evidence = of_sentence.evidence
     if evidence is None:
-        return Sureness(False, together)
+        return Sureness.of(together)
     as_said = max(together, min(0.0, evidence.weakest_logprob))
     decided = len(first.text.encode())
     if evidence.weakest_offset < decided and together >= _SURE:
-        return Sureness(True, as_said)
+        return Sureness(maybe_more=True, least=as_said)
     if evidence.regret_offset < decided:
-        return Sureness(False, as_said)
-    return Sureness(False, max(as_said, _otherwise(evidence)))
+        return Sureness.of(as_said)
+    return Sureness.of(max(as_said, _otherwise(evidence)))
 
 
 def _otherwise(evidence: Evidence) -> float:

@@ -96,10 +96,12 @@ def test_json_is_one_object_that_adds_up(ask):
     assert "".join(each["text"] for each in report["rounds"]) == report["text"]
     assert report["calls_made"] + report["calls_avoided"] == 2 * 2 * len(report["rounds"])
     for each in report["rounds"]:
-        assert set(each) == {"text", "winner", "shares", "active", "milliseconds"}
+        assert set(each) == {
+            "text", "winner", "shares", "active", "watched", "objected", "milliseconds"
+        }  # fmt: skip
         assert sum(each["shares"].values()) == pytest.approx(1)
         assert each["winner"] == max(each["shares"], key=each["shares"].get)
-        assert each["active"] == MEMBERS
+        assert sorted(each["active"] + each["watched"]) == MEMBERS
         assert each["milliseconds"] > 0
 
 

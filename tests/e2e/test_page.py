@@ -57,9 +57,14 @@ async def mesh() -> AsyncIterator[FuserMesh]:
             "gamma": await nodes.start("gamma", Line(answer=HOSTILE)),
         }
         ensembles = {
-            "all": {"members": ["alpha", "beta"], "segment_tokens": 3, "exit": {"policy": "none"}},
-            "alone": {"members": ["alpha"]},
-            "hostile": {"members": ["gamma"], "segment_tokens": 4},
+            "all": {
+                "members": ["alpha", "beta"],
+                "vote": "segments",
+                "segment_tokens": 3,
+                "exit": {"policy": "none"},
+            },
+            "alone": {"members": ["alpha"], "vote": "segments"},
+            "hostile": {"members": ["gamma"], "vote": "segments", "segment_tokens": 4},
         }
         async with open_fuser(members, top={**HTTP, "ensembles": ensembles}) as mesh:
             await mesh.becomes_ready("alpha", "beta", "alpha", "gamma")

@@ -170,6 +170,8 @@ def test_the_report_of_an_answer():
                 "winner": "capitals",
                 "shares": {"capitals": 0.7, "colours": 0.3},
                 "active": ["capitals", "sums", "colours"],
+                "watched": [],
+                "objected": [],
                 "milliseconds": pytest.approx(40.9),
             },
             {
@@ -177,6 +179,8 @@ def test_the_report_of_an_answer():
                 "winner": "capitals",
                 "shares": {"capitals": 1.0},
                 "active": ["capitals"],
+                "watched": [],
+                "objected": [],
                 "milliseconds": pytest.approx(20.4),
             },
         ],
