@@ -742,6 +742,8 @@ def round_of(number: int, proposers: tuple[str, ...], **more: Any) -> dict[str, 
         "recalled": [],
         "milliseconds": {"propose": 1, "score": 2, "total": 3},
         "candidates": candidates,
+        "watched": [],
+        "objected": [],
         **more,
     }
 
