@@ -203,10 +203,12 @@ def test_an_answer_is_told_round_by_round_and_call_by_call(told: Told, fate: str
 def test_a_model_in_its_service_tells_of_its_passes(told: Told) -> None:
     spans = by_member(told.of("answered"), EXPERT)
     calls = named(spans, PROPOSE, SCORE)
-    assert calls
+    told_of_passes = 0
     for call in calls:
         below = sorted(one.name for one in spans if one.parent_id == call.span_id)
-        assert below == ["forward", "queue"]
+        assert below in (["forward", "queue"], ["queue"]), "what is cached needs no pass"
+        told_of_passes += "forward" in below
+    assert told_of_passes
     assert all(one.attributes["specfuse.passes"] > 0 for one in named(spans, "forward"))
 
 
