@@ -40,7 +40,7 @@ def word_start(text: str, at: int) -> int:
 
 def sentence_end(text: str) -> int | None:
     """Where the first sentence of a text ends; None if it goes on beyond the text."""
-    return next((at for at in _boundaries(text) if _ends_sentence(text[:at])), None)
+    return next((at for at in _boundaries(text) if _ends_sentence(text, at)), None)
 
 
 def common_ground(texts: Collection[str]) -> int:
@@ -53,8 +53,10 @@ def common_ground(texts: Collection[str]) -> int:
     return next((at for at in range(shared, 0, -1) if all(_ends_at(t, at) for t in texts)), 0)
 
 
-def _ends_sentence(words: str) -> bool:
-    return words.rstrip(_CLOSING)[-1:] in _SENTENCE_ENDS and words.rstrip(_CLOSING) != ""
+def _ends_sentence(text: str, at: int) -> bool:
+    while at > 0 and text[at - 1] in _CLOSING:
+        at -= 1
+    return at > 0 and text[at - 1] in _SENTENCE_ENDS
 
 
 def _boundaries(text: str) -> Iterator[int]:
