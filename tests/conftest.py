@@ -8,6 +8,10 @@ import signal
 import pytest
 from hypothesis import settings
 
+# Their assertions say what they compared, as those of tests do.
+for shared in ("support", "robustness", "monitoring", "cluster"):
+    pytest.register_assert_rewrite(f"tests.{shared}")
+
 settings.register_profile("unhurried", deadline=None)  # machines may be slow, or busy
 settings.load_profile("unhurried")
 

@@ -2,7 +2,8 @@
 
 Its tokens are words with the whitespace before them, so scores and counts can be worked out by
 hand. It writes its script's answer, going on after as many words as are committed, no matter which
-member wrote them. It finds probable what it would have written itself at that place.
+member wrote them. It finds probable what it would have written itself at that place; a candidate
+may be cut in the middle of its word.
 """
 
 from __future__ import annotations
@@ -155,10 +156,12 @@ def _rest(line: Line, context: Context) -> list[str]:
 def _judged(line: Line, rest: list[str], candidate: Candidate) -> Score:
     """What the scripted model thinks of a candidate of at least one token."""
     words = _words(candidate.text) + ([_END] if candidate.finished else [])
-    expected = [*rest, *[_END] * len(words)]
+    expected = [*rest, *[_END] * len(words)][: len(words)]
+    if not candidate.finished and expected[-1].startswith(words[-1]):
+        expected[-1] = words[-1]  # the candidate is cut within it
     logprobs = [
         math.log(line.own_probability if word == own else line.other_probability)
-        for word, own in zip(words, expected, strict=False)
+        for word, own in zip(words, expected, strict=True)
     ]
     best = math.log(max(line.own_probability, line.other_probability))
     offsets = accumulate((len(word.encode()) for word in words), initial=0)

@@ -88,6 +88,25 @@ async def test_scores_are_of_the_words_in_their_places() -> None:
     assert scores.usage.context_tokens == 6
 
 
+@pytest.mark.parametrize(
+    ("text", "finished", "probability"),
+    [
+        ("Pa", False, 0.5),
+        ("Paris i", False, 0.5**2),
+        ("Pa is", False, 0.25 * 0.5),
+        ("Pa", True, 0.25 * 0.25),
+        ("P.", False, 0.25),
+    ],
+)
+async def test_a_candidate_may_be_cut_within_its_last_word(
+    text: str, finished: bool, probability: float
+) -> None:
+    backend = scripted(Line(answer=ANSWER, own_probability=0.5, other_probability=0.25))
+    candidates = (Candidate(text, finished=finished),)
+    scores = await backend.score(ScoreRequest(CONTEXT, candidates), NEVER)
+    assert math.exp(scores.scores[0].logprob_sum) == pytest.approx(probability)
+
+
 async def test_its_own_score_is_what_scoring_says() -> None:
     backend = scripted(Line(answer=ANSWER))
     for limit in (1, 2, 5):
