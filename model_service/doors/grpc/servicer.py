@@ -251,6 +251,11 @@ def _evidence(evidence: Evidence) -> pb.Evidence:
         entropy=evidence.entropy,
         weakest_logprob=evidence.weakest_logprob,
         weakest_offset=evidence.weakest_offset,
+        further=[
+            pb.Disagreement(offset=at, regret=regret, best_logprob=best)
+            for at, regret, best in evidence.further
+        ],
+        untold=evidence.untold,
     )
 
 
