@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
 
 
 class Role(Enum):
@@ -60,7 +59,8 @@ class Candidate:
     finished: bool
 
 
-class Disagreement(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Disagreement:
     """A token that a model would have written otherwise.
 
     That begins at byte `offset` of the text. The most probable one in its place has `best_logprob`

@@ -252,8 +252,10 @@ def _evidence(evidence: Evidence) -> pb.Evidence:
         weakest_logprob=evidence.weakest_logprob,
         weakest_offset=evidence.weakest_offset,
         further=[
-            pb.Disagreement(offset=at, regret=regret, best_logprob=best)
-            for at, regret, best in evidence.further
+            pb.Disagreement(
+                offset=place.offset, regret=place.regret, best_logprob=place.best_logprob
+            )
+            for place in evidence.further
         ],
         untold=evidence.untold,
     )
