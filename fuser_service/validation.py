@@ -20,7 +20,7 @@ from fuser_service.core.rules import (
     Vote,
     Weighting,
 )
-from fuser_service.core.types import Prompt, Sampling
+from fuser_service.core.types import MemberName, Prompt, Sampling
 from fuser_service.fusion.query import Query, Timings
 from fuser_service.settings.settings import Ensemble, Limits, exit_policy_of
 from specfuse.errors import InvalidArgument
@@ -128,7 +128,7 @@ def _rules(request: GenerateRequest, ensemble: Ensemble, limits: Limits) -> Rule
         vote=(vote := _vote(overrides, ensemble)),
         sharpness=ensemble.sharpness,
         foresight=ensemble.foresight,
-        opening_tokens=ensemble.opening_tokens,
+        opener=_opener(ensemble.members, request.prompt),
         objections=ObjectionRules(ensemble.objections.regret, ensemble.objections.entropy),
         statistic=_chosen(overrides.statistic, ensemble.statistic),
         weighting=_chosen(overrides.weighting, ensemble.weighting),
@@ -242,6 +242,20 @@ def _digest(prompt: Prompt) -> str:
         digest.update(f"{role}:{len(encoded)}:".encode())
         digest.update(encoded)
     return digest.hexdigest()
+
+
+def _opener(members: tuple[MemberName, ...], prompt: Prompt) -> MemberName:
+    """Who drafts first: each member for its part of all prompts, and the same for the same one.
+
+    That is by highest random weight, so it does not depend on the members' order, and hardly on who
+    else is a member.
+    """
+    question = _digest(prompt)
+
+    def weight(member: MemberName) -> bytes:
+        return hashlib.blake2b(f"{question}:{member}".encode(), digest_size=16).digest()
+
+    return max(members, key=weight)
 
 
 def _chosen(wished: T | None, otherwise: T) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -14,6 +14,7 @@ from fuser_service.core.types import (
     Candidate,
     Departure,
     DepartureReason,
+    Disagreement,
     Evidence,
     MemberName,
     Proposal,
@@ -24,6 +25,9 @@ Answer = TypeVar("Answer")
 
 ROUNDING = 1e-3
 """How far above 1 half-precision arithmetic may put a probability."""
+
+MOST_PLACES = 16
+"""Most further places that evidence may name."""
 
 
 def with_proposals(
@@ -179,9 +183,28 @@ def _problem_with_evidence(evidence: Evidence, text: str) -> str | None:
         return f"entropy is {evidence.entropy}, must be at least 0"
     if not evidence.weakest_logprob <= ROUNDING:
         return f"weakest_logprob is {evidence.weakest_logprob}, must be at most 0"
-    return _problem_with_offset("regret_offset", evidence.regret_offset, text) or (
-        _problem_with_offset("weakest_offset", evidence.weakest_offset, text)
+    if evidence.untold is not None and not evidence.untold >= 0.0:
+        return f"untold is {evidence.untold}, must be at least 0"
+    return (
+        _problem_with_offset("regret_offset", evidence.regret_offset, text)
+        or _problem_with_offset("weakest_offset", evidence.weakest_offset, text)
+        or _problem_with_places(evidence.further, text)
     )
+
+
+def _problem_with_places(places: Sequence[Disagreement], text: str) -> str | None:
+    if len(places) > MOST_PLACES:
+        return f"further has {len(places)} places, must have at most {MOST_PLACES}"
+    problems = (_problem_with_place(f"further[{i}]", one, text) for i, one in enumerate(places))
+    return next(filter(None, problems), None)
+
+
+def _problem_with_place(name: str, place: Disagreement, text: str) -> str | None:
+    if not place.regret >= 0.0:  # also catches NaN
+        return f"{name}.regret is {place.regret}, must be at least 0"
+    if place.best_logprob is not None and not place.best_logprob <= ROUNDING:
+        return f"{name}.best_logprob is {place.best_logprob}, must be at most 0"
+    return _problem_with_offset(f"{name}.offset", place.offset, text)
 
 
 def _problem_with_offset(name: str, offset: int, text: str) -> str | None:

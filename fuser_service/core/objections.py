@@ -1,18 +1,34 @@
-"""Objections: who is confidently of another mind than the winner's draft, and from where on."""
+"""Objections: who is of another mind than the winner's draft, and from where on.
+
+Whoever is sure of something else is always heard. Where nobody is sure of all that a draft says, so
+is whoever would begin one of its sentences otherwise, sure or not: to say that it is not known, or
+something else, is as good as any guess, and once a sentence has begun it is too late for that.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 from fuser_service.core.candidates import candidate_of
 from fuser_service.core.contest import head
 from fuser_service.core.rules import ObjectionRules
 from fuser_service.core.state import QueryState
-from fuser_service.core.types import Candidate, Evidence, MemberName, SegmentFinish
+from fuser_service.core.types import (
+    Candidate,
+    Disagreement,
+    Evidence,
+    MemberName,
+    Score,
+    SegmentFinish,
+)
 from fuser_service.core.verdict import Verdict
-from fuser_service.core.words import first_word, word_start
+from fuser_service.core.words import begins_sentence, first_word, word_start
+
+_SURE: Final = math.log(0.8)
+"""Who gives each token of a draft so much, in nats, is sure of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,88 +63,112 @@ class Hearing:
 def hearing(state: QueryState, verdict: Verdict) -> Hearing:
     """What is left of a verdict once all who judged its draft have been asked for objections.
 
-    A member's evidence tells of its largest regret alone. If the draft is cut before that, it may
-    have had others, so it has to judge what is left.
+    Members tell of their largest regrets only. If the draft is cut, whoever may have had others has
+    to judge what is left; all others object to nothing before the first of those told.
     """
     heard = Hearing(verdict)
-    while objections := tuple(_objections(state, heard.verdict)):
+    judged = _Judged(state, verdict, _is_doubtful(state, verdict))
+    while objections := tuple(judged.objections()):
         cut = min(objection.at for objection in objections)
         objectors = tuple(o.member for o in objections if o.at == cut and not o.heard)
-        beyond = _of_another_mind(state, heard.verdict)
         shorter = replace(heard.verdict, draft=head(heard.verdict.draft, cut))
         heard = Hearing(shorter, objectors)
-        left = heard.left
-        unknown = (m for m in beyond if left and left not in state.round.scores.get(m, {}))
+        left, scores = heard.left, state.round.scores
+        unknown = (m for m in judged.hiding() if left and left not in scores.get(m, {}))
         if uncertain := tuple(unknown):
             return replace(heard, uncertain=uncertain)
+        judged = _Judged(state, shorter, doubtful=False)
     return heard
 
 
-def _of_another_mind(state: QueryState, verdict: Verdict) -> Iterator[MemberName]:
-    """The members that would have written something else somewhere, sure of it or not."""
-    for member, evidence in _evidence(state, verdict):
-        if evidence.regret_max >= state.rules.objections.regret:
-            yield member
+def objects(place: Disagreement, rules: ObjectionRules) -> bool:
+    """Whether a member that disagrees here objects: it is of another mind, and confident."""
+    return place.regret >= rules.regret and _is_confident(place, rules)
 
 
-def _objections(state: QueryState, verdict: Verdict) -> Iterator[Objection]:
-    """Objections to the draft."""
-    ends = verdict.draft.finish is SegmentFinish.END
-    for member, evidence in _evidence(state, verdict):
-        objection = _objection(state, verdict, member, evidence)
-        if objection and (ends or objection.at < len(verdict.draft.text)):
-            yield objection
-
-
-def _evidence(state: QueryState, verdict: Verdict) -> Iterator[tuple[MemberName, Evidence]]:
-    """The evidence of the members present that scored the draft. Its proposers have none."""
-    draft = candidate_of(verdict.draft)
-    for member in state.present:
-        score = state.round.scores.get(member, {}).get(draft) if draft else None
-        if score and score.evidence and member not in verdict.winning.proposers:
-            yield member, score.evidence
-
-
-def _objection(
-    state: QueryState, verdict: Verdict, member: MemberName, evidence: Evidence
-) -> Objection | None:
-    """What a member objects to, if it does.
-
-    Only its largest regret is known. If that is over the first word, and it drafted in this round,
-    then it had its say; what it makes of the rest is not known, and has to be judged anew.
-    """
-    text = verdict.draft.text
-    at = place(text, evidence)
-    decided = first_word(text)
-    if member in state.round.proposals and (at < decided or not text):
-        hides_others = bool(text) and evidence.regret_max >= state.rules.objections.regret
-        return Objection(member, decided, heard=True) if hides_others else None
-    return Objection(member, at) if objects(evidence, state.rules.objections) else None
-
-
-def objects(evidence: Evidence, rules: ObjectionRules) -> bool:
-    """Whether a member whose evidence this is objects: it is of another mind, and confident."""
-    return evidence.regret_max >= rules.regret and _is_confident(evidence, rules)
-
-
-def place(text: str, evidence: Evidence) -> int:
-    """Where the word begins, in characters, at which the evidence disagrees most with the text.
-
-    The end of the text if it is that the answer ends there.
-    """
-    before = text.encode()[: evidence.regret_offset].decode(errors="ignore")
+def word_at(text: str, offset: int) -> int:
+    """Where the word begins, in characters, to which this byte belongs; the text's end is one."""
+    before = text.encode()[:offset].decode(errors="ignore")
     return word_start(text, len(before)) if len(before) < len(text) else len(text)
 
 
-def _is_confident(evidence: Evidence, rules: ObjectionRules) -> bool:
-    """Where a backend cannot tell the entropy, the best token's own share of it must be small.
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A verdict's draft, and what the members make of it. It is `doubtful` if nobody is sure."""
 
-    That token's probability is known where the least probable token is the one most regretted.
-    Where it is not, the member is heard: that costs tokens, not answers.
+    state: QueryState
+    verdict: Verdict
+    doubtful: bool
+
+    def objections(self) -> Iterator[Objection]:
+        """The first objection of each member to the draft."""
+        ends = self.verdict.draft.finish is SegmentFinish.END
+        for member, score in self._scores():
+            objection = self._objection(member, score.evidence)
+            if objection and (ends or objection.at < len(self.verdict.draft.text)):
+                yield objection
+
+    def hiding(self) -> Iterator[MemberName]:
+        """The members that may object in more places than they tell of."""
+        regret = self.state.rules.objections.regret
+        for member, score in self._scores():
+            if score.evidence and score.evidence.hides(regret):
+                yield member
+
+    def _scores(self) -> Iterator[tuple[MemberName, Score]]:
+        """The scores of the members present that judged the draft: its proposers agree with it."""
+        draft = candidate_of(self.verdict.draft)
+        for member in self.state.present:
+            score = self.state.round.scores.get(member, {}).get(draft) if draft else None
+            if score and member not in self.verdict.winning.proposers:
+                yield member, score
+
+    def _objection(self, member: MemberName, evidence: Evidence | None) -> Objection | None:
+        """What a member objects to first, if it does.
+
+        One that drafted in this round had its say on the first word. If it may object to more than
+        it tells of, what it makes of the rest is not known, and has to be judged anew. One that
+        neither drafted nor gives evidence can only be heard by what it drafts.
+        """
+        text = self.verdict.draft.text
+        drafted = member in self.state.round.proposals
+        if evidence is None:
+            return None if drafted else Objection(member, 0)
+        decided = first_word(text)
+        for place in sorted(evidence.places, key=lambda place: place.offset):
+            at = word_at(text, place.offset)
+            had_its_say = drafted and (at < decided or not text)
+            if not had_its_say and self._objects(place, text[:at]):
+                return Objection(member, at)
+        if drafted and text and evidence.hides(self.state.rules.objections.regret):
+            return Objection(member, decided, heard=True)
+        return None
+
+    def _objects(self, place: Disagreement, before: str) -> bool:
+        """Whether a member that disagrees in this place, after that text, objects."""
+        if objects(place, self.state.rules.objections):
+            return True
+        return self.doubtful and place.regret > 0 and self._begins_sentence(before)
+
+    def _begins_sentence(self, before: str) -> bool:
+        said = next((one for one in reversed(self.state.committed) if one.strip()), "")
+        return begins_sentence(said + before)
+
+
+def _is_doubtful(state: QueryState, verdict: Verdict) -> bool:
+    """Whether nobody is known to be sure of all of the draft, where that is asked at all."""
+    draft = candidate_of(verdict.draft)
+    scores = (state.round.scores.get(member, {}).get(draft) for member in state.present if draft)
+    weakest = [one.evidence.weakest_logprob for one in scores if one and one.evidence]
+    return state.rules.foresight > 0 and bool(weakest) and max(weakest) < _SURE
+
+
+def _is_confident(place: Disagreement, rules: ObjectionRules) -> bool:
+    """Where the entropy is not told, the best token's own share of it must be small.
+
+    If not even that token's probability is, the member is heard: that costs tokens, not answers.
     """
-    if evidence.entropy is not None:
-        return evidence.entropy <= rules.entropy
-    if evidence.weakest_offset != evidence.regret_offset:
-        return True
-    best = min(0.0, evidence.weakest_logprob + evidence.regret_max)
-    return -best * math.exp(best) <= rules.entropy and best >= -rules.entropy
+    if place.entropy is not None:
+        return place.entropy <= rules.entropy
+    best = place.best_logprob
+    return best is None or (-best * math.exp(best) <= rules.entropy and best >= -rules.entropy)

@@ -62,6 +62,7 @@ def start(
         weights=Weights.uniform(rules.members),
         quality=dict.fromkeys(rules.members, 0.0),
         round=RoundState(number=0),
+        watching=rules.watching_at_first,
     )
     if reason := finish_reason(state):
         return _finish(state, reason)
@@ -149,17 +150,9 @@ def _come_back(state: QueryState) -> Transition:
 
 
 def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
-    max_tokens = min(_draft_tokens(state), state.tokens_left)
+    max_tokens = min(state.rules.segment_tokens, state.tokens_left)
     required = _required(state, len(members))
     return Transition(state, Propose(members, max_tokens, required, bool(state.dormant)))
-
-
-def _draft_tokens(state: QueryState) -> int:
-    """The most tokens of a draft: fewer while several members draft, all but one in vain."""
-    rules = state.rules
-    if rules.watching and state.round.number == 1 and len(rules.members) > 1:
-        return min(rules.opening_tokens, rules.segment_tokens)
-    return rules.segment_tokens
 
 
 def _vote(state: QueryState) -> Transition:

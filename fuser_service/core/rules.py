@@ -90,16 +90,16 @@ class Rules:
     """What governs the rounds of one query.
 
     `members` are in the ensemble's order, which breaks ties. `segment_tokens` (at least 1) is the
-    most a member drafts a round, `opening_tokens` (at least 1) in the first one if members are to
-    watch, as all draft in that; `max_tokens` (at least 1) the most the answer may have, counted in
-    the winners' own tokens. The answer also ends once it has `max_segments` segments or `max_bytes`
-    bytes of UTF-8 (at least 1 each): members accept no longer ones. In a vote on words, a
-    verifier's say is the `sharpness`-th power of the largest probability that it gives a candidate,
-    and a candidate's share is times the `foresight`-th power of how sure the surest member is of
-    what it leads to; `statistic` and `self_judgement` are for votes on segments. `eta` is hedge's
-    learning rate. `quorum` (at least 1) is the fewest members that must answer for the query to go
-    on; members that left early stand by and count. A member that is late in `max_misses` rounds
-    leaves the query.
+    most a member drafts a round, and `max_tokens` (at least 1) the most the answer may have,
+    counted in the winners' own tokens. `opener` drafts first where the others are to watch: by
+    default the first by name. The answer also ends once it has `max_segments` segments or
+    `max_bytes` bytes of UTF-8 (at least 1 each): members accept no longer ones. In a vote on words,
+    a verifier's say is the `sharpness`-th power of the largest probability that it gives a
+    candidate, and a candidate's share is times the `foresight`-th power of how sure the surest
+    member is of what it leads to; `statistic` and `self_judgement` are for votes on segments. `eta`
+    is hedge's learning rate. `quorum` (at least 1) is the fewest members that must answer for the
+    query to go on; members that left early stand by and count. A member that is late in
+    `max_misses` rounds leaves the query.
     """
 
     members: tuple[MemberName, ...]
@@ -109,7 +109,7 @@ class Rules:
     vote: Vote = Vote.WORDS
     sharpness: float = 8.0
     foresight: float = 32.0
-    opening_tokens: int = 10
+    opener: MemberName | None = None
     objections: ObjectionRules = ObjectionRules()
     statistic: Statistic = Statistic.GEOMETRIC
     weighting: Weighting = Weighting.UNIFORM
@@ -126,3 +126,9 @@ class Rules:
     def watching(self) -> bool:
         """Whether members that do not win watch. On whole segments, that would leave no vote."""
         return self.exit.kind is ExitKind.WATCH and self.vote is Vote.WORDS
+
+    @property
+    def watching_at_first(self) -> frozenset[MemberName]:
+        """The members that watch from the beginning: of those that are to watch, all but one."""
+        others = frozenset(self.members) - {self.opener or min(self.members)}
+        return others if self.watching else frozenset()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -60,6 +60,19 @@ class Candidate(NamedTuple):
     finished: bool
 
 
+class Disagreement(NamedTuple):
+    """A token that a verifier would have written otherwise.
+
+    That begins at byte `offset` of the text. In its place the most probable one has `regret` more
+    nats, `best_logprob` in all, and the distribution has an entropy: None where that is not told.
+    """
+
+    offset: int
+    regret: float
+    best_logprob: float | None = None
+    entropy: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Where a verifier disagrees with a candidate, in nats and in UTF-8 bytes of its text.
@@ -69,7 +82,8 @@ class Evidence:
     together, `regret_max` the largest, `regret_offset` where the token that has it begins, and
     `entropy` that of the verifier's distribution there, None if it cannot tell. `weakest_logprob`
     is the least of the tokens' log-probabilities, `weakest_offset` where that token begins. The end
-    token begins where the text ends.
+    token begins where the text ends. `further` are the places of the next largest regrets, and
+    `untold` is the largest regret of any other token: None if the verifier does not tell.
     """
 
     regret_sum: float
@@ -78,6 +92,20 @@ class Evidence:
     entropy: float | None
     weakest_logprob: float
     weakest_offset: int
+    further: tuple[Disagreement, ...] = ()
+    untold: float | None = None
+
+    @property
+    def places(self) -> Iterator[Disagreement]:
+        """Where the verifier disagrees, largest regret first, as far as it tells."""
+        known = self.weakest_offset == self.regret_offset
+        best = min(0.0, self.weakest_logprob + self.regret_max) if known else None
+        yield Disagreement(self.regret_offset, self.regret_max, best, self.entropy)
+        yield from self.further
+
+    def hides(self, regret: float) -> bool:
+        """Whether a token may have so large a regret, and its place is not told."""
+        return (self.regret_max if self.untold is None else self.untold) >= regret
 
 
 @dataclass(frozen=True, slots=True)

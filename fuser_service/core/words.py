@@ -43,6 +43,12 @@ def sentence_end(text: str) -> int | None:
     return next((at for at in _boundaries(text) if _ends_sentence(text, at)), None)
 
 
+def begins_sentence(before: str) -> bool:
+    """Whether what comes after this text, but for space, begins a sentence."""
+    said = before.rstrip()
+    return not said or _ends_sentence(said, len(said))
+
+
 def common_ground(texts: Collection[str]) -> int:
     """How long the beginning is that all texts share, whole words only. There is at least one."""
     shortest = min(map(len, texts))

@@ -14,6 +14,7 @@ from typing import Final
 from fuser_service.core.types import (
     Candidate,
     Context,
+    Disagreement,
     Evidence,
     Proposal,
     Role,
@@ -143,8 +144,12 @@ def _score(score: pb.Score) -> Score:
 
 
 def _evidence(evidence: pb.Evidence) -> Evidence:
-    numbers = (evidence.regret_sum, evidence.regret_max, evidence.weakest_logprob)
-    if not all(map(math.isfinite, (*numbers, evidence.entropy))):
+    further = tuple(
+        Disagreement(place.offset, place.regret, place.best_logprob) for place in evidence.further
+    )
+    sums = (evidence.regret_sum, evidence.regret_max, evidence.weakest_logprob)
+    others = (number for place in evidence.further for number in (place.regret, place.best_logprob))
+    if not all(map(math.isfinite, (*sums, evidence.entropy, evidence.untold, *others))):
         raise ModelFailure("evidence that is not a finite number")
     return Evidence(
         regret_sum=evidence.regret_sum,
@@ -153,4 +158,6 @@ def _evidence(evidence: pb.Evidence) -> Evidence:
         entropy=evidence.entropy if evidence.HasField("entropy") else None,
         weakest_logprob=evidence.weakest_logprob,
         weakest_offset=evidence.weakest_offset,
+        further=further,
+        untold=evidence.untold if evidence.HasField("untold") else None,
     )

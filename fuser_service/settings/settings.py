@@ -182,8 +182,6 @@ class Ensemble(Section):
     foresight: Annotated[float, Field(strict=True, ge=0, le=256)] = _RULES.foresight
     """In a vote on words, how much it counts what a word leads to: a candidate's share is times
     this power of how sure the surest member is of the rest of its sentence. 0: not at all."""
-    opening_tokens: Count = _RULES.opening_tokens
-    """Most tokens a member drafts in the first round, if members that do not win are to watch."""
     objections: Objections = Objections()
     """When members that judge a draft object to it. Only in a vote on words."""
     statistic: Statistic = _RULES.statistic
@@ -427,7 +425,7 @@ def _vote_contradictions(ensemble: Ensemble) -> Iterator[Problem]:
 
 
 _OF_ONE_VOTE: Final[Mapping[Vote, tuple[str, ...]]] = {
-    Vote.WORDS: ("sharpness", "foresight", "opening_tokens", "objections"),
+    Vote.WORDS: ("sharpness", "foresight", "objections"),
     Vote.SEGMENTS: ("statistic", "self_judgement"),
 }
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from model_service.core.types import Evidence, Score
+from model_service.core.types import Disagreement, Evidence, Score
 
 _ROUNDING = 1e-3
 """A log-probability this far above 0 is rounding; further, it never came from a softmax."""
+
+_FURTHER_PLACES = 3
+"""How many places of a candidate are told beside the one that is most regretted: of a segment, it
+is seldom more than a word or two that a model would have written otherwise."""
 
 
 class NotAProbability(ValueError):
@@ -58,8 +62,14 @@ def evidence_of(
         NotAProbability: a logarithm, or the entropy, is NaN or has the wrong sign.
     """
     logprobs = tuple(map(_checked, logprobs))
-    regrets = _regrets(logprobs, tuple(map(_checked, best)))
+    best = tuple(map(_checked, best))
+    regrets = _regrets(logprobs, best)
     most, weakest = _first_largest(regrets), logprobs.index(min(logprobs))
+    others = sorted(
+        (place for place, regret in enumerate(regrets) if regret and place != most),
+        key=lambda place: -regrets[place],
+    )
+    told, untold = others[:_FURTHER_PLACES], others[_FURTHER_PLACES:]
     return Evidence(
         regret_sum=math.fsum(regrets),
         regret_max=regrets[most],
@@ -67,6 +77,8 @@ def evidence_of(
         entropy=None if entropy is None else -_checked(-entropy),
         weakest_logprob=logprobs[weakest],
         weakest_offset=offsets[weakest],
+        further=tuple(Disagreement(offsets[at], regrets[at], best[at]) for at in told),
+        untold=regrets[untold[0]] if untold else 0.0,
     )
 
 

@@ -60,6 +60,19 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A token that a model would have written otherwise.
+
+    That begins at byte `offset` of the text. The most probable one in its place has `best_logprob`
+    nats, which is `regret` more.
+    """
+
+    offset: int
+    regret: float
+    best_logprob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Where a model disagrees with a candidate, in nats and in UTF-8 bytes of its text.
 
@@ -68,7 +81,9 @@ class Evidence:
     the token that has it begins; `entropy` is that of the model's distribution in that place, None
     if it is not known. `weakest_logprob` is the least of the tokens' log-probabilities, and
     `weakest_offset` where that token begins. Of several tokens it is the first; the end token
-    begins where the text ends.
+    begins where the text ends. `further` are the places of the next largest regrets, largest first,
+    without those of 0, and `untold` is the largest regret of any token that has no place in all of
+    these.
     """
 
     regret_sum: float
@@ -77,6 +92,8 @@ class Evidence:
     entropy: float | None
     weakest_logprob: float
     weakest_offset: int
+    further: tuple[Disagreement, ...]
+    untold: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,6 @@ def _without_exit() -> Iterator[Configuration]:
 
 
 def _watching() -> Iterator[Configuration]:
-    yield Configuration("watch-open3", {"opening_tokens": 3})
     for power in (0, 16, 48):
         yield Configuration(f"watch-foresight{power}", {"foresight": power})
     for regret, entropy in ((1.0, 0.5), (1.0, 2.0)):

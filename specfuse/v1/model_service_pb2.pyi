@@ -336,6 +336,8 @@ class Evidence(_message.Message):
     ENTROPY_FIELD_NUMBER: _builtins.int
     WEAKEST_LOGPROB_FIELD_NUMBER: _builtins.int
     WEAKEST_OFFSET_FIELD_NUMBER: _builtins.int
+    FURTHER_FIELD_NUMBER: _builtins.int
+    UNTOLD_FIELD_NUMBER: _builtins.int
     regret_sum: _builtins.float
     """Sum over the scored tokens of log p(most probable token) - log p(this token). At least 0."""
     regret_max: _builtins.float
@@ -348,6 +350,14 @@ class Evidence(_message.Message):
     """The smallest log-probability of a scored token. At most 0."""
     weakest_offset: _builtins.int
     """Where that token begins; of several, the first."""
+    untold: _builtins.float
+    """The largest difference of any token that is named nowhere here, 0 if there is none. At least 0.
+    Absent where it is not told: then such tokens may have any that is not larger than those named.
+    """
+    @_builtins.property
+    def further(self) -> _containers.RepeatedCompositeFieldContainer[Global___Disagreement]:
+        """The places of the next largest differences, largest first: those that are not 0, at most 16."""
+
     def __init__(
         self,
         *,
@@ -357,16 +367,53 @@ class Evidence(_message.Message):
         entropy: _builtins.float | None = ...,
         weakest_logprob: _builtins.float = ...,
         weakest_offset: _builtins.int = ...,
+        further: _abc.Iterable[Global___Disagreement] | None = ...,
+        untold: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_entropy", b"_entropy", "entropy", b"entropy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_entropy", b"_entropy", "_untold", b"_untold", "entropy", b"entropy", "untold", b"untold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entropy", b"_entropy", "entropy", b"entropy", "regret_max", b"regret_max", "regret_offset", b"regret_offset", "regret_sum", b"regret_sum", "weakest_logprob", b"weakest_logprob", "weakest_offset", b"weakest_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entropy", b"_entropy", "_untold", b"_untold", "entropy", b"entropy", "further", b"further", "regret_max", b"regret_max", "regret_offset", b"regret_offset", "regret_sum", b"regret_sum", "untold", b"untold", "weakest_logprob", b"weakest_logprob", "weakest_offset", b"weakest_offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__entropy: _TypeAlias = _typing.Literal["entropy"]  # noqa: Y015
     _WhichOneofArgType__entropy: _TypeAlias = _typing.Literal["_entropy", b"_entropy"]  # noqa: Y015
+    _WhichOneofReturnType__untold: _TypeAlias = _typing.Literal["untold"]  # noqa: Y015
+    _WhichOneofArgType__untold: _TypeAlias = _typing.Literal["_untold", b"_untold"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__entropy) -> _WhichOneofReturnType__entropy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__untold) -> _WhichOneofReturnType__untold | None: ...
 
 Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
+
+@_typing.final
+class Disagreement(_message.Message):
+    """A token that a model would have written otherwise."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    REGRET_FIELD_NUMBER: _builtins.int
+    BEST_LOGPROB_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Where it begins, as in Evidence."""
+    regret: _builtins.float
+    """log p(most probable token) - log p(this token). At least 0."""
+    best_logprob: _builtins.float
+    """log p(most probable token). At most 0."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        regret: _builtins.float = ...,
+        best_logprob: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_logprob", b"best_logprob", "offset", b"offset", "regret", b"regret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Disagreement: _TypeAlias = Disagreement  # noqa: Y015
 
 @_typing.final
 class ScoreSegmentsResponse(_message.Message):

@@ -87,12 +87,12 @@ async def nodes() -> AsyncIterator[Nodes]:
         yield nodes
 
 
-async def _with_b_killed_in_its_third_round(mesh: FuserMesh, nodes: dict[str, Node]) -> Answer:
-    """The answer during which b is killed: once it was asked in the third round."""
-    nodes["b"].backend.hold_from = 2
+async def _with_one_killed(mesh: FuserMesh, node: Node) -> Answer:
+    """The answer during which a member is killed: once it was asked for the third time."""
+    node.backend.hold_from = 2
     asked = asyncio.create_task(mesh.ask())
-    await nodes["b"].comes_to_wait()
-    await nodes["b"].kill()
+    await node.comes_to_wait()
+    await node.kill()
     return await asked
 
 
@@ -143,8 +143,8 @@ class TestAnswers:
 
     async def test_a_round_says_who_drafted_and_who_watched(self, mesh: FuserMesh) -> None:
         first, *others = (await mesh.ask()).rounds
-        assert (first.active, first.watched) == (["a", "b", "c"], [])
-        for one in others:
+        assert len(first.active) == 1 or first.objected
+        for one in (first, *others):
             assert sorted([*one.active, *one.watched]) == ["a", "b", "c"]
             assert {*one.objected} <= {"a", "b", "c"}
         assert any(one.watched for one in others)
@@ -406,7 +406,7 @@ class TestTrouble:
     async def test_a_member_killed_in_mid_answer_is_lost_and_the_answer_goes_on(self) -> None:
         settings: dict[str, Any] = {"segment_tokens": 3, "vote": "segments"}
         async with open_mesh({"a": PARIS, "b": PARIS}, **settings) as (mesh, nodes):
-            answer = await _with_b_killed_in_its_third_round(mesh, nodes)
+            answer = await _with_one_killed(mesh, nodes["b"])
 
         assert answer.text == PARIS
         assert answer.finished.degraded
@@ -419,21 +419,21 @@ class TestTrouble:
 
     async def test_a_member_killed_while_it_watches_is_lost_and_the_answer_goes_on(self) -> None:
         async with open_mesh({"a": PARIS, "b": PARIS}, segment_tokens=3) as (mesh, nodes):
-            answer = await _with_b_killed_in_its_third_round(mesh, nodes)
+            answer = await _with_one_killed(mesh, nodes["a"])
 
         assert answer.text == PARIS
         assert answer.finished.degraded
-        assert [one.member for one in answer.finished.lost] == ["b"]
-        assert (answer.rounds[1].active, answer.rounds[1].watched) == (["a"], ["b"])
-        assert [one.member for one in answer.rounds[2].left] == ["b"]
-        assert (answer.rounds[3].active, answer.rounds[3].watched) == (["a"], [])
+        assert [one.member for one in answer.finished.lost] == ["a"]
+        assert (answer.rounds[1].active, answer.rounds[1].watched) == (["b"], ["a"])
+        assert [one.member for one in answer.rounds[2].left] == ["a"]
+        assert (answer.rounds[3].active, answer.rounds[3].watched) == (["b"], [])
 
     async def test_when_all_are_lost_another_fuser_completes_the_same_answer(self) -> None:
         async with open_mesh({"a": PARIS, "b": PARIS}, segment_tokens=3) as (mesh, nodes):
             for node in nodes.values():
                 node.backend.hold_from = 2
             asked = asyncio.create_task(mesh.refusal(asking()))
-            for node in nodes.values():
+            for node in (nodes["b"], nodes["a"]):  # b opens
                 await node.comes_to_wait()
                 await node.kill()
             error = await asked

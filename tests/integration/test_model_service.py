@@ -162,6 +162,7 @@ async def test_evidence_comes_where_the_backend_has_some(door: ModelDoor) -> Non
         entropy=1.5,
         weakest_logprob=-0.5,
         weakest_offset=0,
+        untold=0.0,
     )
     assert [score.HasField("evidence") for score in response.scores] == [True, False]
     assert response.scores[0].evidence == expected

@@ -109,7 +109,7 @@ async def test_after_the_grace_a_quorum_answers_and_counts_on_who_is_not_there_y
         await asleep.comes_to(1)
         (a, b) = await asleep.wake("a", "b")
         a.backend.hold_from = b.backend.hold_from = 1
-        await a.comes_to_wait()
+        await b.comes_to_wait()  # it opens
         assert await asleep.held() == 0
         assert await asleep.sessions() == {"a": 1, "b": 1, "c": 1}
         a.backend.opened.set()

@@ -251,6 +251,13 @@ def _evidence(evidence: Evidence) -> pb.Evidence:
         entropy=evidence.entropy,
         weakest_logprob=evidence.weakest_logprob,
         weakest_offset=evidence.weakest_offset,
+        further=[
+            pb.Disagreement(
+                offset=place.offset, regret=place.regret, best_logprob=place.best_logprob
+            )
+            for place in evidence.further
+        ],
+        untold=evidence.untold,
     )
 
 

@@ -145,7 +145,7 @@ def rules_of_watching(draw: st.DrawFn) -> Rules:
         members=tuple(members),
         max_tokens=draw(st.integers(1, 12)),
         segment_tokens=draw(st.integers(1, 5)),
-        opening_tokens=draw(st.integers(1, 3)),
+        opener=draw(st.sampled_from((None, *members))),
         stop=draw(st.sampled_from(STOPS)),
         vote=Vote.WORDS,
         sharpness=draw(st.sampled_from((0.0, 4.0, 64.0))),

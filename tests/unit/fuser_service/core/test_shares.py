@@ -14,7 +14,7 @@ from fuser_service.core.attendance import problem_with
 from fuser_service.core.candidates import DistinctCandidate, distinct_candidates
 from fuser_service.core.rules import SelfJudgement, Statistic
 from fuser_service.core.shares import fused, log_statistic, normalised, pooled
-from fuser_service.core.types import Candidate, Evidence, Score
+from fuser_service.core.types import Candidate, Disagreement, Evidence, Score
 from fuser_service.core.weights import Weights
 from tests.support.members import END, STOP, proposal
 
@@ -90,9 +90,16 @@ TEXT = "né "
         ({"regret_offset": 2}, "regret_offset is 2, within a character"),
         ({"weakest_offset": 5}, "weakest_offset is 5, must be at most 4"),
         ({"weakest_offset": 2}, "weakest_offset is 2, within a character"),
+        ({"untold": -0.1}, "untold is -0.1, must be at least 0"),
+        ({"untold": math.nan}, "untold is nan"),
+        ({"further": (Disagreement(0, -0.1),)}, "further[0].regret is -0.1"),
+        ({"further": (Disagreement(0, 1.0, 0.1),)}, "further[0].best_logprob is 0.1"),
+        ({"further": (Disagreement(0, 1.0), Disagreement(5, 1.0))}, "further[1].offset is 5"),
+        ({"further": (Disagreement(2, 1.0),)}, "further[0].offset is 2, within a character"),
+        ({"further": (Disagreement(0, 1.0),) * 17}, "further has 17 places, must have at most 16"),
     ],
 )
-def test_evidence_that_cannot_be_is_named(wrong: dict[str, float], named: str) -> None:
+def test_evidence_that_cannot_be_is_named(wrong: dict[str, object], named: str) -> None:
     evidence = replace(EVIDENCE, **wrong)  # type: ignore[arg-type]
     assert named in (problem_with(Score(-1.0, 0.5, 2, 4, evidence), TEXT) or "")
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fuser_service.core.types import (
     Candidate,
     Context,
+    Disagreement,
     Evidence,
     Message,
     Proposal,
@@ -133,7 +134,25 @@ def test_evidence_is_read_with_or_without_an_entropy(entropy: float | None) -> N
     assert read.evidence == Evidence(2.0, 1.5, 1, entropy, -3.0, 2)
 
 
-@pytest.mark.parametrize("field", ["regret_sum", "regret_max", "entropy", "weakest_logprob"])
+def test_evidence_may_name_further_places() -> None:
+    further = [pb.Disagreement(offset=0, regret=1.25, best_logprob=-0.5)]
+    response = pb.ScoreSegmentsResponse(scores=[evident(further=further, untold=0.25)])
+    (read,) = wire.scores(response, expected=1)
+    places = (Disagreement(0, 1.25, -0.5),)
+    assert read.evidence == Evidence(2.0, 1.5, 1, None, -3.0, 2, places, 0.25)
+
+
+@pytest.mark.parametrize("field", ["regret", "best_logprob"])
+def test_a_further_place_without_a_number_is_the_models_failure(field: str) -> None:
+    further = [pb.Disagreement(), pb.Disagreement(**{field: math.nan})]
+    response = pb.ScoreSegmentsResponse(scores=[evident(further=further)])
+    with pytest.raises(ModelFailure, match="not a finite number"):
+        wire.scores(response, expected=1)
+
+
+@pytest.mark.parametrize(
+    "field", ["untold", "regret_sum", "regret_max", "entropy", "weakest_logprob"]
+)
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_evidence_that_is_no_number_is_the_models_failure(field: str, number: float) -> None:
     response = pb.ScoreSegmentsResponse(scores=[evident(**{field: number})])

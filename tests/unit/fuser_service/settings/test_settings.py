@@ -68,7 +68,7 @@ def test_the_defaults_of_an_ensemble_are_the_rules_defaults() -> None:
     """Said twice, in the settings and in the core: kept equal here."""
     ensemble = Ensemble(members=("a",))
     query = resolve(GenerateRequest(prompt="?"), "one", ensemble, Limits())
-    assert query.rules == Rules(members=("a",), max_tokens=ensemble.max_tokens)
+    assert query.rules == Rules(members=("a",), max_tokens=ensemble.max_tokens, opener="a")
     assert query.timings == Timings(
         ensemble.straggler_grace_seconds, ensemble.round_timeout_seconds
     )
@@ -84,7 +84,6 @@ def test_the_defaults_of_an_ensemble_are_the_rules_defaults() -> None:
         ),
         ("vote: words, statistic: per_byte", r"statistic: has no effect with vote: words"),
         ("statistic: per_byte", r"statistic: has no effect with vote: words; say vote: segments"),
-        ("preset: segments, opening_tokens: 4", r"opening_tokens: has no effect with vote: segm"),
         ("exit: {tau0: 0.1}", r"exit\.tau0: has no effect with policy watch"),
         ("exit: {alpha: 0.1}", r"exit\.alpha: has no effect with policy watch"),
         ("vote: segments, exit: {patience: 3}", r"exit\.patience: has no effect with policy ent"),
@@ -96,7 +95,6 @@ def test_the_defaults_of_an_ensemble_are_the_rules_defaults() -> None:
             r"foresight: has no effect with vote: segments; say vote: words",
         ),
         ("vote: words, objections: {regret: 0.0}", r"objections\.regret: "),
-        ("vote: words, opening_tokens: 0", r"opening_tokens: "),
     ],
 )
 def test_what_belongs_to_one_vote_is_refused_in_the_other(said: str, problem: str) -> None:
@@ -105,16 +103,30 @@ def test_what_belongs_to_one_vote_is_refused_in_the_other(said: str, problem: st
 
 
 def test_a_vote_on_words_reaches_the_rules() -> None:
-    counts = "sharpness: 2.0, foresight: 6.0, opening_tokens: 5"
+    counts = "sharpness: 2.0, foresight: 6.0"
     said = f"vote: words, {counts}, objections: {{regret: 2.0, entropy: 0.5}}"
     settings = Settings.parse(
         f"{VOTING}{{members: [a], {said}, exit: {{patience: 9}}}}\n", source="fuser.yaml"
     )
     rules = resolve(GenerateRequest(prompt="?"), "one", settings.ensembles["one"], Limits()).rules
     assert (rules.vote, rules.exit.kind, rules.watching) == (Vote.WORDS, ExitKind.WATCH, True)
-    assert (rules.sharpness, rules.foresight, rules.opening_tokens) == (2.0, 6.0, 5)
+    assert (rules.sharpness, rules.foresight) == (2.0, 6.0)
     assert rules.exit.patience == 9
     assert rules.objections == ObjectionRules(regret=2.0, entropy=0.5)
+
+
+def test_members_open_answers_in_turns_and_the_same_one_the_same_question() -> None:
+    members = ("a", "b", "c", "d")
+    settings = [Ensemble(members=members), Ensemble(members=members[::-1])]
+    one, other = (
+        [
+            resolve(GenerateRequest(prompt=f"{n}?"), "one", ensemble, Limits()).rules.opener
+            for n in range(400)
+        ]
+        for ensemble in settings
+    )
+    assert one == other
+    assert all(60 < one.count(member) < 140 for member in members)
 
 
 def test_who_asks_for_a_statistic_asks_for_the_vote_that_has_one() -> None:

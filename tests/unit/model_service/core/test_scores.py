@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_service.core.scores import NotAProbability, evidence_of, most_regretted, score_of
-from model_service.core.types import Evidence
+from model_service.core.types import Disagreement, Evidence
 
 logprobs = st.lists(st.floats(max_value=0.0, min_value=-100.0), min_size=1, max_size=20)
 
@@ -66,7 +66,20 @@ def test_evidence_by_hand() -> None:
         entropy=1.5,
         weakest_logprob=-3.0,
         weakest_offset=4,
+        further=(Disagreement(offset=9, regret=2.0, best_logprob=-0.5),),
+        untold=0.0,
     )
+
+
+def test_the_next_largest_regrets_are_told_and_how_large_the_others_are() -> None:
+    row = [-1.0, -6.0, -2.0, -4.0, -5.0, -3.0]
+    evidence = evidence_of(row, [-1.0] * 6, range(6))
+    assert [(place.offset, place.regret) for place in evidence.further] == [
+        (4, 4.0),
+        (3, 3.0),
+        (5, 2.0),
+    ]
+    assert evidence.untold == 1.0
 
 
 def test_of_equals_the_first_is_named() -> None:
