@@ -10,6 +10,7 @@ llama-server. `-rP` shows what was asked and what it took. Other models may agre
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -87,8 +88,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("real")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of some 3 GB, which pytest would keep for three runs."""
+    place = tmp_path_factory.mktemp("real")
+    yield place
+    shutil.rmtree(place)
 
 
 @pytest.fixture(scope="module")
