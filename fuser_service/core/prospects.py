@@ -56,10 +56,10 @@ def prospects(state: QueryState) -> tuple[float, ...]:
     what comes after, or only that it is about as sure, it is as for the best.
     """
     known = [max(_of_candidate(state, one), default=None) for one in state.candidates]
-    best = max((one.least for one in known if one is not None), default=0.0)
+    told = [max(_UNSURE, one.least) for one in known if one is not None]
+    best = max(told, default=0.0)
     return tuple(
-        best if one is None else max(_UNSURE, best if one.maybe_more else one.least)
-        for one in known
+        best if one is None or one.maybe_more else max(_UNSURE, one.least) for one in known
     )
 
 

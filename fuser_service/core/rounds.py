@@ -152,7 +152,8 @@ def _come_back(state: QueryState) -> Transition:
 def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
     max_tokens = min(state.rules.segment_tokens, state.tokens_left)
     required = _required(state, len(members))
-    return Transition(state, Propose(members, max_tokens, required, bool(state.dormant)))
+    standing_by = bool({*state.dormant, *state.watchers} - {*members})
+    return Transition(state, Propose(members, max_tokens, required, standing_by))
 
 
 def _vote(state: QueryState) -> Transition:

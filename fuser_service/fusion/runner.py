@@ -244,8 +244,8 @@ class _Run:
         """How long a step that begins now is waited for."""
         grace = self.query.timings.straggler_grace_seconds
         limit = self.query.timings.round_timeout_seconds
-        if step.standing_by:
-            limit = min(limit, self.slowest.get(rpc, 0.0) + grace)
+        if step.standing_by and rpc in self.slowest:
+            limit = min(limit, self.slowest[rpc] + grace)
         return Patience(step.required, grace, self.deadline.within(limit))
 
     def _context(self, state: QueryState) -> Context:

@@ -162,3 +162,20 @@ def test_what_somebody_is_certain_of_is_stated(one: Tree, other: Tree) -> None:
 def test_half_and_twice_as_much_foresight_say_the_same(foresight: float) -> None:
     speakers = Speakers({"a": honest(0.9), **GUESSERS})
     assert speakers.play(foresight=foresight).text == HONEST
+
+
+def test_a_word_that_nobody_thought_possible_does_not_make_all_others_so() -> None:
+    """What is known of it alone is that nothing is: that is no bound for what is not known."""
+    drafts = {
+        "a": Proposal(" x y", SegmentFinish.LENGTH, 2),
+        "b": Proposal(" z", SegmentFinish.LENGTH, 1),
+    }
+    chances = {" x": {"a": -1.0, "b": -math.inf}, " z": {"a": -0.1, "b": -0.1}}
+
+    def score(member: str, _committed: tuple[str, ...], candidate: Candidate) -> Score:
+        logprob = -math.inf if candidate.text == " x y" else chances[candidate.text][member]
+        return Score(logprob, math.exp(logprob), 1, len(candidate.text))
+
+    rules = Rules(("a", "b"), 1, 2, vote=Vote.WORDS, exit=ExitRules(kind=ExitKind.NONE))
+    played = play(rules, lambda member, _: drafts[member], score)
+    assert played.rounds[0].segment == " z"

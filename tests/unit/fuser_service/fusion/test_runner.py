@@ -449,6 +449,25 @@ async def test_if_the_last_active_member_hangs_those_that_stand_by_are_asked(
     assert a.running == 0
 
 
+async def test_if_who_drafts_hangs_those_that_watch_draft() -> None:
+    sure = likes(" one", " two", " three", liked=0.9, other=0.05)
+    a = ScriptedMember("a", says(" one", " two", " three"), sure)
+    b = ScriptedMember("b", says(" one", " two", " three"), sure)
+    ensemble = Ensemble(a, b)
+    timings = Timings(straggler_grace_seconds=0.05, round_timeout_seconds=30)
+    watch = ExitRules(kind=ExitKind.WATCH)
+    stream = ensemble.run(ensemble.query(timings=timings, vote=Vote.WORDS, exit=watch))
+    events = [await anext(stream), await anext(stream)]
+    a.hold["propose"] = asyncio.Event()
+    async with asyncio.timeout(10):
+        events += [event async for event in stream]
+    assert _text(events) == " one two three"
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.degraded
+    assert a.running == 0
+
+
 async def test_a_member_that_could_not_be_reached_takes_part_again() -> None:
     whole = says(" one", " two", " three")
     flaky = lambda context: Unavailable("reset") if len(context.committed) == 1 else whole(context)  # noqa: E731
