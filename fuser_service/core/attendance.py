@@ -38,13 +38,11 @@ def with_proposals(
         member: _checked(results[member], _problem_with_proposal) for member in asked.members
     }
     state, proposals = _attended(state, checked)
+    before = state.round
     scores = {
-        member: {candidate: proposal.own_score}
-        if (candidate := candidate_of(proposal)) and proposal.own_score
-        else {}
+        member: {**before.scores.get(member, {}), **_own_score(proposal)}
         for member, proposal in proposals.items()
     }
-    before = state.round
     drafted = _ordered(state, {**before.proposals, **proposals})
     return replace(
         state,
@@ -56,6 +54,11 @@ def with_proposals(
             asked_to_propose=before.asked_to_propose | set(asked.members),
         ),
     )
+
+
+def _own_score(proposal: Proposal) -> dict[Candidate, Score]:
+    candidate = candidate_of(proposal)
+    return {candidate: proposal.own_score} if candidate and proposal.own_score else {}
 
 
 def with_scores(

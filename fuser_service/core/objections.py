@@ -151,8 +151,9 @@ class _Judged:
         return self.doubtful and place.regret > 0 and self._begins_sentence(before)
 
     def _begins_sentence(self, before: str) -> bool:
-        said = next((one for one in reversed(self.state.committed) if one.strip()), "")
-        return begins_sentence(said + before)
+        committed = self.state.committed
+        first = next((at for at in reversed(range(len(committed))) if committed[at].strip()), 0)
+        return begins_sentence("".join(committed[first:]) + before)
 
 
 def _is_doubtful(state: QueryState, verdict: Verdict) -> bool:

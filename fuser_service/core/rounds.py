@@ -11,7 +11,7 @@ answer, or why there is none. No function here does I/O, reads a clock or draws 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from fuser_service.core.attendance import with_proposals, with_scores
@@ -151,7 +151,7 @@ def _come_back(state: QueryState) -> Transition:
 
 def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
     max_tokens = min(state.rules.segment_tokens, state.tokens_left)
-    required = _required(state, len(members))
+    required = _required(state, members)
     standing_by = bool({*state.dormant, *state.watchers} - {*members})
     return Transition(state, Propose(members, max_tokens, required, standing_by))
 
@@ -173,7 +173,7 @@ def _vote(state: QueryState) -> Transition:
     assignments = {m: unscored for m in asked if (unscored := missing(state, m, wanted))}
     if not assignments:
         return _judge(state)
-    required = _required(state, len(assignments))
+    required = _required(state, assignments)
     return Transition(state, Verify(assignments, required, bool(state.dormant)))
 
 
@@ -209,7 +209,7 @@ def _decide(state: QueryState, verdict: Verdict) -> Transition:
     heard = hearing(state, verdict)
     if heard.uncertain and heard.left:
         assignments = dict.fromkeys(heard.uncertain, (heard.left,))
-        required = _required(state, len(assignments))
+        required = _required(state, assignments)
         return Transition(state, Verify(assignments, required, bool(state.dormant)))
     state = state.hearing_out(heard.objectors)
     if heard.left is None:
@@ -255,5 +255,9 @@ def _lacks_quorum(state: QueryState, members: tuple[MemberName, ...]) -> bool:
     return len(members) + len(state.dormant) < max(1, state.rules.quorum)
 
 
-def _required(state: QueryState, asked: int) -> int:
-    return min(asked, max(1, state.rules.quorum - len(state.dormant)))
+def _required(state: QueryState, asked: Collection[MemberName]) -> int:
+    """How many of those asked make a quorum, with all that have answered or stand by."""
+    round_ = state.round
+    answered = {m for m in state.present if m in round_.proposals or round_.scores.get(m)}
+    others = len(state.dormant) + len(answered - {*asked})
+    return min(len(asked), max(1, state.rules.quorum - others))

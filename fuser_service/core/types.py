@@ -105,7 +105,9 @@ class Evidence:
 
     def hides(self, regret: float) -> bool:
         """Whether a token may have so large a regret, and its place is not told."""
-        return (self.regret_max if self.untold is None else self.untold) >= regret
+        if self.untold is not None:
+            return self.untold >= regret
+        return min(place.regret for place in self.places) >= regret
 
 
 @dataclass(frozen=True, slots=True)

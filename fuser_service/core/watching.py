@@ -52,9 +52,9 @@ def out_of_patience(state: QueryState) -> tuple[MemberName, ...]:
 
 def _without_evidence(state: QueryState) -> set[MemberName]:
     """The active members that are not known to give evidence: nor in this round, nor before."""
-    known = {
-        member
+    told = {
+        member: any(score.evidence is not None for score in scores.values())
         for member, scores in state.round.scores.items()
-        if any(score.evidence is not None for score in scores.values())
+        if scores
     }
-    return set(state.active) - known - state.watching
+    return {member for member in state.active if not told.get(member, member in state.watching)}

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterator
-from itertools import takewhile
 
 _APOSTROPHES = frozenset("'’׳״")
 _POINTS = frozenset(".,")
 _SENTENCE_ENDS = frozenset(".!?;\n\r…。！？؟।")
+_LINE_ENDS = frozenset("\n\r")
 _CLOSING = "\"'”’»)]"
 _ZERO_WIDTH_JOINER = "\u200d"
 _UNSPACED_SCRIPTS = (
@@ -35,7 +35,7 @@ def first_word(text: str) -> int:
 
 def word_start(text: str, at: int) -> int:
     """Where the word begins that the character at `at` belongs to; `at` itself at a boundary."""
-    return max(takewhile(lambda boundary: boundary <= at, _boundaries(text)), default=0)
+    return next((end for end in range(min(at, len(text)), 0, -1) if _ends_at(text, end)), 0)
 
 
 def sentence_end(text: str) -> int | None:
@@ -46,7 +46,8 @@ def sentence_end(text: str) -> int | None:
 def begins_sentence(before: str) -> bool:
     """Whether what comes after this text, but for space, begins a sentence."""
     said = before.rstrip()
-    return not said or _ends_sentence(said, len(said))
+    ended = not said or _ends_sentence(said, len(said))
+    return ended or not _LINE_ENDS.isdisjoint(before[len(said) :])
 
 
 def common_ground(texts: Collection[str]) -> int:
@@ -106,7 +107,8 @@ def _is_inner(text: str, at: int, marks: Collection[str]) -> bool:
 
 def _base(text: str, end: int) -> str:
     """The last character of `text[:end]` that is no skin tone, or else the first."""
-    return next((char for char in reversed(text[:end]) if not _is_skin_tone(char)), text[0])
+    before = (text[at] for at in range(end - 1, -1, -1))
+    return next((char for char in before if not _is_skin_tone(char)), text[0])
 
 
 def _is_word(char: str) -> bool:

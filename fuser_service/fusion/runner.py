@@ -123,7 +123,7 @@ class _Run:
     discarded: int = 0
     effort: Effort = field(default_factory=Effort)
     contexts: dict[MemberName, int] = field(default_factory=dict)
-    slowest: dict[Rpc, float] = field(default_factory=dict)
+    slowest: dict[tuple[Rpc, MemberName], float] = field(default_factory=dict)
     errors: dict[MemberName, SpecFuseError] = field(default_factory=dict)
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -166,7 +166,7 @@ class _Run:
     async def _proposals(
         self, state: QueryState, step: Propose, clock: _RoundClock
     ) -> dict[MemberName, Result[Proposal]]:
-        patience = self._patience("propose", step)
+        patience = self._patience("propose", step.members, step)
         context, sampling = self._context(state), self._sampling(state)
         calls = {
             member: partial(
@@ -191,7 +191,7 @@ class _Run:
     async def _scores(
         self, state: QueryState, step: Verify, clock: _RoundClock
     ) -> dict[MemberName, Result[tuple[Score, ...]]]:
-        patience = self._patience("score", step)
+        patience = self._patience("score", step.assignments, step)
         context = self._context(state)
         calls = {
             member: partial(
@@ -222,7 +222,7 @@ class _Run:
         def ended(member: MemberName, outcome: Outcome, seconds: float) -> None:
             self.observer.call_ended(member, rpc, outcome, seconds)
             if outcome == "ok":
-                self.slowest[rpc] = max(seconds, self.slowest.get(rpc, 0.0))
+                self.slowest[rpc, member] = max(seconds, self.slowest.get((rpc, member), 0.0))
             else:
                 self.spans.missed(member, outcome)
 
@@ -240,12 +240,17 @@ class _Run:
         clock.seconds[rpc] = clock.seconds.get(rpc, 0.0) + self.clock() - began
         return results
 
-    def _patience(self, rpc: Rpc, step: Propose | Verify) -> Patience:
-        """How long a step that begins now is waited for."""
+    def _patience(
+        self, rpc: Rpc, asked: Collection[MemberName], step: Propose | Verify
+    ) -> Patience:
+        """How long a step that begins now is waited for.
+
+        How long a member usually takes is known once it has answered; others say nothing of it.
+        """
         grace = self.query.timings.straggler_grace_seconds
         limit = self.query.timings.round_timeout_seconds
-        if step.standing_by and rpc in self.slowest:
-            limit = min(limit, self.slowest[rpc] + grace)
+        if step.standing_by and all((rpc, member) in self.slowest for member in asked):
+            limit = min(limit, max(self.slowest[rpc, member] for member in asked) + grace)
         return Patience(step.required, grace, self.deadline.within(limit))
 
     def _context(self, state: QueryState) -> Context:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from random import Random
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from fuser_service.core.objections import objects
 from fuser_service.core.rules import ExitKind, ExitRules, ObjectionRules, Rules, Vote
-from fuser_service.core.steps import Failed, Finish, Late, LoseQuorum, Propose
+from fuser_service.core.steps import Failed, Finish, Late, LoseQuorum, Propose, Verify
 from fuser_service.core.types import (
     Candidate,
     DepartureReason,
@@ -212,6 +213,10 @@ def test_who_gives_no_evidence_goes_on_drafting() -> None:
     played = Mute(KNOWER_LEFT.minds).play(rules())
     assert played.text == " in rome is Trevi and of coal the color is Black"
     assert not any("b" in committed.watched for committed in played.rounds)
+    same = mind("a b c d e f g h i j k l m n o p")
+    agreeing = Mute({"a": same, "b": same, "c": same}).play(rules())
+    assert agreeing.asked_to_propose == [("a",), ("b",), *[("a", "b")] * 4]
+    assert not any(committed.objected for committed in agreeing.rounds[1:])
 
 
 def test_who_watched_long_without_a_word_leaves() -> None:
@@ -222,6 +227,42 @@ def test_who_watched_long_without_a_word_leaves() -> None:
     assert {d.reason for d in left} == {DepartureReason.EXIT}
     assert sorted(d.member for d in left) == ["b", "c"]
     assert played.text == "".join(f" {word}" for word, _ in same)
+
+
+def test_who_drafts_counts_for_the_quorum_of_those_that_judge() -> None:
+    same = mind("a b c d e f")
+    played = Minds({"a": same, "b": same, "c": same}).play(rules(quorum=2))
+    asked = [step.required for step in played.steps if isinstance(step, Verify)]
+    assert set(asked) == {1}
+
+
+def test_what_an_objector_has_scored_it_is_not_asked_again() -> None:
+    played = KNOWER_LEFT.play(rules())
+    scored = Counter(
+        (state.round.number, member, text)
+        for state, step in zip(played.states, played.steps, strict=True)
+        if isinstance(step, Verify)
+        for member, candidates in step.assignments.items()
+        for text in candidates
+    )
+    assert set(scored.values()) == {1}
+
+
+@pytest.mark.parametrize("before", ["Facts.", "Facts:\n", "- one\n\n", "one. \n"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_sentence_begins_after_another_and_on_a_new_line(before: str, apart: bool) -> None:
+    doubtful = Minds({"a": mind("x coal is Pink."), "b": [("x", 0.95), *DECLINES]})
+    end = len(before.rstrip())
+    committed = (before[:end], before[end:]) if apart and before[end:] else (before,)
+
+    def propose(member: str, so_far: tuple[str, ...]) -> Proposal:
+        return doubtful.propose(member, ("x", *so_far[len(committed) :]))
+
+    def score(member: str, so_far: tuple[str, ...], candidate: Candidate) -> Score:
+        return doubtful.score(member, ("x", *so_far[len(committed) :]), candidate)
+
+    played = play(rules("ab"), propose, score, committed, 1)
+    assert "b" in played.rounds[0].objected
 
 
 def test_watchers_that_do_not_answer_count_for_no_quorum() -> None:

@@ -468,6 +468,28 @@ async def test_if_who_drafts_hangs_those_that_watch_draft() -> None:
     assert a.running == 0
 
 
+async def test_an_objector_is_given_the_time_that_it_takes_and_not_that_of_others() -> None:
+    a = ScriptedMember("a", says(" one", " two"), likes(" one", " two", liked=0.9, other=0.05))
+    others = [ScriptedMember(m, says(" eins", " zwei"), likes(" eins", " zwei")) for m in "bc"]
+    ensemble = Ensemble(a, *others)
+    timings = Timings(straggler_grace_seconds=0.05, round_timeout_seconds=30)
+    watch = ExitRules(kind=ExitKind.WATCH)
+    for other in others:
+        other.hold["propose"] = asyncio.Event()
+    query = ensemble.query(timings=timings, vote=Vote.WORDS, exit=watch, opener="a")
+    asked = asyncio.create_task(ensemble.answer(query))
+    async with asyncio.timeout(10):
+        while not any(other.running for other in others):  # noqa: ASYNC110 (a few turns)
+            await asyncio.sleep(0)
+    await asyncio.sleep(0.2)  # longer than whoever opened and the grace
+    for other in others:
+        other.hold["propose"].set()
+    text, finished = await asked
+    assert not finished.lost
+    assert not finished.absent
+    assert text
+
+
 async def test_a_member_that_could_not_be_reached_takes_part_again() -> None:
     whole = says(" one", " two", " three")
     flaky = lambda context: Unavailable("reset") if len(context.committed) == 1 else whole(context)  # noqa: E731
