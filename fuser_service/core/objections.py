@@ -86,7 +86,7 @@ def objects(place: Disagreement, rules: ObjectionRules) -> bool:
     return place.regret >= rules.regret and _is_confident(place, rules)
 
 
-def word_at(text: str, offset: int) -> int:
+def _word_at(text: str, offset: int) -> int:
     """Where the word begins, in characters, to which this byte belongs; the text's end is one."""
     before = text.encode()[:offset].decode(errors="ignore")
     return word_start(text, len(before)) if len(before) < len(text) else len(text)
@@ -136,7 +136,7 @@ class _Judged:
             return None if drafted else Objection(member, 0)
         decided = first_word(text)
         for place in sorted(evidence.places, key=lambda place: place.offset):
-            at = word_at(text, place.offset)
+            at = _word_at(text, place.offset)
             had_its_say = drafted and (at < decided or not text)
             if not had_its_say and self._objects(place, text[:at]):
                 return Objection(member, at)
