@@ -26,7 +26,14 @@ from fuser_service.core.steps import (
     Result,
     Verify,
 )
-from fuser_service.core.types import Candidate, Evidence, Proposal, Score, SegmentFinish
+from fuser_service.core.types import (
+    Candidate,
+    Disagreement,
+    Evidence,
+    Proposal,
+    Score,
+    SegmentFinish,
+)
 from tests.support.played_query import Played
 
 Answer = TypeVar("Answer")
@@ -129,7 +136,14 @@ class Hostile:
             entropy=random.choice((0.0, 0.5, 9.0, math.inf, None)),
             weakest_logprob=random.choice((0.0, -0.1, -9.0, -math.inf)),
             weakest_offset=random.choice(places),
+            further=tuple(self._place(places) for _ in range(random.choice((0, 0, 1, 3)))),
+            untold=random.choice((None, 0.0, 2.0, math.inf)),
         )
+
+    def _place(self, places: list[int]) -> Disagreement:
+        random = self._random
+        regret = random.choice((0.0, 2.0, 9.0, math.inf))
+        return Disagreement(random.choice(places), regret, random.choice((0.0, -0.5, -9.0)))
 
 
 hostile = st.builds(
