@@ -117,6 +117,10 @@ class FuserMetrics:
         """A member's model made so many passes: one a token drafted, and one a call to score."""
         self._passes(ensemble, member).inc(passes)
 
+    def drafted_ahead(self, ensemble: str, *, used: bool) -> None:
+        """A draft was asked for ahead, and was what the next round needed, or was given up."""
+        self._drafts_ahead(ensemble, "used" if used else "dropped").inc()
+
     def hold_began(self, ensemble: str) -> None:
         """A query waits for members of the ensemble to wake."""
         self._waking(ensemble).inc()
@@ -339,6 +343,15 @@ class FuserMetrics:
                 registry=registry,
             )
         )
+        self._drafts_ahead = series(
+            Counter(
+                "specfuse_drafts_ahead",
+                "Drafts that were asked for while the one before was judged, by whether the next "
+                "round used them.",
+                ("ensemble", "outcome"),
+                registry=registry,
+            )
+        )
         self._passes = series(
             Counter(
                 "specfuse_passes",
@@ -545,6 +558,8 @@ class FuserMetrics:
         self._token_seconds(ensemble)
         for phase in get_args(Phase):
             self._round_seconds(ensemble, phase)
+        for outcome in ("used", "dropped"):
+            self._drafts_ahead(ensemble, outcome)
         for outcome in get_args(RequestOutcome):
             self._request_seconds(ensemble, outcome)
 

@@ -109,6 +109,7 @@ def resolve(request: GenerateRequest, name: str, ensemble: Ensemble, limits: Lim
             wake_seconds=ensemble.wake_seconds,
             wake_grace_seconds=ensemble.wake_grace_seconds,
         ),
+        draft_ahead=ensemble.draft_ahead,
     )
 
 

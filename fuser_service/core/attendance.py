@@ -34,9 +34,9 @@ def with_proposals(
     state: QueryState, asked: Propose, results: Mapping[MemberName, Result[Proposal]]
 ) -> QueryState:
     """The state with these proposals, and with each proposer's own score if it came along."""
-    checked = {
-        member: _checked(results[member], _problem_with_proposal) for member in asked.members
-    }
+    relief = asked.relief.members if asked.relief else ()
+    members = (*asked.members, *(member for member in relief if member in results))
+    checked = {member: _checked(results[member], _problem_with_proposal) for member in members}
     state, proposals = _attended(state, checked)
     before = state.round
     scores = {
@@ -51,7 +51,7 @@ def with_proposals(
             proposals=drafted,
             candidates=state.deciding_between(drafted),
             scores=_ordered(state, {**before.scores, **scores}),
-            asked_to_propose=before.asked_to_propose | set(asked.members),
+            asked_to_propose=before.asked_to_propose | set(members),
         ),
     )
 

@@ -21,7 +21,7 @@ from fuser_service.core.exits import falters, recalls
 from fuser_service.core.objections import hearing
 from fuser_service.core.rules import Rules, Vote
 from fuser_service.core.state import QueryState, RoundState
-from fuser_service.core.steps import Finish, LoseQuorum, Propose, Result, Step, Verify
+from fuser_service.core.steps import Finish, LoseQuorum, Propose, Relief, Result, Step, Verify
 from fuser_service.core.stops import StopScanner
 from fuser_service.core.types import FinishReason, MemberName, Proposal, Score
 from fuser_service.core.verdict import (
@@ -72,7 +72,7 @@ def start(
 def proposed(
     state: QueryState, asked: Propose, results: Mapping[MemberName, Result[Proposal]]
 ) -> Transition:
-    """Goes on from the proposals of the asked members.
+    """Goes on from the proposals of the asked members, and of those that relieved them.
 
     If nobody has anything to propose, members that left come back and are asked as well. If even
     they have nothing, the answer ends with LENGTH: it cannot go on within the segment's tokens, and
@@ -95,6 +95,11 @@ def scored(
 ) -> Transition:
     """Goes on from the scores of the asked members."""
     return _judge(with_scores(state, asked, results))
+
+
+def if_all_agree(state: QueryState) -> Transition | None:
+    """What follows if nobody objects to what is being judged; None if that is more than one."""
+    return _commit(state, without_vote(state)) if len(state.candidates) == 1 else None
 
 
 def _judge(state: QueryState) -> Transition:
@@ -152,8 +157,12 @@ def _come_back(state: QueryState) -> Transition:
 def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
     max_tokens = min(state.rules.segment_tokens, state.tokens_left)
     required = _required(state, members)
-    standing_by = bool({*state.dormant, *state.watchers} - {*members})
-    return Transition(state, Propose(members, max_tokens, required, standing_by))
+    others = tuple(member for member in state.watchers if member not in members)
+    standing_by = bool({*state.dormant} - {*members}) or bool(others)
+    relief = None
+    if others and not state.candidates:  # with a draft to go on with, nobody has to be relieved
+        relief = Relief(others, _required(state, (*members, *others)))
+    return Transition(state, Propose(members, max_tokens, required, standing_by, relief))
 
 
 def _vote(state: QueryState) -> Transition:

@@ -17,13 +17,23 @@ class Propose:
     """Ask these members for at most `max_tokens` tokens each.
 
     Once `required` of them have answered, the others need not be waited for much longer. If members
-    are `standing_by`, who would be asked instead, none is worth a long wait.
+    are `standing_by`, who would be asked instead, none is worth a long wait. `relief` can be asked
+    as well, once those asked are overdue, as a part of the same step.
     """
 
     members: tuple[MemberName, ...]
     max_tokens: int
     required: int
     standing_by: bool = False
+    relief: Relief | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """Members that can draft where others are overdue; `required` of all are enough then."""
+
+    members: tuple[MemberName, ...]
+    required: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,17 @@
 
 The result of a call is a value: a member that fails or is late never disturbs the others. Once the
 required number have answered, the rest have a grace period; a member not done by then is late, and
-its call is cancelled. Cancelling the caller cancels every call at once.
+its call is cancelled. Where others can relieve those that are asked, they are asked as well once
+these are overdue, and these are waited for only until enough of the others have answered.
+Cancelling the caller cancels every call at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -44,6 +46,19 @@ class Patience:
     deadline: Deadline
 
 
+@dataclass(frozen=True, slots=True)
+class Relief(Generic[Answer]):
+    """Calls to other members, made as well once the first have had `after_seconds` to answer.
+
+    From then on `required` answers of all are enough, and the others are not waited for longer than
+    those that relieve them.
+    """
+
+    calls: Mapping[MemberName, Callable[[], Awaitable[Answer]]]
+    after_seconds: float
+    required: int
+
+
 @dataclass(slots=True)
 class Gathering(Generic[Answer]):
     """Calls to several members, each made once.
@@ -51,14 +66,19 @@ class Gathering(Generic[Answer]):
     `clock` counts seconds. `ended` is told of every call when it ends: the member, how it ended and
     how many seconds it took. After `run`, `errors` holds what members raised, and
     `straggled_seconds` how long late ones were waited for beyond the quorum (None if none were).
+    It has made `calls_made`, of which `relief` are some only if it came to that.
     """
 
     calls: Mapping[MemberName, Callable[[], Awaitable[Answer]]]
     ended: Callable[[MemberName, Outcome, float], None]
     clock: Callable[[], float]
+    relief: Relief[Answer] | None = None
     errors: dict[MemberName, SpecFuseError] = field(default_factory=dict)
     straggled_seconds: float | None = None
-    _left: int = 0
+    _tasks: dict[MemberName, asyncio.Task[Result[Answer]]] = field(default_factory=dict)
+    _left: set[MemberName] = field(default_factory=set)
+    _overdue: frozenset[MemberName] = frozenset()
+    _required: int = 0
     _answered: int = 0
     _has_quorum: bool = False
     _quorum_at: float | None = None
@@ -66,17 +86,54 @@ class Gathering(Generic[Answer]):
     _limit: asyncio.Timeout | None = None  # while it waits
     _over: bool = False
 
+    @property
+    def calls_made(self) -> int:
+        """How many members were asked so far."""
+        return len(self._tasks)
+
     async def run(self, patience: Patience) -> dict[MemberName, Result[Answer]]:
         """Makes the calls; returns when all have ended, or patience runs out."""
-        self._left = len(self.calls)
+        self._required = patience.required
         async with asyncio.TaskGroup() as group:
-            tasks = {m: group.create_task(self._call(m, patience)) for m in self.calls}
-            await self._wait(patience.deadline)
+            self._make(self.calls, patience, group)
+            with self._relieved_later(patience, group):
+                await self._wait(patience.deadline)
             self._over = True
-            for task in tasks.values():
+            for task in self._tasks.values():
                 task.cancel()
         # A call cancelled before its first step never ran, and has no result of its own.
-        return {m: Late() if task.cancelled() else task.result() for m, task in tasks.items()}
+        tasks = self._tasks.items()
+        return {m: Late() if task.cancelled() else task.result() for m, task in tasks}
+
+    def _make(
+        self,
+        calls: Mapping[MemberName, Callable[[], Awaitable[Answer]]],
+        patience: Patience,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        self._left |= calls.keys()
+        for member, call in calls.items():
+            self._tasks[member] = group.create_task(self._call(member, call, patience))
+
+    @contextmanager
+    def _relieved_later(self, patience: Patience, group: asyncio.TaskGroup) -> Iterator[None]:
+        """Has those that are overdue relieved meanwhile, unless enough have answered by then."""
+        relief = self.relief
+        if relief is None or not math.isfinite(relief.after_seconds):
+            yield
+            return
+
+        def relieve() -> None:
+            if self._left and not self._has_quorum:
+                self._overdue = frozenset(self._left)
+                self._required = relief.required
+                self._make(relief.calls, patience, group)
+
+        timer = asyncio.get_running_loop().call_later(relief.after_seconds, relieve)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def _wait(self, deadline: Deadline) -> None:
         """Returns when all calls have ended, or the deadline or the grace period has passed."""
@@ -91,13 +148,14 @@ class Gathering(Generic[Answer]):
         if self._quorum_at is not None:
             self.straggled_seconds = self.clock() - self._quorum_at
 
-    def _count(self, result: Result[Answer], patience: Patience) -> None:
+    def _count(self, member: MemberName, result: Result[Answer], patience: Patience) -> None:
         """A call has ended: the last one ends the wait, the quorum's begins the grace period."""
-        self._left -= 1
+        self._left.discard(member)
         self._answered += isinstance(result, Ok)
-        if not self._left:
+        has_quorum = self._answered >= self._required
+        if not (self._left - self._overdue if has_quorum else self._left):
             self._all_ended.set()
-        elif not self._has_quorum and self._answered >= patience.required:
+        elif not self._has_quorum and has_quorum:
             self._has_quorum = True
             # Who answers in the same turn of the loop is not waited for.
             asyncio.get_running_loop().call_soon(self._wait_at_most, patience.grace_seconds)
@@ -111,11 +169,13 @@ class Gathering(Generic[Answer]):
         if math.isfinite(by) and not self._limit.expired():
             self._limit.reschedule(by if planned is None else min(by, planned))
 
-    async def _call(self, member: MemberName, patience: Patience) -> Result[Answer]:
+    async def _call(
+        self, member: MemberName, call: Callable[[], Awaitable[Answer]], patience: Patience
+    ) -> Result[Answer]:
         began = self.clock()
         outcome: Outcome = "cancelled"
         try:
-            result: Result[Answer] = Ok(await self.calls[member]())
+            result: Result[Answer] = Ok(await call())
             outcome = "ok"
         except SpecFuseError as error:
             self.errors[member] = error
@@ -130,7 +190,7 @@ class Gathering(Generic[Answer]):
                 result, outcome = Failed(detail, may_pass=True), "failed"
         finally:
             self.ended(member, outcome, self.clock() - began)
-        self._count(result, patience)
+        self._count(member, result, patience)
         return result
 
 

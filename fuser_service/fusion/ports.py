@@ -95,6 +95,9 @@ class FusionObserver(Protocol):
     def tokens_discarded(self, ensemble: str, member: MemberName, tokens: int) -> None:
         """A member drafted tokens that were not committed."""
 
+    def drafted_ahead(self, ensemble: str, *, used: bool) -> None:
+        """A draft was asked for ahead, and was what the next round needed, or was given up."""
+
     def hold_began(self, ensemble: str) -> None:
         """A query waits for members of the ensemble to wake."""
 

@@ -14,7 +14,8 @@ class Timings:
 
     A round has a step or several (proposing, scoring, and both again for members that come back).
     Once a quorum has answered in a step, the others have `straggler_grace_seconds` more; while
-    members stand by or watch, those that answered before have that much more than they took. No
+    members stand by, those that answered before have that much more than they took. So have those
+    that draft while others watch; then these draft as well. No
     step takes longer than `round_timeout_seconds`, nor beyond the request's deadline.
 
     Before all that, members have `wake_seconds` to wake. Once a quorum is awake, the others have
@@ -32,7 +33,8 @@ class Query:
     """One query, resolved: `rules.members` are the ensemble's members, in its order.
 
     A resumed query brings the `committed_segments` of the answer so far and the `committed_tokens`
-    spent on them, which count against `rules.max_tokens`.
+    spent on them, which count against `rules.max_tokens`. With `draft_ahead`, a member that drafts
+    alone is asked for what comes next while the others judge what it drafted.
     """
 
     ensemble: str
@@ -43,3 +45,4 @@ class Query:
     committed_segments: tuple[str, ...] = ()
     committed_tokens: int = 0
     timings: Timings = field(default_factory=Timings)
+    draft_ahead: bool = False

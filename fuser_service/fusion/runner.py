@@ -1,13 +1,11 @@
-"""Carries out what the core decides: asks members concurrently and in time, and reports."""
+"""Carries out what the core decides, step by step, and reports what became of it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from opentelemetry.trace import Tracer
 
@@ -16,18 +14,11 @@ from fuser_service.core.commit import Commit
 from fuser_service.core.rounds import Transition
 from fuser_service.core.state import QueryState
 from fuser_service.core.steps import Finish, LoseQuorum, Ok, Propose, Result, Verify
-from fuser_service.core.types import Context, MemberName, Proposal, Sampling, Score
+from fuser_service.core.types import MemberName, Proposal
+from fuser_service.fusion.asking import Asking
 from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
-from fuser_service.fusion.gather import Gathering, Patience
-from fuser_service.fusion.ports import (
-    FusionObserver,
-    Member,
-    Outcome,
-    Participant,
-    Phase,
-    Rpc,
-)
+from fuser_service.fusion.ports import FusionObserver, Member, Phase
 from fuser_service.fusion.presence import Presence
 from fuser_service.fusion.query import Query
 from fuser_service.fusion.spans import QuerySpans
@@ -41,11 +32,6 @@ from specfuse.errors import (
     Unavailable,
 )
 from specfuse.observability.tracing.spans import NO_TRACER
-
-Answer = TypeVar("Answer")
-
-SEED_STRIDE = 0x9E3779B97F4A7C15
-"""Step between rounds' seeds: odd and large, so that queries with adjacent seeds share none."""
 
 TIMER_SLACK_SECONDS = 0.02
 """A member's timer may run out this much before the deadline that it was set for."""
@@ -72,7 +58,8 @@ class Fusion:
         """Answers the query, an event at a time. `effort` is added to while it does.
 
         Every member of `query.rules.members` must be among the fusion's members. Cancelling the
-        task that iterates cancels the calls in flight at once; between events there are none.
+        task that iterates cancels the calls in flight at once. Between events there are none but
+        one that is made ahead, which ends with the iteration.
 
         Raises:
             QuorumLost: fewer members than the quorum are left; carries what was committed.
@@ -83,19 +70,26 @@ class Fusion:
             member: self._members[member].join(query.session_id) for member in query.rules.members
         }
         spans = QuerySpans(self._tracer, query)
-        run = _Run(participants, self._observer, self._clock, query, deadline, spans)
-        if effort is not None:
-            run.effort = effort
-        return run.events()
+        asking = Asking(
+            participants,
+            self._observer,
+            self._clock,
+            query,
+            deadline,
+            spans,
+            Effort() if effort is None else effort,
+        )
+        return _Run(asking, self._observer, self._clock, query, deadline, spans).events()
 
 
-@contextmanager
-def _attended(participants: Collection[Participant]) -> Iterator[None]:
-    """The participants of a query leave it with the context."""
+@asynccontextmanager
+async def _attended(asking: Asking) -> AsyncIterator[None]:
+    """The participants of a query leave it with the context, when no call is in flight any more."""
     try:
         yield
     finally:
-        for participant in participants:
+        await asking.settle_ahead()
+        for participant in asking.participants.values():
             participant.leave()
 
 
@@ -110,9 +104,9 @@ class _RoundClock:
 
 @dataclass(slots=True)
 class _Run:
-    """One query being answered. Whatever is counted is counted here, once."""
+    """One query being answered. Whatever becomes of a round is counted here, once."""
 
-    participants: Mapping[MemberName, Participant]
+    asking: Asking
     observer: FusionObserver
     clock: Callable[[], float]
     query: Query
@@ -121,151 +115,63 @@ class _Run:
     current: _RoundClock | None = None
     commits: int = 0
     discarded: int = 0
-    effort: Effort = field(default_factory=Effort)
     contexts: dict[MemberName, int] = field(default_factory=dict)
-    slowest: dict[tuple[Rpc, MemberName], float] = field(default_factory=dict)
-    errors: dict[MemberName, SpecFuseError] = field(default_factory=dict)
+
+    @property
+    def effort(self) -> Effort:
+        """What the query has taken so far."""
+        return self.asking.effort
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """The query's events. No call is in flight while one is handed over."""
+        """The query's events. No call is in flight while one is handed over, but one ahead."""
         query = self.query
         began = self.clock()
         transition = rounds.start(query.rules, query.committed_segments, query.committed_tokens)
-        with (
-            Presence(self.observer, query.ensemble) as presence,
-            self.spans,
-            _attended(self.participants.values()),
-        ):
-            presence.of(transition.state.counted_on)
-            yield Started(query.ensemble, query.rules.members, query.session_id)
-            while not isinstance(step := transition.step, Finish):
-                if isinstance(step, LoseQuorum) or self.deadline.passed:
-                    raise self._giving_up(transition.state)
-                clock = self._round_clock(transition.state)
-                transition = await self._perform(transition.state, step, clock)
+        with Presence(self.observer, query.ensemble) as presence, self.spans:
+            async with _attended(self.asking):
                 presence.of(transition.state.counted_on)
-                if transition.commit:
-                    yield self._committed(transition.commit, clock)
-            finished = self._finished(transition.state, step, self.clock() - began)
-            self.spans.finished(finished)
-            yield finished
+                yield Started(query.ensemble, query.rules.members, query.session_id)
+                while not isinstance(step := transition.step, Finish):
+                    if isinstance(step, LoseQuorum) or self.deadline.passed:
+                        raise self._giving_up(transition.state)
+                    clock = self._round_clock(transition.state)
+                    transition = await self._perform(transition.state, step, clock)
+                    presence.of(transition.state.counted_on)
+                    if transition.commit:
+                        yield self._committed(transition.commit, clock)
+                finished = self._finished(transition.state, step, self.clock() - began)
+                self.spans.finished(finished)
+                yield finished
 
     async def _perform(
         self, state: QueryState, step: Propose | Verify, clock: _RoundClock
     ) -> Transition:
+        began = self.clock()
         if isinstance(step, Propose):
-            proposals = await self._proposals(state, step, clock)
+            proposals = await self.asking.proposals(state, step)
+            self._notice_contexts(proposals)
             after = rounds.proposed(state, step, proposals)
         else:
-            scores = await self._scores(state, step, clock)
+            if self.query.draft_ahead:
+                self.asking.draft_ahead(state, step)
+            scores = await self.asking.scores(state, step)
             after = rounds.scored(state, step, scores)
+            for member, tokens in (await self.asking.settle_ahead(after)).items():
+                self._discard(member, tokens)
+        phase: Phase = "propose" if isinstance(step, Propose) else "score"
+        clock.seconds[phase] = clock.seconds.get(phase, 0.0) + self.clock() - began
         for departure in after.state.departures[len(state.departures) :]:
             self.observer.member_left(self.query.ensemble, departure)
         return after
 
-    async def _proposals(
-        self, state: QueryState, step: Propose, clock: _RoundClock
-    ) -> dict[MemberName, Result[Proposal]]:
-        patience = self._patience("propose", step.members, step)
-        context, sampling = self._context(state), self._sampling(state)
-        calls = {
-            member: partial(
-                self.participants[member].propose,
-                context,
-                max_tokens=step.max_tokens,
-                sampling=sampling,
-                stop=self.query.rules.stop,
-                deadline=patience.deadline,
-            )
-            for member in step.members
-        }
-        proposals = await self._gather("propose", calls, patience, clock)
-        for member, one in proposals.items():
-            if isinstance(one, Ok):
-                self._passed(member, one.value.passes)
+    def _notice_contexts(self, proposals: Mapping[MemberName, Result[Proposal]]) -> None:
         if not self.commits:
             answers = ((m, one.value) for m, one in proposals.items() if isinstance(one, Ok))
             self.contexts |= {member: answer.context_tokens for member, answer in answers}
-        return proposals
 
-    async def _scores(
-        self, state: QueryState, step: Verify, clock: _RoundClock
-    ) -> dict[MemberName, Result[tuple[Score, ...]]]:
-        patience = self._patience("score", step.assignments, step)
-        context = self._context(state)
-        calls = {
-            member: partial(
-                self.participants[member].score,
-                context,
-                candidates,
-                deadline=patience.deadline,
-            )
-            for member, candidates in step.assignments.items()
-        }
-        scores = await self._gather("score", calls, patience, clock)
-        for member, result in scores.items():
-            if isinstance(result, Ok):
-                self._passed(member, 1)
-        return scores
-
-    def _passed(self, member: MemberName, passes: int) -> None:
-        self.effort.passes += passes
-        self.observer.passes_made(self.query.ensemble, member, passes)
-
-    async def _gather(
-        self,
-        rpc: Rpc,
-        calls: Mapping[MemberName, Callable[[], Awaitable[Answer]]],
-        patience: Patience,
-        clock: _RoundClock,
-    ) -> dict[MemberName, Result[Answer]]:
-        def ended(member: MemberName, outcome: Outcome, seconds: float) -> None:
-            self.observer.call_ended(member, rpc, outcome, seconds)
-            if outcome == "ok":
-                self.slowest[rpc, member] = max(seconds, self.slowest.get((rpc, member), 0.0))
-            else:
-                self.spans.missed(member, outcome)
-
-        began = self.clock()
-        self.effort.made[rpc] += len(calls)
-        gathering = Gathering(calls, ended, self.clock)
-        with self.spans.phase(rpc, calls):
-            results = await gathering.run(patience)
-        # Only a member's latest call counts: asking it again drops its earlier error.
-        self.errors = {m: error for m, error in self.errors.items() if m not in calls}
-        self.errors |= gathering.errors
-        if gathering.straggled_seconds is not None:
-            seconds = gathering.straggled_seconds
-            self.observer.straggler_waited(self.query.ensemble, seconds)
-        clock.seconds[rpc] = clock.seconds.get(rpc, 0.0) + self.clock() - began
-        return results
-
-    def _patience(
-        self, rpc: Rpc, asked: Collection[MemberName], step: Propose | Verify
-    ) -> Patience:
-        """How long a step that begins now is waited for.
-
-        How long a member usually takes is known once it has answered; others say nothing of it.
-        """
-        grace = self.query.timings.straggler_grace_seconds
-        limit = self.query.timings.round_timeout_seconds
-        if step.standing_by and all((rpc, member) in self.slowest for member in asked):
-            limit = min(limit, max(self.slowest[rpc, member] for member in asked) + grace)
-        return Patience(step.required, grace, self.deadline.within(limit))
-
-    def _context(self, state: QueryState) -> Context:
-        return Context(self.query.prompt, state.committed, self.query.session_id)
-
-    def _sampling(self, state: QueryState) -> Sampling:
-        """The query's sampling, with a seed of the round's own.
-
-        Every call is complete in itself, so the same seed would make the same draws for every
-        segment. The round's seed follows from the committed segments: a resumed answer goes on as
-        it would have.
-        """
-        sampling = self.query.sampling
-        seed = sampling.seed + SEED_STRIDE * len(state.committed)
-        return replace(sampling, seed=seed % 2**64)
+    def _discard(self, member: MemberName, tokens: int) -> None:
+        self.observer.tokens_discarded(self.query.ensemble, member, tokens)
+        self.discarded += tokens
 
     def _round_clock(self, state: QueryState) -> _RoundClock:
         number = state.round.number
@@ -287,8 +193,7 @@ class _Run:
             calls = avoided.propose + avoided.score
             self.observer.calls_avoided(avoided.member, avoided.because, calls)
         for member, tokens in commit.discarded.items():
-            self.observer.tokens_discarded(ensemble, member, tokens)
-            self.discarded += tokens
+            self._discard(member, tokens)
         self.observer.segment_won(ensemble, commit.round.winner)
         self.observer.members_recalled(ensemble, commit.recalled)
         if not self.commits:
@@ -328,7 +233,7 @@ class _Run:
         """
         if state.round.absent:
             return None
-        errors = [self.errors.get(departure.member) for departure in state.lost]
+        errors = [self.asking.errors.get(departure.member) for departure in state.lost]
         wrong = [error for error in errors if isinstance(error, InvalidArgument)]
         others = [error for error in errors if not isinstance(error, InvalidArgument)]
         if others and not (
@@ -345,8 +250,8 @@ class _Run:
         if (wrong := self._wrong(state)) is not None:
             return wrong
         details = {departure.member: departure.detail for departure in state.lost}
-        for member in state.round.absent & self.errors.keys():
-            error = self.errors[member]
+        for member in state.round.absent & self.asking.errors.keys():
+            error = self.asking.errors[member]
             details.setdefault(member, f"{error.reason}: {error.message}")
         why = "; ".join(f"{member}: {detail}" for member, detail in details.items())
         return QuorumLost(

@@ -198,6 +198,10 @@ class Ensemble(Section):
     """Whether a candidate that ends the answer is taken without scoring."""
     exit: Exit = Exit()
     """When members leave a query early, and come back."""
+    draft_ahead: Flag = False
+    """Whether a member that drafts alone is asked for what comes next while the others judge what
+    it drafted. Saves time where judging takes long; what is drafted in vain is lost. Only with
+    `exit: {policy: watch}`."""
     quorum: Count = _RULES.quorum
     """Fewest members that must answer a round. With fewer left, the query ends in UNAVAILABLE."""
     straggler_grace_seconds: Seconds = _TIMINGS.straggler_grace_seconds
@@ -205,7 +209,8 @@ class Ensemble(Section):
     max_misses: Count = _RULES.max_misses
     """Rounds a member may be late before it leaves the query."""
     round_timeout_seconds: Seconds = _TIMINGS.round_timeout_seconds
-    """Most time for one phase of a round, proposing or scoring."""
+    """Most time for one phase of a round, proposing or scoring. Who drafts while others watch is
+    relieved by them sooner: after `straggler_grace_seconds` more than it took before."""
     request_timeout_seconds: Seconds = 600.0
     """Most time for an answer. The caller's own deadline counts if it is earlier."""
     wake_seconds: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 0.0
@@ -417,6 +422,9 @@ def _vote_contradictions(ensemble: Ensemble) -> Iterator[Problem]:
     if vote is Vote.SEGMENTS and ensemble.exit.policy is ExitKind.WATCH:
         problem = "watch needs vote: words; say that, or take another policy"
         yield Problem(("exit", "policy"), problem)
+    if ensemble.draft_ahead and ensemble.exit_policy is not ExitKind.WATCH:
+        problem = f"has no effect with exit policy {ensemble.exit_policy.value}, under which nobody"
+        yield Problem(("draft_ahead",), f"{problem} drafts alone; say policy: watch, or drop it")
     for other, names in _OF_ONE_VOTE.items():
         for name in names:
             if vote is not other and name in ensemble.model_fields_set:

@@ -162,6 +162,7 @@ class RecordingObserver:
     won: list[MemberName] = field(default_factory=list)
     discarded: Counter[MemberName] = field(default_factory=Counter)
     passes: Counter[MemberName] = field(default_factory=Counter)
+    ahead: Counter[bool] = field(default_factory=Counter)
     left: list[Departure] = field(default_factory=list)
     recalled: Counter[MemberName] = field(default_factory=Counter)
     active: list[int] = field(default_factory=list)
@@ -192,6 +193,9 @@ class RecordingObserver:
 
     def tokens_discarded(self, ensemble: str, member: MemberName, tokens: int) -> None:
         self.discarded[member] += tokens
+
+    def drafted_ahead(self, ensemble: str, *, used: bool) -> None:
+        self.ahead[used] += 1
 
     def query_began(self, ensemble: str) -> None:
         self.queries[ensemble] += 1

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from fuser_service.core.steps import Busy, Failed, Late, Ok, Refused
-from fuser_service.fusion.gather import Gathering, Patience
+from fuser_service.fusion.gather import Gathering, Patience, Relief
 from specfuse.deadline import Deadline
 from specfuse.errors import (
     ContextTooLong,
@@ -225,3 +225,96 @@ async def test_a_caller_that_goes_as_the_quorum_answers_leaves_nothing_behind() 
     await asyncio.sleep(0)
     assert not problems
     assert not calls.running
+
+
+# Relief
+
+
+def _relieved(
+    calls: Calls,
+    first: Callable[[], Awaitable[str]],
+    *,
+    required: int = 1,
+    after: float = 0.0,
+    **others: Callable[[], Awaitable[str]],
+) -> Gathering[str]:
+    gathering = calls.gathering(a=first)
+    gathering.relief = Relief(others, after, required)
+    return gathering
+
+
+async def test_who_is_overdue_is_relieved_and_not_waited_for() -> None:
+    calls = Calls()
+    gathering = _relieved(calls, calls.waiting("a", asyncio.Event()), b=answer, c=answer)
+    results = await gathering.run(Patience(1, math.inf, NEVER))
+    assert results == {"a": Late(), "b": Ok("yes"), "c": Ok("yes")}
+    assert gathering.calls_made == 3
+    assert not calls.running
+
+
+async def test_nobody_is_relieved_in_time() -> None:
+    calls = Calls()
+    gathering = _relieved(calls, answer, after=math.inf, b=answer)
+    assert await gathering.run(Patience(1, 30, NEVER)) == {"a": Ok("yes")}
+    assert gathering.calls_made == 1
+
+
+async def test_an_answer_that_comes_while_others_relieve_counts() -> None:
+    calls, first, second = Calls(), asyncio.Event(), asyncio.Event()
+    gathering = _relieved(calls, calls.waiting("a", first), b=calls.waiting("b", second))
+    gathering.ended = lambda _member, _outcome, _seconds: second.set()
+    running = asyncio.create_task(gathering.run(Patience(1, math.inf, NEVER)))
+    while calls.running != {"a", "b"}:
+        calls.entered.clear()
+        await calls.entered.wait()
+    first.set()
+    assert await running == {"a": Ok("a"), "b": Ok("b")}
+
+
+async def test_if_those_that_relieve_fail_the_overdue_are_waited_for_after_all() -> None:
+    calls, event = Calls(), asyncio.Event()
+
+    async def fails() -> str:
+        event.set()
+        raise Unavailable("gone")
+
+    results = await _relieved(calls, calls.waiting("a", event), b=fails).run(
+        Patience(1, math.inf, NEVER)
+    )
+    assert results == {"a": Ok("a"), "b": Failed("UNAVAILABLE: gone", may_pass=True)}
+
+
+async def test_those_that_relieve_have_a_quorum_of_their_own() -> None:
+    """One answer was enough of those asked first; of all it is not, so no grace begins with it."""
+    calls, event = Calls(), asyncio.Event()
+    gathering = _relieved(
+        calls,
+        calls.waiting("a", asyncio.Event()),
+        required=2,
+        b=answer,
+        c=calls.waiting("c", event),
+    )
+    asyncio.get_running_loop().call_later(0.02, event.set)
+    results = await gathering.run(Patience(1, 0.0, NEVER))
+    assert results == {"a": Late(), "b": Ok("yes"), "c": Ok("c")}
+
+
+async def test_a_caller_that_goes_before_anybody_is_overdue_leaves_no_timer_behind() -> None:
+    loop = asyncio.get_running_loop()
+    problems: list[object] = []
+    loop.set_exception_handler(lambda _, context: problems.append(context))
+    calls, asked = Calls(), asyncio.Event()
+
+    async def relieves() -> str:
+        asked.set()
+        return "yes"
+
+    gathering = _relieved(calls, calls.waiting("a", asyncio.Event()), after=0.01, b=relieves)
+    running = asyncio.create_task(gathering.run(Patience(1, math.inf, NEVER)))
+    await calls.entered.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asked.wait(), 0.05)
+    assert not problems

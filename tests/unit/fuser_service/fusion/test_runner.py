@@ -16,6 +16,7 @@ from fuser_service.core.types import (
     Evidence,
     FinishReason,
     Message,
+    Proposal,
     Role,
     Sampling,
     Score,
@@ -48,6 +49,7 @@ PROMPT = (Message(Role.USER, "two things, please"),)
 STAY = ExitRules(kind=ExitKind.NONE)
 LEAVE = ExitRules(kind=ExitKind.ENTROPY_SOFTMAX, recall=False)
 RECALL = replace(LEAVE, recall=True)
+WATCH = ExitRules(kind=ExitKind.WATCH)
 PATIENT = Timings(straggler_grace_seconds=30, round_timeout_seconds=30)
 
 
@@ -81,6 +83,11 @@ class Ensemble:
 
 def _text(events: list[Event]) -> str:
     return "".join(event.round.text for event in events if isinstance(event, RoundCommitted))
+
+
+def agreeing(_context: Context, _candidate: Candidate) -> Score:
+    """Would have written the same."""
+    return replace(score(0.9), evidence=Evidence(0.0, 0.0, 0, 0.1, -0.1, 0))
 
 
 def failing(error: Exception, after: int = 0):  # type: ignore[no-untyped-def]
@@ -459,8 +466,7 @@ async def test_if_who_drafts_hangs_those_that_watch_draft() -> None:
     b = ScriptedMember("b", says(" one", " two", " three"), sure)
     ensemble = Ensemble(a, b)
     timings = Timings(straggler_grace_seconds=0.05, round_timeout_seconds=30)
-    watch = ExitRules(kind=ExitKind.WATCH)
-    stream = ensemble.run(ensemble.query(timings=timings, vote=Vote.WORDS, exit=watch))
+    stream = ensemble.run(ensemble.query(timings=timings, vote=Vote.WORDS, exit=WATCH))
     events = [await anext(stream), await anext(stream)]
     a.hold["propose"] = asyncio.Event()
     async with asyncio.timeout(10):
@@ -470,6 +476,50 @@ async def test_if_who_drafts_hangs_those_that_watch_draft() -> None:
     assert isinstance(finished, Finished)
     assert finished.degraded
     assert a.running == 0
+
+
+async def test_an_opener_that_hangs_is_relieved_by_those_that_watch() -> None:
+    """It has never answered, so nobody knows how long it takes: the grace is all that it gets."""
+    whole = says(" one", " two", " three")
+    a = ScriptedMember("a", whole, agreeing, hold={"propose": asyncio.Event()})
+    ensemble = Ensemble(a, *(ScriptedMember(name, whole, agreeing) for name in "bc"))
+    timings = Timings(straggler_grace_seconds=0.02, round_timeout_seconds=1000)
+    query = ensemble.query(timings=timings, vote=Vote.WORDS, exit=WATCH, opener="a")
+    async with asyncio.timeout(10):
+        events = [event async for event in ensemble.run(query, Deadline.after(1000))]
+    first, finished = events[1], events[-1]
+    assert isinstance(first, RoundCommitted)
+    assert isinstance(finished, Finished)
+    assert _text(events) == " one two three"
+    assert first.round.took_part == ("b", "c")
+    assert finished.degraded
+    assert [(d.member, d.reason) for d in finished.lost] == [("a", DepartureReason.STRAGGLER)]
+    assert (a.running, a.cancelled) == (0, 2)
+    assert finished.propose_made == len(
+        [call for call in ensemble.observer.calls if call[1] == "propose"]
+    )
+
+
+async def test_an_opener_that_is_only_slow_is_heard_with_those_that_relieve_it() -> None:
+    sure = likes(" one", " two", liked=0.9, other=0.05)
+    held = asyncio.Event()
+    a = ScriptedMember("a", says(" one", " two"), sure, hold={"propose": held})
+    b = ScriptedMember("b", says(" eins", " two"), sure, hold={"propose": held})
+    ensemble = Ensemble(a, b)
+    timings = Timings(straggler_grace_seconds=0.02, round_timeout_seconds=1000)
+    query = ensemble.query(timings=timings, vote=Vote.WORDS, exit=WATCH, opener="a")
+    stream = ensemble.run(query, Deadline.after(1000))
+    await anext(stream)
+    first = asyncio.create_task(anext(stream))
+    await b.waiting.get()
+    timings_left = a.asked[0].deadline.remaining
+    held.set()
+    event = await first
+    assert isinstance(event, RoundCommitted)
+    assert (event.round.text, event.round.took_part) == (" one", ("a", "b"))
+    assert timings_left > 500
+    await stream.aclose()
+    assert not a.cancelled
 
 
 async def test_an_objector_is_given_the_time_that_it_takes_and_not_that_of_others() -> None:
@@ -482,8 +532,7 @@ async def test_an_objector_is_given_the_time_that_it_takes_and_not_that_of_other
     b = ScriptedMember("b", says(" eins"))
     ensemble = Ensemble(a, b, ScriptedMember("c", says(" one"), agrees))
     timings = Timings(straggler_grace_seconds=0.05, round_timeout_seconds=1000)
-    watch = ExitRules(kind=ExitKind.WATCH)
-    query = ensemble.query(timings=timings, vote=Vote.WORDS, exit=watch, opener="a")
+    query = ensemble.query(timings=timings, vote=Vote.WORDS, exit=WATCH, opener="a")
     async for _ in ensemble.run(query, Deadline.after(1000)):
         pass
     first = next(asked for asked in b.asked if asked.rpc == "propose")
@@ -550,6 +599,170 @@ async def test_after_the_deadline_nobody_is_asked() -> None:
     with pytest.raises(DeadlineExceeded):
         [_ async for _ in ensemble.run(ensemble.query(), Deadline.after(0))]
     assert member.asked == []
+
+
+# Drafting ahead
+
+
+def of_another_mind(_context: Context, _candidate: Candidate) -> Score:
+    """Would have written something else from the first word on, and is sure of it."""
+    return replace(score(0.01), evidence=Evidence(4.0, 4.0, 0, 0.1, -4.0, 0))
+
+
+def watched(ensemble: Ensemble, **rules: object) -> Query:
+    """A query in which a opens, the others watch, and drafts are asked for ahead."""
+    query = ensemble.query(vote=Vote.WORDS, exit=WATCH, opener="a", **rules)
+    return replace(query, draft_ahead=True)
+
+
+def drafts(member: ScriptedMember) -> list[tuple[str, ...]]:
+    """What was committed when the member was asked to draft."""
+    return [asked.context.committed for asked in member.asked if asked.rpc == "propose"]
+
+
+def busy_after_the_first_draft() -> ScriptedMember:
+    """A member that is long at its second draft."""
+    whole = says(" one", " two", " three")
+
+    def draft(context: Context) -> Proposal:
+        a.hold["propose"] = asyncio.Event()
+        return whole(context)
+
+    a = ScriptedMember("a", draft, agreeing)
+    return a
+
+
+async def test_the_next_draft_is_made_while_the_last_one_is_judged() -> None:
+    judged, whole = asyncio.Event(), says(" one", " two")
+
+    def draft(context: Context) -> Proposal:
+        if context.committed:
+            judged.set()
+        return whole(context)
+
+    a = ScriptedMember("a", draft, agreeing)
+    b = ScriptedMember("b", says(" eins"), agreeing, hold={"score": judged})
+    ensemble = Ensemble(a, b)
+    events = [event async for event in ensemble.run(watched(ensemble))]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert _text(events) == " one two"
+    assert drafts(a) == [(), (" one",)], "each draft is asked for once"
+    assert ensemble.observer.ahead == {True: 1}
+    assert finished.discarded_tokens == 0
+    calls = [call for call in ensemble.observer.calls if call[1] == "propose"]
+    assert calls == [("a", "propose", "ok")] * 2
+    assert finished.propose_made == 2
+
+
+async def test_drafting_ahead_changes_no_answer() -> None:
+    """Neither the text, nor who wrote what, nor the seeds that drafts are drawn with."""
+
+    def ensemble() -> Ensemble:
+        def judge(context: Context, candidate: Candidate) -> Score:
+            other = len(context.committed) == 1 and "zwei" not in candidate.text
+            return (of_another_mind if other else agreeing)(context, candidate)
+
+        a = ScriptedMember("a", says(" one", " two", " three", " four"), agreeing)
+        return Ensemble(a, ScriptedMember("b", says(" eins", " zwei", " drei", " vier"), judge))
+
+    plain, ahead = ensemble(), ensemble()
+    query = watched(ahead)
+    without = [event async for event in plain.run(replace(query, draft_ahead=False))]
+    with_it = [event async for event in ahead.run(query)]
+    assert _text(with_it) == _text(without)
+    assert "zwei" in _text(with_it)
+    rounds = [
+        [e.round for e in events if isinstance(e, RoundCommitted)] for events in (with_it, without)
+    ]
+    assert rounds[0] == rounds[1]
+
+    def seeds(of: Ensemble) -> set[tuple[object, ...]]:
+        asked = (asked for asked in of.members["a"].asked if asked.sampling)
+        return {(asked.context.committed, asked.sampling.seed) for asked in asked if asked.sampling}
+
+    assert seeds(plain) <= seeds(ahead)
+    assert ahead.observer.ahead[False] == 1
+
+
+async def test_a_draft_made_ahead_in_vain_is_discarded_and_counted() -> None:
+    """b objects to the second draft when the third is already made."""
+    judged = asyncio.Event()
+
+    def judge(context: Context, candidate: Candidate) -> Score:
+        return (of_another_mind if context.committed else agreeing)(context, candidate)
+
+    a = ScriptedMember("a", says(" one", " two", " three"), agreeing)
+    b = ScriptedMember("b", says(" eins", " zwei", " drei"), judge, hold={"score": judged})
+    ensemble = Ensemble(a, b)
+    answer = asyncio.create_task(ensemble.answer(watched(ensemble, max_tokens=3)))
+    await b.waiting.get()
+    judged.set()
+    _, finished = await answer
+    assert ensemble.observer.ahead[False] >= 1
+    assert drafts(a)[:2] == [(), (" one",)]
+    proposed = [call for call in ensemble.observer.calls if call[1] == "propose"]
+    assert finished.propose_made == len(proposed)
+    assert finished.passes == sum(ensemble.observer.passes.values())
+    assert finished.discarded_tokens == sum(ensemble.observer.discarded.values())
+
+
+async def test_a_draft_that_is_still_being_made_when_it_is_in_vain_is_cancelled() -> None:
+    a = busy_after_the_first_draft()
+    b = ScriptedMember("b", says(" eins", " zwei"), of_another_mind)
+    ensemble = Ensemble(a, b)
+    stream = ensemble.run(watched(ensemble))
+    await anext(stream)
+    event = await anext(stream)
+    assert isinstance(event, RoundCommitted)
+    assert event.round.objected == ("b",)
+    assert ensemble.observer.ahead == {False: 1}
+    assert (a.cancelled, a.running) == (1, 0)
+    assert ("a", "propose", "cancelled") in ensemble.observer.calls
+    await stream.aclose()
+
+
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
+async def test_who_goes_away_ends_a_draft_that_is_made_ahead(how: str) -> None:
+    a = busy_after_the_first_draft()
+    b = ScriptedMember("b", says(" eins"), agreeing, hold={"score": asyncio.Event()})
+    ensemble = Ensemble(a, b)
+    stream = ensemble.run(watched(ensemble))
+    await anext(stream)
+    first = asyncio.create_task(anext(stream))
+    await b.waiting.get()
+    await a.waiting.get()
+    if how == "closed":
+        b.hold.pop("score").set()
+        await first
+        await stream.aclose()
+    else:
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    assert [(member.running, member.left) for member in (a, b)] == [(0, 1), (0, 1)]
+    assert a.cancelled == 1
+
+
+async def test_a_failure_ahead_is_one_of_the_next_round() -> None:
+    whole = says(" one", " two", " three")
+    broken = lambda context: Unavailable("reset") if len(context.committed) == 1 else whole(context)  # noqa: E731
+    a = ScriptedMember("a", broken, agreeing)
+    ensemble = Ensemble(a, ScriptedMember("b", whole, agreeing))
+    text, finished = await ensemble.answer(watched(ensemble))
+    assert text == " one two three"
+    assert finished.degraded
+    assert ("a", "propose", "failed") in ensemble.observer.calls
+
+
+async def test_where_nobody_watches_nothing_is_drafted_ahead() -> None:
+    a = ScriptedMember("a", says(" one", " two"), agreeing)
+    b = ScriptedMember("b", says(" eins", " two"), agreeing)
+    ensemble = Ensemble(a, b)
+    query = replace(ensemble.query(vote=Vote.WORDS), draft_ahead=True)
+    await ensemble.answer(query)
+    assert not ensemble.observer.ahead
+    assert len(drafts(a)) == len(set(drafts(a)))
 
 
 # Going away

@@ -1,0 +1,69 @@
+"""A draft asked for before its turn, while the one that it goes on from is still being judged.
+
+If that one is committed whole, as most are, the next round finds its draft made, or begun.
+Otherwise what was drafted is of no use to anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fuser_service.core.rounds import Transition
+from fuser_service.core.steps import Propose
+from fuser_service.core.types import MemberName, Proposal
+
+
+class Ahead:
+    """The call of the one member that is to draft next, if all goes as `expected`."""
+
+    def __init__(
+        self,
+        expected: Transition,
+        call: Callable[[], Coroutine[Any, Any, Proposal]],
+        clock: Callable[[], float],
+    ) -> None:
+        """Begins the call. `clock` counts seconds; `expected` goes on with a `Propose`."""
+        self._expected = expected
+        self._clock = clock
+        self._began = clock()
+        self._took: float | None = None
+        self._task = asyncio.create_task(self._timed(call))
+
+    @property
+    def member(self) -> MemberName:
+        """Whose call it is."""
+        assert isinstance(self._expected.step, Propose)  # noqa: S101 (nothing else is drafted)
+        return self._expected.step.members[0]
+
+    @property
+    def seconds(self) -> float:
+        """How long the call took, or has taken until now."""
+        return self._clock() - self._began if self._took is None else self._took
+
+    def serves(self, transition: Transition) -> bool:
+        """Whether this is what has to be asked next."""
+        expected, actual = self._expected.step, transition.step
+        return (
+            isinstance(expected, Propose)
+            and isinstance(actual, Propose)
+            and (actual.members, actual.max_tokens) == (expected.members, expected.max_tokens)
+            and transition.state.committed == self._expected.state.committed
+        )
+
+    async def proposal(self) -> Proposal:
+        """The draft. Raises what the call does; cancelling it cancels the call."""
+        return await self._task
+
+    async def stop(self) -> Proposal | None:
+        """Ends the call. Returns its draft, if that was made by then."""
+        self._task.cancel()
+        (ended,) = await asyncio.gather(self._task, return_exceptions=True)
+        return ended if isinstance(ended, Proposal) else None
+
+    async def _timed(self, call: Callable[[], Coroutine[Any, Any, Proposal]]) -> Proposal:
+        try:
+            return await call()
+        finally:
+            self._took = self._clock() - self._began
