@@ -49,18 +49,24 @@ class Service:
 
     async def told(self, sample: str, **labels: str) -> float:
         """The sum of its metric's samples of this name that have these labels."""
-        return await asyncio.to_thread(self._told, sample, labels)
+        return await told(self.addresses, sample, **labels)
 
-    def _told(self, sample: str, labels: dict[str, str]) -> float:
-        url = f"http://{self.addresses.metrics_address}/metrics"
-        with urllib.request.urlopen(url, timeout=_PATIENCE_SECONDS) as response:
-            text = response.read().decode()
-        return sum(
-            one.value
-            for family in text_string_to_metric_families(text)
-            for one in family.samples
-            if one.name == sample and labels.items() <= one.labels.items()
-        )
+
+async def told(addresses: ServiceAddresses, sample: str, **labels: str) -> float:
+    """The sum of the samples of this name, among what a service tells, that have these labels."""
+    return await asyncio.to_thread(_told, addresses, sample, labels)
+
+
+def _told(addresses: ServiceAddresses, sample: str, labels: dict[str, str]) -> float:
+    url = f"http://{addresses.metrics_address}/metrics"
+    with urllib.request.urlopen(url, timeout=_PATIENCE_SECONDS) as response:
+        text = response.read().decode()
+    return sum(
+        one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+        if one.name == sample and labels.items() <= one.labels.items()
+    )
 
 
 @asynccontextmanager

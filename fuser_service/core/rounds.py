@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from fuser_service.core.attendance import with_proposals, with_scores
 from fuser_service.core.commit import Commit, committed, finish_reason
@@ -33,6 +34,8 @@ from fuser_service.core.verdict import (
     without_vote,
 )
 from fuser_service.core.weights import Weights
+
+_MOST_DOUBLINGS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def _come_back(state: QueryState) -> Transition:
 
 
 def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
-    max_tokens = min(state.rules.segment_tokens, state.tokens_left)
+    max_tokens = min(_segment_tokens(state), state.tokens_left)
     required = _required(state, members)
     others = tuple(member for member in state.watchers if member not in members)
     standing_by = bool({*state.dormant} - {*members}) or bool(others)
@@ -163,6 +166,19 @@ def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
     if others and not state.candidates:  # with a draft to go on with, nobody has to be relieved
         relief = Relief(others, _required(state, (*members, *others)))
     return Transition(state, Propose(members, max_tokens, required, standing_by, relief))
+
+
+def _segment_tokens(state: QueryState) -> int:
+    """How much is drafted at a time: the more, the longer all have agreed with who drafts alone.
+
+    Whoever is asked because of an objection, or as others have nothing to say, drafts no more than
+    usual.
+    """
+    rules = state.rules
+    if state.round.asked_to_propose or state.candidates:
+        return rules.segment_tokens
+    doublings = min(state.agreed, _MOST_DOUBLINGS)
+    return max(rules.segment_tokens, min(rules.segment_tokens << doublings, rules.stretch_tokens))
 
 
 def _vote(state: QueryState) -> Transition:

@@ -90,7 +90,8 @@ class Rules:
     """What governs the rounds of one query.
 
     `members` are in the ensemble's order, which breaks ties. `segment_tokens` (at least 1) is the
-    most a member drafts a round, and `max_tokens` (at least 1) the most the answer may have,
+    most a member drafts a round. While all agree with who drafts alone, that is twice as much after
+    each round, up to `stretch_tokens`. `max_tokens` (at least 1) is the most the answer may have,
     counted in the winners' own tokens. `opener` drafts first where the others are to watch: by
     default the first by name. The answer also ends once it has `max_segments` segments or
     `max_bytes` bytes of UTF-8 (at least 1 each): members accept no longer ones. In a vote on words,
@@ -105,6 +106,7 @@ class Rules:
     members: tuple[MemberName, ...]
     max_tokens: int
     segment_tokens: int = 10
+    stretch_tokens: int = 10
     stop: tuple[str, ...] = ()
     vote: Vote = Vote.WORDS
     sharpness: float = 8.0

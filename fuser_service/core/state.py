@@ -61,8 +61,8 @@ class QueryState:
     were absent from some round. `quality` is each active member's cumulative fused share over the
     last `quality_rounds` rounds, `confidences` the winners' confidence in every round where it is
     known. `watching` members are active, but judge only; `silent` has for how many rounds in a row
-    without an objection. `drafts` are what is left of earlier drafts that the answer went along
-    with.
+    without an objection; `agreed` for how many all of them agreed with all of a lone draft.
+    `drafts` are what is left of earlier drafts that the answer went along with.
     """
 
     rules: Rules
@@ -84,6 +84,7 @@ class QueryState:
     drafts: Mapping[MemberName, Proposal] = field(default_factory=dict)
     watching: frozenset[MemberName] = frozenset()
     silent: Mapping[MemberName, int] = field(default_factory=dict)
+    agreed: int = 0
     quality_rounds: int = 0
     confidences: tuple[float, ...] = ()
 

@@ -34,7 +34,14 @@ def watching(state: QueryState, winners: tuple[MemberName, ...]) -> QueryState:
     watched = state.round.listening - state.round.proposals.keys() - state.round.objected
     silent = {m: state.silent.get(m, 0) + 1 if m in watched else 0 for m in watching}
     drafts = {m: draft for m, draft in state.drafts.items() if m in drafting}
-    return replace(state, watching=watching, silent=silent, drafts=drafts)
+    agreed = state.agreed + 1 if _all_agreed(state) else 0
+    return replace(state, watching=watching, silent=silent, drafts=drafts, agreed=agreed)
+
+
+def _all_agreed(state: QueryState) -> bool:
+    """Whether the round had one draft, which nobody objected to, and which is spent now."""
+    round_ = state.round
+    return len(round_.proposals) == 1 and not round_.objected and not state.drafts
 
 
 def out_of_patience(state: QueryState) -> tuple[MemberName, ...]:

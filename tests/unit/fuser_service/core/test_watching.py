@@ -478,3 +478,49 @@ def test_an_answer_that_is_resumed_is_the_one_that_was_interrupted(
     tokens = sum(one.token_count for one in before)
     resumed = play(rules(max_tokens=99), world.propose, world.score, committed, tokens)
     assert "".join(committed) + resumed.text == truth
+
+
+# How much is drafted at a time
+
+
+def _asked_for(played: Played) -> list[tuple[tuple[str, ...], int]]:
+    return [(step.members, step.max_tokens) for step in played.steps if isinstance(step, Propose)]
+
+
+def test_while_all_agree_more_is_drafted_at_a_time() -> None:
+    text = mind(" ".join(f"w{number}" for number in range(22)))
+    world = Minds(dict.fromkeys("abc", text))
+    assert _asked_for(world.play(rules(stretch_tokens=16, max_tokens=200)))[:4] == [
+        (("a",), 4), (("a",), 8), (("a",), 16), (("a",), 16),
+    ]  # fmt: skip
+    assert {tokens for _, tokens in _asked_for(world.play(rules(max_tokens=200)))} == {4}
+
+
+def test_no_more_is_drafted_than_the_answer_may_still_have() -> None:
+    text = mind(" ".join(f"w{number}" for number in range(40)))
+    world = Minds(dict.fromkeys("ab", text))
+    played = world.play(rules("ab", stretch_tokens=64, max_tokens=14))
+    assert [tokens for _, tokens in _asked_for(played)] == [4, 8, 6, 2]
+
+
+def test_after_an_objection_as_much_is_drafted_as_at_first() -> None:
+    agreed = " ".join(f"w{number}" for number in range(8))
+    world = Minds(
+        {
+            "a": mind(f"{agreed} of coal the color is Pink and so on it goes"),
+            "b": mind(f"{agreed} of coal the color is Black and so on it goes", knows="Black"),
+        }
+    )
+    played = world.play(rules("ab", stretch_tokens=64))
+    asked = _asked_for(played)
+    objecting = next(number for number, (members, _) in enumerate(asked) if "b" in members)
+    assert [tokens for _, tokens in asked[:objecting]] == [4, 8, 16, 32]
+    assert asked[objecting][1] == 4, "an objector is asked for as much as usual"
+    assert asked[objecting + 1][1] == 4, "so is whoever drafts after it"
+
+
+@given(minds)
+def test_how_much_is_drafted_at_a_time_changes_nothing_where_nobody_objects(world: Minds) -> None:
+    unheard = ObjectionRules(regret=math.inf, entropy=ENTROPY)
+    settled = rules(objections=unheard, foresight=0.0)
+    assert world.play(replace(settled, stretch_tokens=64)).text == world.play(settled).text
