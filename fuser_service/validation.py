@@ -125,6 +125,7 @@ def _rules(request: GenerateRequest, ensemble: Ensemble, limits: Limits) -> Rule
         members=ensemble.members,
         max_tokens=max_tokens,
         segment_tokens=segment_tokens,
+        stretch_tokens=_stretch_tokens(segment_tokens, ensemble),
         stop=request.stop,
         vote=(vote := _vote(overrides, ensemble)),
         sharpness=ensemble.sharpness,
@@ -171,6 +172,13 @@ def _exit(overrides: Overrides, ensemble: Ensemble, vote: Vote) -> ExitRules:
         recall_ratio=exit_.recall_ratio,
         patience=exit_.patience,
     )
+
+
+def _stretch_tokens(segment_tokens: int, ensemble: Ensemble) -> int:
+    """What a request asks for a segment, stretched, but to no more than any might ask for."""
+    if ensemble.stretch == 1:
+        return 0
+    return min(segment_tokens * ensemble.stretch, ensemble.segment_tokens_limit)
 
 
 def _self_judgement(overrides: Overrides, ensemble: Ensemble) -> SelfJudgement:

@@ -106,7 +106,7 @@ class Rules:
     members: tuple[MemberName, ...]
     max_tokens: int
     segment_tokens: int = 10
-    stretch_tokens: int = 10
+    stretch_tokens: int = 0
     stop: tuple[str, ...] = ()
     vote: Vote = Vote.WORDS
     sharpness: float = 8.0

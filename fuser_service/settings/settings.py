@@ -168,6 +168,10 @@ class Ensemble(Section):
     """Most tokens a member drafts a round, unless the request says otherwise."""
     segment_tokens_limit: Annotated[int, Field(strict=True, ge=1, le=512)] = 64
     """Most that a request may ask for."""
+    stretch: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    """How many times `segment_tokens` are drafted at most while all agree with who drafts alone: it
+    doubles after each round in which they did. Fewer round trips, and longer waits between
+    segments. Only with `exit: {policy: watch}`."""
     max_tokens: Count = 512
     """Most tokens of an answer, unless the request says otherwise."""
     max_tokens_limit: Annotated[int, Field(strict=True, ge=1, le=32_768)] = 4096
@@ -396,6 +400,10 @@ def _defaults_above_limits(ensemble: Ensemble) -> Iterator[Problem]:
             yield Problem(
                 (key,), f"{value} is above {key}_limit, {limit}; lower it or raise the limit"
             )
+    most, limit = ensemble.segment_tokens * ensemble.stretch, ensemble.segment_tokens_limit
+    if ensemble.stretch > 1 and most > limit:
+        problem = f"{ensemble.stretch} times segment_tokens, {ensemble.segment_tokens}, is above"
+        yield Problem(("stretch",), f"{problem} segment_tokens_limit, {limit}; lower it")
 
 
 def _exit_contradictions(ensemble: Ensemble) -> Iterator[Problem]:
@@ -422,9 +430,17 @@ def _vote_contradictions(ensemble: Ensemble) -> Iterator[Problem]:
     if vote is Vote.SEGMENTS and ensemble.exit.policy is ExitKind.WATCH:
         problem = "watch needs vote: words; say that, or take another policy"
         yield Problem(("exit", "policy"), problem)
-    if ensemble.draft_ahead and ensemble.exit_policy is not ExitKind.WATCH:
-        problem = f"has no effect with exit policy {ensemble.exit_policy.value}, under which nobody"
-        yield Problem(("draft_ahead",), f"{problem} drafts alone; say policy: watch, or drop it")
+    if ensemble.exit_policy is not ExitKind.WATCH:
+        policy = ensemble.exit_policy.value
+        for name, said in (
+            ("stretch", ensemble.stretch > 1),
+            ("draft_ahead", ensemble.draft_ahead),
+        ):
+            if said:
+                problem = (
+                    f"has no effect with exit policy {policy}, under which nobody drafts alone"
+                )
+                yield Problem((name,), f"{problem}; say exit: {{policy: watch}}, or drop it")
     for other, names in _OF_ONE_VOTE.items():
         for name in names:
             if vote is not other and name in ensemble.model_fields_set:

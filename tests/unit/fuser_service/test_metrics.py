@@ -41,6 +41,7 @@ METRICS = {
     "specfuse_output_tokens": ("counter", {"ensemble", "team"}),
     "specfuse_discarded_tokens": ("counter", {"ensemble", "model_name"}),
     "specfuse_passes": ("counter", {"ensemble", "model_name"}),
+    "specfuse_drafts_ahead": ("counter", {"ensemble", "outcome"}),
     "specfuse_prompt_tokens": ("counter", {"ensemble", "team"}),
     "specfuse_team_requests": ("counter", {"ensemble", "team", "outcome"}),
     "specfuse_team_calls": ("counter", {"ensemble", "team"}),
@@ -129,6 +130,7 @@ def test_counters_exist_before_anything_happened(
         ("specfuse_member_recalls_total", {"ensemble": "all", "model_name": "a"}),
         ("specfuse_discarded_tokens_total", {"ensemble": "all", "model_name": "a"}),
         ("specfuse_passes_total", {"ensemble": "all", "model_name": "a"}),
+        ("specfuse_drafts_ahead_total", {"ensemble": "all", "outcome": "dropped"}),
         ("specfuse_team_requests_total", TEAM | {"outcome": "rate_limited"}),
         ("specfuse_member_calls_avoided_total", {"model_name": "a", "reason": "duplicate"}),
         ("specfuse_member_second_calls_total", {"model_name": "b", "reason": "hedged"}),
@@ -148,6 +150,9 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     metrics.watch_revisions("a", lambda: 2)
     metrics.tokens_discarded("all", "b", 7)
     metrics.passes_made("all", "b", 11)
+    metrics.drafted_ahead("all", used=True)
+    metrics.drafted_ahead("all", used=True)
+    metrics.drafted_ahead("all", used=False)
     metrics.member_left("all", Departure("b", DepartureReason.EXIT))
     metrics.members_recalled("all", ("a", "b"))
     metrics.straggler_waited("all", 0.3)
@@ -172,6 +177,9 @@ def test_what_is_observed_is_counted(registry: CollectorRegistry, metrics: Fuser
     part = {"ensemble": "all", "model_name": "b"}
     assert value("specfuse_discarded_tokens_total", part) == 7
     assert value("specfuse_passes_total", part) == 11
+    for outcome, drafts in (("used", 2), ("dropped", 1)):
+        ahead = {"ensemble": "all", "outcome": outcome}
+        assert value("specfuse_drafts_ahead_total", ahead) == drafts
     assert value("specfuse_member_exits_total", part | {"reason": "exit"}) == 1
     assert value("specfuse_member_recalls_total", part) == 1
     assert value("specfuse_straggler_wait_seconds_sum", {"ensemble": "all"}) == 0.3

@@ -95,6 +95,16 @@ def test_the_defaults_of_an_ensemble_are_the_rules_defaults() -> None:
             r"foresight: has no effect with vote: segments; say vote: words",
         ),
         ("vote: words, objections: {regret: 0.0}", r"objections\.regret: "),
+        (
+            "exit: {policy: none}, draft_ahead: true",
+            r"draft_ahead: has no effect with exit policy none.* say exit: {policy: watch}",
+        ),
+        ("vote: segments, stretch: 2", r"stretch: has no effect with exit policy entropy_softmax"),
+        ("stretch: 0", r"stretch: "),
+        (
+            "segment_tokens: 20, stretch: 4",
+            r"stretch: 4 times segment_tokens, 20, is above segment_tokens_limit, 64; lower it",
+        ),
     ],
 )
 def test_what_belongs_to_one_vote_is_refused_in_the_other(said: str, problem: str) -> None:
@@ -113,6 +123,19 @@ def test_a_vote_on_words_reaches_the_rules() -> None:
     assert (rules.sharpness, rules.foresight) == (2.0, 6.0)
     assert rules.exit.patience == 9
     assert rules.objections == ObjectionRules(regret=2.0, entropy=0.5)
+
+
+def test_how_a_lone_drafter_drafts_reaches_the_query() -> None:
+    ensemble = Ensemble(members=("a", "b"), draft_ahead=True, stretch=4)
+    query = resolve(GenerateRequest(prompt="?"), "one", ensemble, Limits())
+    assert query.draft_ahead
+    assert query.rules.stretch_tokens == 4 * ensemble.segment_tokens
+    longer = GenerateRequest(prompt="?", overrides=Overrides(segment_tokens=30))
+    most = resolve(longer, "one", ensemble, Limits()).rules.stretch_tokens
+    assert most == ensemble.segment_tokens_limit, "members need not draft more"
+    plain = resolve(GenerateRequest(prompt="?"), "one", Ensemble(members=("a",)), Limits())
+    assert not plain.draft_ahead
+    assert not plain.rules.stretch_tokens
 
 
 def test_members_open_answers_in_turns_and_the_same_one_the_same_question() -> None:
@@ -198,7 +221,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     [
         ({"quorun": 1}, "both.quorun: unknown key; did you mean quorum?"),
         ({"exit": {"tau": 1}}, "both.exit.tau: unknown key; did you mean tau0?"),
-        ({"zzz": 1}, "both.zzz: unknown key; known: eta, exit, "),
+        ({"zzz": 1}, "both.zzz: unknown key; known: draft_ahead, eta, exit, "),
         ({"quorum": 3}, "both.quorum: 3 is more than the ensemble's members; use 1 to 2"),
         ({"quorum": 0}, "both.quorum: 0: must be greater than or equal to 1"),
         ({"quorum": True}, "both.quorum: True: must be a whole number"),
