@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -191,20 +191,22 @@ def _problem_with_evidence(evidence: Evidence, text: str) -> str | None:
     return (
         _problem_with_offset("regret_offset", evidence.regret_offset, text)
         or _problem_with_offset("weakest_offset", evidence.weakest_offset, text)
-        or _problem_with_places(evidence.further, text)
+        or _problem_with_places(evidence, text)
     )
 
 
-def _problem_with_places(places: Sequence[Disagreement], text: str) -> str | None:
+def _problem_with_places(evidence: Evidence, text: str) -> str | None:
+    places, most = evidence.further, evidence.regret_max
     if len(places) > MOST_PLACES:
         return f"further has {len(places)} places, must have at most {MOST_PLACES}"
-    problems = (_problem_with_place(f"further[{i}]", one, text) for i, one in enumerate(places))
+    named = ((f"further[{i}]", place) for i, place in enumerate(places))
+    problems = (_problem_with_place(name, place, most, text) for name, place in named)
     return next(filter(None, problems), None)
 
 
-def _problem_with_place(name: str, place: Disagreement, text: str) -> str | None:
-    if not place.regret >= 0.0:  # also catches NaN
-        return f"{name}.regret is {place.regret}, must be at least 0"
+def _problem_with_place(name: str, place: Disagreement, most: float, text: str) -> str | None:
+    if not 0.0 <= place.regret <= most + ROUNDING:  # also catches NaN
+        return f"{name}.regret is {place.regret}, must be at least 0 and at most {most}"
     if place.best_logprob is not None and not place.best_logprob <= ROUNDING:
         return f"{name}.best_logprob is {place.best_logprob}, must be at most 0"
     return _problem_with_offset(f"{name}.offset", place.offset, text)

@@ -88,7 +88,7 @@ def _compiled(
 ) -> PackedEngine:
     plain_forward = model.forward
     model.set_attn_implementation(COMPILED_IMPLEMENTATION)
-    model.forward = torch.compile(plain_forward, dynamic=True)
+    model.forward = torch.compile(plain_forward, dynamic=True, options=_compilation(layout.device))
     try:
         return _packed(model, layout, budget, trial)
     except Unsuitable as reason:
@@ -96,6 +96,14 @@ def _compiled(
         model.forward = plain_forward
         model.set_attn_implementation(IMPLEMENTATION)
         raise
+
+
+def _compilation(device: torch.device) -> dict[str, str | int | bool | Callable[..., object]]:
+    """On a CUDA device, what lies between two layers' attention is captured as graphs, by size.
+
+    A decoding step there launches hundreds of small kernels, which takes longer than they do.
+    """
+    return {"triton.cudagraphs": device.type == "cuda", "graph_partition": True}
 
 
 def _copies(model: PreTrainedModel, budget: CacheBudget, trial: _Trial) -> Engine:

@@ -90,6 +90,7 @@ def _scoring(
     mutates_args=(),
     schema="(Tensor q, Tensor k, Tensor v, int layer, float scale, float? cap, int? window)"
     " -> Tensor",
+    tags=(torch.Tag.cudagraph_unsafe,),  # what it reads is elsewhere in every pass
 )
 def _opaque(  # noqa: PLR0913, PLR0917 - an operator's arguments are flat
     q: torch.Tensor,

@@ -93,6 +93,7 @@ TEXT = "né "
         ({"untold": -0.1}, "untold is -0.1, must be at least 0"),
         ({"untold": math.nan}, "untold is nan"),
         ({"further": (Disagreement(0, -0.1),)}, "further[0].regret is -0.1"),
+        ({"further": (Disagreement(0, 1.6),)}, "further[0].regret is 1.6, must be at least 0 and"),
         ({"further": (Disagreement(0, 1.0, 0.1),)}, "further[0].best_logprob is 0.1"),
         ({"further": (Disagreement(0, 1.0), Disagreement(5, 1.0))}, "further[1].offset is 5"),
         ({"further": (Disagreement(2, 1.0),)}, "further[0].offset is 2, within a character"),
