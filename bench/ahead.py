@@ -29,7 +29,7 @@ from specfuse.localmesh import MeshAddresses
 
 TURNS: Final = {"off": False, "ahead": True}
 """The ensembles, by name, and whether they draft ahead."""
-MEMBERS, WORDS, SEGMENT_TOKENS = 5, 120, 10
+MEMBERS, WORDS, SEGMENT_TOKENS = 5, 80, 10
 TOKEN_SECONDS = 0.02
 SCRIPTED_QUESTION = "What is the answer?"
 

@@ -69,8 +69,9 @@ BENCHES: Final = (
     Bench(
         "observing.py",
         "What numbers and traces cost the fuser",
-        ("--rounds", "30", "--repeats", "9"),
+        ("--rounds", "20", "--repeats", "9"),
     ),
+    Bench("ahead.py", "Drafting ahead", ("--questions", "4")),
     Bench(
         "start.py",
         "What starting takes",

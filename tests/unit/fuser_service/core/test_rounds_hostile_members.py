@@ -90,7 +90,10 @@ class Hostile:
 
     def _perform(self, state: QueryState, step: Propose | Verify) -> Transition:
         if isinstance(step, Propose):
-            proposals = {m: self._or_trouble(self._proposal(step)) for m in step.members}
+            asked = step.members
+            if step.relief and self._random.random() < 0.3:  # noqa: PLR2004
+                asked += step.relief.members
+            proposals = {m: self._or_trouble(self._proposal(step)) for m in asked}
             return rounds.proposed(state, step, proposals)
         scores = {
             m: self._or_trouble(tuple(map(self._score, candidates)))
@@ -136,13 +139,13 @@ class Hostile:
             entropy=random.choice((0.0, 0.5, 9.0, math.inf, None)),
             weakest_logprob=random.choice((0.0, -0.1, -9.0, -math.inf)),
             weakest_offset=random.choice(places),
-            further=tuple(self._place(places) for _ in range(random.choice((0, 0, 1, 3)))),
+            further=tuple(self._place(places, largest) for _ in range(random.choice((0, 0, 1, 3)))),
             untold=random.choice((None, 0.0, 2.0, math.inf)),
         )
 
-    def _place(self, places: list[int]) -> Disagreement:
+    def _place(self, places: list[int], largest: float) -> Disagreement:
         random = self._random
-        regret = random.choice((0.0, 2.0, 9.0, math.inf))
+        regret = min(largest, random.choice((0.0, 2.0, 9.0, math.inf)))
         return Disagreement(random.choice(places), regret, random.choice((0.0, -0.5, -9.0)))
 
 
@@ -159,6 +162,7 @@ def rules_of_watching(draw: st.DrawFn) -> Rules:
         members=tuple(members),
         max_tokens=draw(st.integers(1, 12)),
         segment_tokens=draw(st.integers(1, 5)),
+        stretch_tokens=draw(st.sampled_from((0, 0, 3, 12))),
         opener=draw(st.sampled_from((None, *members))),
         stop=draw(st.sampled_from(STOPS)),
         vote=Vote.WORDS,
@@ -219,6 +223,9 @@ def test_only_who_is_there_is_asked_and_nobody_for_what_is_known(
             assert step.members
             assert set(step.members) <= set(state.active) - state.round.proposals.keys()
             assert 1 <= step.max_tokens <= state.tokens_left
+            if step.relief:
+                assert set(step.relief.members) <= set(state.watchers) - set(step.members)
+                assert step.required <= step.relief.required <= played.states[0].rules.quorum
         elif isinstance(step, Verify):
             assert step.assignments
             assert step.assignments.keys() <= set(state.present)
