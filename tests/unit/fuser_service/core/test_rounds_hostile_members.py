@@ -91,7 +91,7 @@ class Hostile:
     def _perform(self, state: QueryState, step: Propose | Verify) -> Transition:
         if isinstance(step, Propose):
             asked = step.members
-            if step.relief and self._random.random() < 0.3:  # noqa: PLR2004
+            if step.relief and self._random.random() < 0.3:
                 asked += step.relief.members
             proposals = {m: self._or_trouble(self._proposal(step)) for m in asked}
             return rounds.proposed(state, step, proposals)
