@@ -403,7 +403,8 @@ def _defaults_above_limits(ensemble: Ensemble) -> Iterator[Problem]:
     most, limit = ensemble.segment_tokens * ensemble.stretch, ensemble.segment_tokens_limit
     if ensemble.stretch > 1 and most > limit:
         problem = f"{ensemble.stretch} times segment_tokens, {ensemble.segment_tokens}, is above"
-        yield Problem(("stretch",), f"{problem} segment_tokens_limit, {limit}; lower it")
+        fix = "lower it or raise the limit"
+        yield Problem(("stretch",), f"{problem} segment_tokens_limit, {limit}; {fix}")
 
 
 def _exit_contradictions(ensemble: Ensemble) -> Iterator[Problem]:
