@@ -19,7 +19,7 @@ from fuser_service.core.attendance import with_proposals, with_scores
 from fuser_service.core.commit import Commit, committed, finish_reason
 from fuser_service.core.contest import contested
 from fuser_service.core.exits import falters, recalls
-from fuser_service.core.objections import hearing
+from fuser_service.core.objections import Hearing, hearing
 from fuser_service.core.rules import Rules, Vote
 from fuser_service.core.state import QueryState, RoundState
 from fuser_service.core.steps import Finish, LoseQuorum, Propose, Relief, Result, Step, Verify
@@ -101,8 +101,15 @@ def scored(
 
 
 def if_all_agree(state: QueryState) -> Transition | None:
-    """What follows if nobody objects to what is being judged; None if that is more than one."""
-    return _commit(state, without_vote(state)) if len(state.candidates) == 1 else None
+    """What follows if nobody objects to what is being judged.
+
+    None if that is more than one draft, or if somebody is known to object already.
+    """
+    if len(state.candidates) != 1:
+        return None
+    verdict = without_vote(state)
+    heard = hearing(state, verdict)
+    return _commit(state, verdict) if heard == Hearing(verdict) else None
 
 
 def _judge(state: QueryState) -> Transition:

@@ -29,6 +29,8 @@ class Ahead:
         self._clock = clock
         self._began = clock()
         self._took: float | None = None
+        self.taken = False
+        """Whether the step that it was made for has begun to wait for it."""
         self._task = asyncio.create_task(self._timed(call))
 
     @property
@@ -52,15 +54,29 @@ class Ahead:
             and transition.state.committed == self._expected.state.committed
         )
 
+    @property
+    def ended_with(self) -> Proposal | BaseException:
+        """What became of the call, which has ended: its draft, or what it raised."""
+        if self._task.cancelled():
+            return asyncio.CancelledError()
+        return self._task.exception() or self._task.result()
+
     async def proposal(self) -> Proposal:
         """The draft. Raises what the call does; cancelling it cancels the call."""
+        self.taken = True
         return await self._task
 
-    async def stop(self) -> Proposal | None:
-        """Ends the call. Returns its draft, if that was made by then."""
+    async def stop(self) -> None:
+        """Ends the call, and returns once it has ended: not sooner if that is cancelled as well."""
         self._task.cancel()
-        (ended,) = await asyncio.gather(self._task, return_exceptions=True)
-        return ended if isinstance(ended, Proposal) else None
+        cancelled = False
+        while not self._task.done():
+            try:
+                await asyncio.wait((self._task,))
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
 
     async def _timed(self, call: Callable[[], Coroutine[Any, Any, Proposal]]) -> Proposal:
         try:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from fuser_service.core import rounds
+from fuser_service.core import rounds, steps
 from fuser_service.core.rounds import Transition
 from fuser_service.core.state import QueryState
 from fuser_service.core.steps import Ok, Propose, Result, Verify
 from fuser_service.core.types import Context, MemberName, Proposal, Sampling, Score
 from fuser_service.fusion.ahead import Ahead
 from fuser_service.fusion.effort import Effort
-from fuser_service.fusion.gather import Gathering, Patience, Relief
+from fuser_service.fusion.gather import Gathering, Patience, Relief, meaning_of
 from fuser_service.fusion.ports import FusionObserver, Outcome, Participant, Rpc
 from fuser_service.fusion.query import Query
 from fuser_service.fusion.spans import QuerySpans
@@ -53,16 +53,14 @@ class Asking:
         patience, relief = self._patience("propose", step.members, step), None
         if step.relief:
             patience = replace(patience, deadline=self._until_timeout())
-            others = self._drafting(state, step.relief.members, step.max_tokens, patience.deadline)
-            relief = Relief(others, self._overdue_seconds(step), step.relief.required)
+            relief = self._relief(state, step, step.relief)
         calls = self._drafting(state, step.members, step.max_tokens, patience.deadline)
         if self._ahead:
             calls[self._ahead.member] = self._ahead.proposal
-            self.observer.drafted_ahead(self.query.ensemble, used=True)
         try:
             proposals = await self._gather("propose", calls, patience, relief)
         finally:
-            self._ahead = None
+            await self._settle_served()
         for member, one in proposals.items():
             if isinstance(one, Ok):
                 self._passed(member, one.value.passes)
@@ -113,21 +111,45 @@ class Asking:
         ahead = self._ahead
         if ahead is None or (transition and ahead.serves(transition)):
             return {}
-        draft = await ahead.stop()
-        self._ahead = None
+        try:
+            await ahead.stop()
+        finally:
+            self._ahead = None
+            discarded = self._given_up(ahead)
+        return discarded
+
+    async def _settle_served(self) -> None:
+        """A draft made ahead is used, unless the step ended before it came to wait for it."""
+        if self._ahead and self._ahead.taken:
+            self.observer.drafted_ahead(self.query.ensemble, used=True)
+            self._ahead = None
+        await self.settle_ahead()
+
+    def _given_up(self, ahead: Ahead) -> dict[MemberName, int]:
+        """Counts a call that was made ahead in vain. Returns the tokens that it drafted."""
+        ended = ahead.ended_with
+        outcome: Outcome = "ok" if isinstance(ended, Proposal) else "cancelled"
+        if isinstance(ended, SpecFuseError):
+            _, outcome = meaning_of(ended)
         self.effort.made["propose"] += 1
         self.observer.drafted_ahead(self.query.ensemble, used=False)
-        outcome: Outcome = "cancelled" if draft is None else "ok"
         self.observer.call_ended(ahead.member, "propose", outcome, ahead.seconds)
-        if draft is None:
+        if not isinstance(ended, Proposal):
             return {}
-        self._passed(ahead.member, draft.passes)
-        return {ahead.member: draft.token_count}
+        self._passed(ahead.member, ended.passes)
+        return {ahead.member: ended.token_count}
 
     async def _apart(self, members: tuple[MemberName, ...], calls: Calls[Proposal]) -> Proposal:
         """A call beside the phase that is under way, in a span of its own."""
         with self.spans.phase("propose", members):
             return await calls[members[0]]()
+
+    def _relief(self, state: QueryState, step: Propose, others: steps.Relief) -> Relief[Proposal]:
+        """The others' calls. They have as much time as those that they relieve had in theirs."""
+        overdue = self._overdue_seconds(step)
+        deadline = self.deadline.within(overdue + self.query.timings.round_timeout_seconds)
+        calls = self._drafting(state, others.members, step.max_tokens, deadline)
+        return Relief(calls, overdue, others.required, deadline)
 
     def _drafting(
         self,

@@ -3,7 +3,8 @@
 The result of a call is a value: a member that fails or is late never disturbs the others. Once the
 required number have answered, the rest have a grace period; a member not done by then is late, and
 its call is cancelled. Where others can relieve those that are asked, they are asked as well once
-these are overdue, and these are waited for only until enough of the others have answered.
+these are overdue, and these are waited for only until enough of the others have answered, or the
+others until these have.
 Cancelling the caller cancels every call at once.
 """
 
@@ -50,13 +51,15 @@ class Patience:
 class Relief(Generic[Answer]):
     """Calls to other members, made as well once the first have had `after_seconds` to answer.
 
-    From then on `required` answers of all are enough, and the others are not waited for longer than
-    those that relieve them.
+    From then on `required` answers of all are enough, all are waited for until `deadline`, and the
+    first not longer than those that relieve them. If the first answer after all, they are enough:
+    whoever relieves them and has not answered by then has no result, as if it had not been asked.
     """
 
     calls: Mapping[MemberName, Callable[[], Awaitable[Answer]]]
     after_seconds: float
     required: int
+    deadline: Deadline
 
 
 @dataclass(slots=True)
@@ -66,7 +69,8 @@ class Gathering(Generic[Answer]):
     `clock` counts seconds. `ended` is told of every call when it ends: the member, how it ended and
     how many seconds it took. After `run`, `errors` holds what members raised, and
     `straggled_seconds` how long late ones were waited for beyond the quorum (None if none were).
-    It has made `calls_made`, of which `relief` are some only if it came to that.
+    It has made `calls_made`: of `relief` some only if it came to that, and none that was cancelled
+    before it began.
     """
 
     calls: Mapping[MemberName, Callable[[], Awaitable[Answer]]]
@@ -75,21 +79,18 @@ class Gathering(Generic[Answer]):
     relief: Relief[Answer] | None = None
     errors: dict[MemberName, SpecFuseError] = field(default_factory=dict)
     straggled_seconds: float | None = None
+    calls_made: int = 0
     _tasks: dict[MemberName, asyncio.Task[Result[Answer]]] = field(default_factory=dict)
     _left: set[MemberName] = field(default_factory=set)
     _overdue: frozenset[MemberName] = frozenset()
     _required: int = 0
-    _answered: int = 0
+    _answered: set[MemberName] = field(default_factory=set)
+    _needless: frozenset[MemberName] = frozenset()
     _has_quorum: bool = False
     _quorum_at: float | None = None
     _all_ended: asyncio.Event = field(default_factory=asyncio.Event)
     _limit: asyncio.Timeout | None = None  # while it waits
     _over: bool = False
-
-    @property
-    def calls_made(self) -> int:
-        """How many members were asked so far."""
-        return len(self._tasks)
 
     async def run(self, patience: Patience) -> dict[MemberName, Result[Answer]]:
         """Makes the calls; returns when all have ended, or patience runs out."""
@@ -99,10 +100,12 @@ class Gathering(Generic[Answer]):
             with self._relieved_later(patience, group):
                 await self._wait(patience.deadline)
             self._over = True
+            if self._answered_after_all(patience.required):
+                self._needless = frozenset(self._left)
             for task in self._tasks.values():
                 task.cancel()
         # A call cancelled before its first step never ran, and has no result of its own.
-        tasks = self._tasks.items()
+        tasks = [(m, task) for m, task in self._tasks.items() if m not in self._needless]
         return {m: Late() if task.cancelled() else task.result() for m, task in tasks}
 
     def _make(
@@ -124,7 +127,7 @@ class Gathering(Generic[Answer]):
             return
 
         def relieve() -> None:
-            if self._left and not self._has_quorum:
+            if self._left and not self._has_quorum and self._wait_until(relief.deadline):
                 self._overdue = frozenset(self._left)
                 self._required = relief.required
                 self._make(relief.calls, patience, group)
@@ -148,17 +151,37 @@ class Gathering(Generic[Answer]):
         if self._quorum_at is not None:
             self.straggled_seconds = self.clock() - self._quorum_at
 
+    def _wait_until(self, deadline: Deadline) -> bool:
+        """Waits for longer than was planned. Returns whether it does: not once the wait is over."""
+        limit = self._limit
+        if limit is None or limit.expired() or deadline.passed:
+            return False
+        seconds = deadline.timeout
+        limit.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+        return True
+
     def _count(self, member: MemberName, result: Result[Answer], patience: Patience) -> None:
         """A call has ended: the last one ends the wait, the quorum's begins the grace period."""
         self._left.discard(member)
-        self._answered += isinstance(result, Ok)
-        has_quorum = self._answered >= self._required
-        if not (self._left - self._overdue if has_quorum else self._left):
+        if isinstance(result, Ok):
+            self._answered.add(member)
+        has_quorum = len(self._answered) >= self._required
+        waited_for = self._left - self._overdue if has_quorum else self._left
+        if not waited_for or self._answered_after_all(patience.required):
             self._all_ended.set()
         elif not self._has_quorum and has_quorum:
             self._has_quorum = True
             # Who answers in the same turn of the loop is not waited for.
             asyncio.get_running_loop().call_soon(self._wait_at_most, patience.grace_seconds)
+
+    def _answered_after_all(self, required: int) -> bool:
+        """Whether those that were to be relieved need not be: all asked first have ended."""
+        first = self.calls.keys()
+        return (
+            bool(self._overdue)
+            and not self._left & first
+            and len(self._answered & first) >= required
+        )
 
     def _wait_at_most(self, seconds: float) -> None:
         if not self._left or self._limit is None:
@@ -172,6 +195,7 @@ class Gathering(Generic[Answer]):
     async def _call(
         self, member: MemberName, call: Callable[[], Awaitable[Answer]], patience: Patience
     ) -> Result[Answer]:
+        self.calls_made += 1
         began = self.clock()
         outcome: Outcome = "cancelled"
         try:
@@ -179,10 +203,10 @@ class Gathering(Generic[Answer]):
             outcome = "ok"
         except SpecFuseError as error:
             self.errors[member] = error
-            result, outcome = _meaning(error)
+            result, outcome = meaning_of(error)
         except asyncio.CancelledError:
             if self._over:
-                result, outcome = Late(), "late"
+                result, outcome = Late(), "cancelled" if member in self._needless else "late"
             elif _being_cancelled():
                 raise
             else:  # not cancelled here: a transport that closes during a call does this
@@ -194,7 +218,7 @@ class Gathering(Generic[Answer]):
         return result
 
 
-def _meaning(error: SpecFuseError) -> tuple[Failed | Refused | Busy | Late, Outcome]:
+def meaning_of(error: SpecFuseError) -> tuple[Failed | Refused | Busy | Late, Outcome]:
     """What a member's error means for the query, and how its call ended."""
     detail = f"{error.reason}: {error.message}"
     match error:

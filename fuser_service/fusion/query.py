@@ -15,8 +15,8 @@ class Timings:
     A round has a step or several (proposing, scoring, and both again for members that come back).
     Once a quorum has answered in a step, the others have `straggler_grace_seconds` more; while
     members stand by, those that answered before have that much more than they took. So have those
-    that draft while others watch; then these draft as well. No
-    step takes longer than `round_timeout_seconds`, nor beyond the request's deadline.
+    that draft while others watch; then these draft as well, and have their own time for it. No call
+    takes longer than `round_timeout_seconds`, nor beyond the request's deadline.
 
     Before all that, members have `wake_seconds` to wake. Once a quorum is awake, the others have
     `wake_grace_seconds` of these.

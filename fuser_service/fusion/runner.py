@@ -88,9 +88,11 @@ async def _attended(asking: Asking) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await asking.settle_ahead()
-        for participant in asking.participants.values():
-            participant.leave()
+        try:
+            await asking.settle_ahead()
+        finally:
+            for participant in asking.participants.values():
+                participant.leave()
 
 
 @dataclass(slots=True)

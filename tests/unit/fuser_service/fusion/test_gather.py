@@ -239,7 +239,7 @@ def _relieved(
     **others: Callable[[], Awaitable[str]],
 ) -> Gathering[str]:
     gathering = calls.gathering(a=first)
-    gathering.relief = Relief(others, after, required)
+    gathering.relief = Relief(others, after, required, NEVER)
     return gathering
 
 
@@ -318,3 +318,54 @@ async def test_a_caller_that_goes_before_anybody_is_overdue_leaves_no_timer_behi
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asked.wait(), 0.05)
     assert not problems
+
+
+async def test_those_that_relieve_have_as_long_as_whom_they_relieve_had() -> None:
+    calls, patience = Calls(), Patience(1, math.inf, Deadline.after(0.1))
+
+    async def long() -> str:
+        await asyncio.sleep(patience.deadline.remaining + 0.05)
+        return "yes"
+
+    gathering = _relieved(calls, calls.waiting("a", asyncio.Event()), b=long)
+    assert await gathering.run(patience) == {"a": Late(), "b": Ok("yes")}
+
+
+async def test_if_the_overdue_answer_first_who_relieves_them_is_as_if_it_was_not_asked() -> None:
+    calls, first = Calls(), asyncio.Event()
+
+    async def hangs() -> str:
+        first.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    gathering = _relieved(calls, calls.waiting("a", first), b=hangs, required=2)
+    async with asyncio.timeout(10):
+        assert await gathering.run(Patience(1, math.inf, NEVER)) == {"a": Ok("a")}
+    assert gathering.calls_made == 2
+    assert ("b", "cancelled") in calls.ended
+
+
+async def test_who_was_not_asked_as_time_was_up_does_not_count() -> None:
+    calls = Calls()
+    gathering = _relieved(calls, answer, b=answer)
+    assert await gathering.run(Patience(1, 30, Deadline.after(0))) == {"a": Late()}
+    assert gathering.calls_made == 0
+
+
+async def test_the_overdue_are_enough_only_once_all_of_them_have_ended() -> None:
+    calls, some, last = Calls(), asyncio.Event(), asyncio.Event()
+
+    async def hangs() -> str:
+        some.set()
+        asyncio.get_running_loop().call_later(0.02, last.set)
+        await asyncio.Event().wait()
+        return "never"
+
+    gathering = calls.gathering(
+        a=calls.waiting("a", some), b=calls.waiting("b", some), c=calls.waiting("c", last)
+    )
+    gathering.relief = Relief({"d": hangs}, 0.0, 4, NEVER)
+    async with asyncio.timeout(10):
+        results = await gathering.run(Patience(2, math.inf, NEVER))
+    assert results == {"a": Ok("a"), "b": Ok("b"), "c": Ok("c")}

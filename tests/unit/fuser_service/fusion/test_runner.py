@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -33,6 +34,7 @@ from specfuse.errors import (
     InvalidArgument,
     Overloaded,
     QuorumLost,
+    SpecFuseError,
     Unavailable,
 )
 from tests.support.members import (
@@ -508,16 +510,18 @@ async def test_an_opener_that_is_only_slow_is_heard_with_those_that_relieve_it()
     ensemble = Ensemble(a, b)
     timings = Timings(straggler_grace_seconds=0.02, round_timeout_seconds=1000)
     query = ensemble.query(timings=timings, vote=Vote.WORDS, exit=WATCH, opener="a")
-    stream = ensemble.run(query, Deadline.after(1000))
+    stream = ensemble.run(query, Deadline.never())
     await anext(stream)
     first = asyncio.create_task(anext(stream))
     await b.waiting.get()
     timings_left = a.asked[0].deadline.remaining
+    later = b.asked[0].deadline.at - a.asked[0].deadline.at
     held.set()
     event = await first
     assert isinstance(event, RoundCommitted)
     assert (event.round.text, event.round.took_part) == (" one", ("a", "b"))
     assert timings_left > 500
+    assert later >= 0.02, "who relieves has as long as who was asked first"
     await stream.aclose()
     assert not a.cancelled
 
@@ -620,12 +624,12 @@ def drafts(member: ScriptedMember) -> list[tuple[str, ...]]:
     return [asked.context.committed for asked in member.asked if asked.rpc == "propose"]
 
 
-def busy_after_the_first_draft() -> ScriptedMember:
+def busy_after_the_first_draft(until: asyncio.Event | None = None) -> ScriptedMember:
     """A member that is long at its second draft."""
     whole = says(" one", " two", " three")
 
     def draft(context: Context) -> Proposal:
-        a.hold["propose"] = asyncio.Event()
+        a.hold["propose"] = until or asyncio.Event()
         return whole(context)
 
     a = ScriptedMember("a", draft, agreeing)
@@ -753,6 +757,137 @@ async def test_a_failure_ahead_is_one_of_the_next_round() -> None:
     assert text == " one two three"
     assert finished.degraded
     assert ("a", "propose", "failed") in ensemble.observer.calls
+
+
+async def test_a_failure_ahead_that_nobody_needs_is_told_as_a_failure() -> None:
+    """a's draft is objected to when the next one, made ahead, has failed."""
+    judged = asyncio.Event()
+
+    def broken(context: Context) -> Proposal | SpecFuseError:
+        if "".join(context.committed) != " one":
+            return proposal(" one")
+        judged.set()
+        return Unavailable("reset")
+
+    a = ScriptedMember("a", broken, agreeing)
+    b = ScriptedMember("b", says(" eins"), of_another_mind, hold={"score": judged})
+    ensemble = Ensemble(a, b)
+    stream = ensemble.run(watched(ensemble))
+    await anext(stream)
+    await anext(stream)
+    assert ("a", "propose", "failed") in ensemble.observer.calls
+    assert ensemble.observer.ahead == {False: 1}
+    await stream.aclose()
+
+
+async def test_nothing_is_drafted_ahead_of_what_is_known_to_be_objected_to() -> None:
+    """b objects to the second word and does not tell of all others, so it is asked again."""
+
+    def judge(context: Context, candidate: Candidate) -> Score:
+        if candidate.text != " one two":
+            return agreeing(context, candidate)
+        return replace(score(0.1), evidence=Evidence(9.0, 4.0, 4, 0.1, -4.0, 4))
+
+    a = ScriptedMember("a", lambda _: proposal(" one two"), agreeing)
+    b = ScriptedMember("b", says(" one zwei"), judge)
+    ensemble = Ensemble(a, b)
+    stream = ensemble.run(watched(ensemble))
+    await anext(stream)
+    event = await anext(stream)
+    assert isinstance(event, RoundCommitted)
+    assert event.round.text == " one"
+    assert len([asked for asked in b.asked if asked.rpc == "score"]) == 2, "it is asked again"
+    assert ensemble.observer.ahead == {False: 1}
+    await stream.aclose()
+
+
+class Reluctant(asyncio.Event):
+    """Ends its wait only when it may, even if that is cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ending, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def wait(self) -> Literal[True]:
+        try:
+            return await super().wait()
+        finally:
+            self.ending.set()
+            await self.may_end.wait()
+
+
+async def test_who_is_cancelled_twice_leaves_no_draft_that_is_made_ahead() -> None:
+    held = Reluctant()
+    a = busy_after_the_first_draft(held)
+    b = ScriptedMember("b", says(" eins"), agreeing, hold={"score": asyncio.Event()})
+    ensemble, effort = Ensemble(a, b), Effort()
+    stream = ensemble.fusion.run(watched(ensemble), Deadline.after(30), effort)
+    await anext(stream)
+    first = asyncio.create_task(anext(stream))
+    await a.waiting.get()
+    first.cancel()
+    await held.ending.wait()
+    first.cancel()
+    asyncio.get_running_loop().call_soon(held.may_end.set)
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert [(member.running, member.left) for member in (a, b)] == [(0, 1), (0, 1)]
+    assert effort.made["propose"] == 2
+    assert ensemble.observer.ahead == {False: 1}
+
+
+class UntilPassed(RecordingObserver):
+    """Is told of the second round until the deadline passes."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
+        self.deadline = deadline
+
+    def active_members(self, ensemble: str, members: int) -> None:
+        super().active_members(ensemble, members)
+        while len(self.active) == 2 and not self.deadline.passed:
+            pass
+
+
+async def test_a_draft_made_ahead_ends_with_a_deadline_that_passes_as_its_turn_comes() -> None:
+    a = busy_after_the_first_draft()
+    b = ScriptedMember("b", says(" eins"), agreeing)
+    deadline, effort = Deadline.after(0.2), Effort()
+    ensemble = Ensemble(a, b)
+    ensemble.observer = UntilPassed(deadline)
+    fusion = Fusion(ensemble.members, ensemble.observer)
+    with pytest.raises(DeadlineExceeded):
+        async for _ in fusion.run(watched(ensemble), deadline, effort):
+            pass
+    assert [(member.running, member.left) for member in (a, b)] == [(0, 1), (0, 1)]
+    assert ensemble.observer.ahead == {False: 1}
+    assert effort.made["propose"] == 2
+    assert [call for call in ensemble.observer.calls if call[1] == "propose"] == [
+        ("a", "propose", "ok"), ("a", "propose", "cancelled"),
+    ]  # fmt: skip
+
+
+async def test_an_opener_that_answers_as_it_is_relieved_is_judged_by_those_that_were_asked() -> (
+    None
+):
+    """They had no time to draft, which is neither waited for nor held against them."""
+    whole, held = says(" one", " two"), asyncio.Event()
+    a = ScriptedMember("a", whole, agreeing, hold={"propose": held})
+    b = ScriptedMember("b", whole, agreeing, hold={"propose": asyncio.Event()})
+    ensemble = Ensemble(a, b)
+    timings = Timings(straggler_grace_seconds=0.02, round_timeout_seconds=1000)
+    query = ensemble.query(
+        timings=timings, vote=Vote.WORDS, exit=WATCH, opener="a", quorum=2, max_misses=1
+    )
+    answer = asyncio.create_task(ensemble.answer(query))
+    await b.waiting.get()
+    held.set()
+    async with asyncio.timeout(10):
+        text, finished = await answer
+    assert text == " one two"
+    assert not finished.degraded
+    assert ("b", "propose", "cancelled") in ensemble.observer.calls
+    assert [asked.rpc for asked in b.asked][:2] == ["propose", "score"]
 
 
 async def test_where_nobody_watches_nothing_is_drafted_ahead() -> None:
