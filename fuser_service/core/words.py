@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterator
+from string import ascii_letters, digits
 
 _APOSTROPHES = frozenset("'’׳״")
 _POINTS = frozenset(".,")
@@ -26,6 +27,8 @@ _UNSPACED_SCRIPTS = (
     (0xFF66, 0xFF9F),  # halfwidth Katakana
     (0x20000, 0x3FFFF),  # CJK ideographs
 )
+_FIRST_UNSPACED = _UNSPACED_SCRIPTS[0][0]
+_PLAIN = frozenset(ascii_letters + digits)
 
 
 def first_word(text: str) -> int:
@@ -40,7 +43,10 @@ def word_start(text: str, at: int) -> int:
 
 def sentence_end(text: str) -> int | None:
     """Where the first sentence of a text ends; None if it goes on beyond the text."""
-    return next((at for at in _boundaries(text) if _ends_sentence(text, at)), None)
+    if _SENTENCE_ENDS.isdisjoint(text):
+        return None
+    ends = (at for at in range(1, len(text) + 1) if _ends_sentence(text, at))
+    return next((at for at in ends if _ends_at(text, at)), None)
 
 
 def begins_sentence(before: str) -> bool:
@@ -76,11 +82,12 @@ def _ends_at(text: str, at: int) -> bool:
     if at == len(text):
         return True
     left, right = text[at - 1], text[at]
+    if left in _PLAIN and right in _PLAIN:  # what follows would find the same, and most is this
+        return False
     if left in "\n\r":
         return left + right != "\r\n"
-    if left.isspace() or _ZERO_WIDTH_JOINER in {left, right}:
-        return False
-    if _is_mark(right) or right in "\n\r":
+    joined = left.isspace() or _ZERO_WIDTH_JOINER in {left, right} or _is_mark(right)
+    if joined or right in "\n\r":
         return False
     if right.isspace():
         return True
@@ -107,6 +114,8 @@ def _is_inner(text: str, at: int, marks: Collection[str]) -> bool:
 
 def _base(text: str, end: int) -> str:
     """The last character of `text[:end]` that is no skin tone, or else the first."""
+    if not _is_skin_tone(text[end - 1]):
+        return text[end - 1]
     before = (text[at] for at in range(end - 1, -1, -1))
     return next((char for char in before if not _is_skin_tone(char)), text[0])
 
@@ -125,4 +134,5 @@ def _is_skin_tone(char: str) -> bool:
 
 
 def _is_unspaced(char: str) -> bool:
-    return any(first <= ord(char) <= last for first, last in _UNSPACED_SCRIPTS)
+    code = ord(char)
+    return code >= _FIRST_UNSPACED and any(one <= code <= last for one, last in _UNSPACED_SCRIPTS)
