@@ -2,9 +2,10 @@
 
 The processor time of a fuser's own process over each of its doors, for the same questions to the
 same scripted members, in turns: gRPC's `Generate`, and a stream of `/v1/chat/completions`. Members
-are processes of their own, take no time to think and never agree, so what is left is the fuser.
-Beside it, in turns with it, what as many calls cost whoever makes nothing but calls: of the same
-members, by `grpc.aio` alone in this process.
+are processes of their own and take no time to think, so what is left is the fuser. They never
+agree, which is the most that a round can take, or always, which is how most rounds are. Beside it,
+in turns with it, what as many calls cost whoever makes nothing but calls: of the same members, by
+`grpc.aio` alone in this process.
 """
 
 from __future__ import annotations
@@ -51,11 +52,15 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is asked: of how many members, for how many rounds of whole drafts, by which preset."""
+    """What is asked: of how many members, for how many rounds of whole drafts, by which preset.
+
+    Members that are `alike` write the same, others nothing that another writes.
+    """
 
     members: int
     rounds: int
     preset: str = "default"
+    alike: bool = False
 
     @property
     def words(self) -> int:
@@ -63,7 +68,8 @@ class Shape:
         return WORDS_A_SEGMENT * self.rounds
 
     def answer_of(self, member: int) -> str:
-        """Nobody else's."""
+        """What a member writes."""
+        member = 0 if self.alike else member
         return " ".join(f"m{member}w{number}" for number in range(self.words))
 
     @property
@@ -283,6 +289,7 @@ def table_of(costs: dict[tuple[Shape, int], tuple[Known, dict[str, Costs]]]) -> 
     table = Table(
         "preset",
         "members",
+        "agree",
         "callers",
         "rounds",
         "calls a round",
@@ -299,6 +306,7 @@ def table_of(costs: dict[tuple[Shape, int], tuple[Known, dict[str, Costs]]]) -> 
         table.add_row(
             shape.preset,
             str(shape.members),
+            "always" if shape.alike else "never",
             str(callers),
             str(known.rounds),
             f"{known.calls / known.rounds:.1f}",
@@ -322,8 +330,8 @@ def main(
 ) -> None:
     """Measure what a round costs the fuser over each of its doors, beside the bare calls."""
     costs: dict[tuple[Shape, int], tuple[Known, dict[str, Costs]]] = {}
-    for preset, size in product(presets or ("default",), members or (5,)):
-        shape = Shape(size, rounds, preset)
+    for preset, size, alike in product(presets or ("default",), members or (5,), (False, True)):
+        shape = Shape(size, rounds, preset, alike)
 
         async def work(addresses: MeshAddresses, shape: Shape = shape) -> None:
             for number in callers or (1, 16):
