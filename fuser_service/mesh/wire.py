@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import starmap
 from typing import Final
 
 from fuser_service.core.types import (
@@ -144,20 +145,21 @@ def _score(score: pb.Score) -> Score:
 
 
 def _evidence(evidence: pb.Evidence) -> Evidence:
-    further = tuple(
-        Disagreement(place.offset, place.regret, place.best_logprob) for place in evidence.further
-    )
-    sums = (evidence.regret_sum, evidence.regret_max, evidence.weakest_logprob)
-    others = (number for place in evidence.further for number in (place.regret, place.best_logprob))
-    if not all(map(math.isfinite, (*sums, evidence.entropy, evidence.untold, *others))):
+    """Every round decodes one for each member and candidate, so each number is read once."""
+    total, largest, weakest = evidence.regret_sum, evidence.regret_max, evidence.weakest_logprob
+    entropy, untold = evidence.entropy, evidence.untold
+    places = [(place.offset, place.regret, place.best_logprob) for place in evidence.further]
+    # What is not a finite number leaves no sum finite that it is in.
+    others = sum([regret + best for _, regret, best in places])
+    if not math.isfinite(total + largest + weakest + entropy + untold + others):
         raise ModelFailure("evidence that is not a finite number")
     return Evidence(
-        regret_sum=evidence.regret_sum,
-        regret_max=evidence.regret_max,
-        regret_offset=evidence.regret_offset,
-        entropy=evidence.entropy if evidence.HasField("entropy") else None,
-        weakest_logprob=evidence.weakest_logprob,
-        weakest_offset=evidence.weakest_offset,
-        further=further,
-        untold=evidence.untold if evidence.HasField("untold") else None,
+        total,
+        largest,
+        evidence.regret_offset,
+        entropy if entropy or evidence.HasField("entropy") else None,
+        weakest,
+        evidence.weakest_offset,
+        tuple(starmap(Disagreement, places)),
+        untold if untold or evidence.HasField("untold") else None,
     )
