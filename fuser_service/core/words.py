@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterator
-from string import ascii_letters, digits
 
 _APOSTROPHES = frozenset("'’׳״")
 _POINTS = frozenset(".,")
@@ -28,7 +27,7 @@ _UNSPACED_SCRIPTS = (
     (0x20000, 0x3FFFF),  # CJK ideographs
 )
 _FIRST_UNSPACED = _UNSPACED_SCRIPTS[0][0]
-_PLAIN = frozenset(ascii_letters + digits)
+_PLAIN = frozenset(char for char in map(chr, range(128)) if char.isalnum())
 
 
 def first_word(text: str) -> int:
