@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from opentelemetry.trace import Tracer
 
@@ -32,6 +33,8 @@ from specfuse.errors import (
     Unavailable,
 )
 from specfuse.observability.tracing.spans import NO_TRACER
+
+Answers = TypeVar("Answers")
 
 TIMER_SLACK_SECONDS = 0.02
 """A member's timer may run out this much before the deadline that it was set for."""
@@ -100,8 +103,16 @@ class _RoundClock:
     """Times a round: when it began, and the seconds its phases took."""
 
     number: int
+    clock: Callable[[], float]
     began: float
     seconds: dict[Phase, float] = field(default_factory=dict)
+
+    async def timed(self, phase: Phase, asking: Awaitable[Answers]) -> Answers:
+        """The answers; what they take is the phase's."""
+        began = self.clock()
+        answers = await asking
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + self.clock() - began
+        return answers
 
 
 @dataclass(slots=True)
@@ -148,20 +159,17 @@ class _Run:
     async def _perform(
         self, state: QueryState, step: Propose | Verify, clock: _RoundClock
     ) -> Transition:
-        began = self.clock()
         if isinstance(step, Propose):
-            proposals = await self.asking.proposals(state, step)
+            proposals = await clock.timed("propose", self.asking.proposals(state, step))
             self._notice_contexts(proposals)
             after = rounds.proposed(state, step, proposals)
         else:
             if self.query.draft_ahead:
                 self.asking.draft_ahead(state, step)
-            scores = await self.asking.scores(state, step)
+            scores = await clock.timed("score", self.asking.scores(state, step))
             after = rounds.scored(state, step, scores)
             for member, tokens in (await self.asking.settle_ahead(after)).items():
                 self._discard(member, tokens)
-        phase: Phase = "propose" if isinstance(step, Propose) else "score"
-        clock.seconds[phase] = clock.seconds.get(phase, 0.0) + self.clock() - began
         for departure in after.state.departures[len(state.departures) :]:
             self.observer.member_left(self.query.ensemble, departure)
         return after
@@ -178,7 +186,7 @@ class _Run:
     def _round_clock(self, state: QueryState) -> _RoundClock:
         number = state.round.number
         if self.current is None or self.current.number != number:
-            self.current = _RoundClock(number, self.clock())
+            self.current = _RoundClock(number, self.clock, self.clock())
             self.observer.active_members(self.query.ensemble, len(state.active))
             self.spans.round_began(number, len(state.active))
         return self.current
