@@ -314,6 +314,7 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
             *_defaults_above_limits(ensemble),
             *_exit_contradictions(ensemble),
             *_vote_contradictions(ensemble),
+            *_lone_drafter_contradictions(ensemble),
             *_waking_contradictions(ensemble),
         ):
             yield Problem(("ensembles", name, *problem.key), problem.text)
@@ -431,22 +432,23 @@ def _vote_contradictions(ensemble: Ensemble) -> Iterator[Problem]:
     if vote is Vote.SEGMENTS and ensemble.exit.policy is ExitKind.WATCH:
         problem = "watch needs vote: words; say that, or take another policy"
         yield Problem(("exit", "policy"), problem)
-    if ensemble.exit_policy is not ExitKind.WATCH:
-        policy = ensemble.exit_policy.value
-        for name, said in (
-            ("stretch", ensemble.stretch > 1),
-            ("draft_ahead", ensemble.draft_ahead),
-        ):
-            if said:
-                problem = (
-                    f"has no effect with exit policy {policy}, under which nobody drafts alone"
-                )
-                yield Problem((name,), f"{problem}; say exit: {{policy: watch}}, or drop it")
     for other, names in _OF_ONE_VOTE.items():
         for name in names:
             if vote is not other and name in ensemble.model_fields_set:
                 problem = f"has no effect with vote: {vote.value}"
                 yield Problem((name,), f"{problem}; say vote: {other.value}, or drop it")
+
+
+def _lone_drafter_contradictions(ensemble: Ensemble) -> Iterator[Problem]:
+    """Settings of who drafts while others watch, where nobody does. They would do nothing."""
+    if ensemble.exit_policy is ExitKind.WATCH:
+        return
+    remedy = "vote: words" if ensemble.vote is Vote.SEGMENTS else "exit: {policy: watch}"
+    policy = ensemble.exit_policy.value
+    problem = f"has no effect with exit policy {policy}, under which nobody drafts alone"
+    for name, said in (("stretch", ensemble.stretch > 1), ("draft_ahead", ensemble.draft_ahead)):
+        if said:
+            yield Problem((name,), f"{problem}; say {remedy}, or drop it")
 
 
 _OF_ONE_VOTE: Final[Mapping[Vote, tuple[str, ...]]] = {
