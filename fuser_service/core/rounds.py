@@ -36,6 +36,7 @@ from fuser_service.core.verdict import (
 from fuser_service.core.weights import Weights
 
 _MOST_DOUBLINGS: Final = 16
+"""More than any `stretch_tokens` needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ def _propose(state: QueryState, members: tuple[MemberName, ...]) -> Transition:
     max_tokens = min(_segment_tokens(state), state.tokens_left)
     required = _required(state, members)
     others = tuple(member for member in state.watchers if member not in members)
-    standing_by = bool({*state.dormant} - {*members}) or bool(others)
+    standing_by = bool(others or {*state.dormant} - {*members})
     relief = None
     if others and not state.candidates:  # with a draft to go on with, nobody has to be relieved
         relief = Relief(others, _required(state, (*members, *others)))

@@ -16,16 +16,18 @@ from fuser_service.core.types import MemberName, Proposal
 
 
 class Ahead:
-    """The call of the one member that is to draft next, if all goes as `expected`."""
+    """The call of the one member that is to draft next, if all goes as expected."""
 
     def __init__(
         self,
-        expected: Transition,
+        step: Propose,
+        committed: tuple[str, ...],
         call: Callable[[], Coroutine[Any, Any, Proposal]],
         clock: Callable[[], float],
     ) -> None:
-        """Begins the call. `clock` counts seconds; `expected` goes on with a `Propose`."""
-        self._expected = expected
+        """Begins the call, for a step once so much is committed. `clock` counts seconds."""
+        self._step = step
+        self._committed = committed
         self._clock = clock
         self._began = clock()
         self._took: float | None = None
@@ -36,8 +38,7 @@ class Ahead:
     @property
     def member(self) -> MemberName:
         """Whose call it is."""
-        assert isinstance(self._expected.step, Propose)  # noqa: S101 (nothing else is drafted)
-        return self._expected.step.members[0]
+        return self._step.members[0]
 
     @property
     def seconds(self) -> float:
@@ -46,12 +47,11 @@ class Ahead:
 
     def serves(self, transition: Transition) -> bool:
         """Whether this is what has to be asked next."""
-        expected, actual = self._expected.step, transition.step
+        asked = transition.step
         return (
-            isinstance(expected, Propose)
-            and isinstance(actual, Propose)
-            and (actual.members, actual.max_tokens) == (expected.members, expected.max_tokens)
-            and transition.state.committed == self._expected.state.committed
+            isinstance(asked, Propose)
+            and (asked.members, asked.max_tokens) == (self._step.members, self._step.max_tokens)
+            and transition.state.committed == self._committed
         )
 
     @property

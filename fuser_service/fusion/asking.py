@@ -95,13 +95,12 @@ class Asking:
         following = rounds.if_all_agree(state)
         if following is None or not isinstance(following.step, Propose):
             return
-        drafting = following.step.members
-        if len(drafting) > 1 or drafting[0] in step.assignments:
+        after, asked = following.state, following.step
+        if len(asked.members) > 1 or asked.members[0] in step.assignments:
             return
-        calls = self._drafting(
-            following.state, drafting, following.step.max_tokens, self._until_timeout()
-        )
-        self._ahead = Ahead(following, partial(self._apart, drafting, calls), self.clock)
+        calls = self._drafting(after, asked.members, asked.max_tokens, self._until_timeout())
+        call = partial(self._apart, asked.members, calls)
+        self._ahead = Ahead(asked, after.committed, call, self.clock)
 
     async def settle_ahead(self, transition: Transition | None = None) -> dict[MemberName, int]:
         """Gives up what was drafted ahead unless that is what has to be asked next.
