@@ -4,8 +4,8 @@ Side by side, in one run, interleaved, medians of several repeats:
 
 - a round at growing contexts, by our engine and by recomputing everything, as published;
 - a round against the decoding steps in it alone, and the time to a first segment;
-- sessions at the same time, against transformers' continuous batching drafting as many tokens
-  (of which, as in ours, one a round is not kept) and scoring none;
+- sessions at the same time, and as many that only draft, against transformers' continuous batching
+  drafting as many tokens (of which, as in ours, one a round is not kept) and scoring none;
 - memory of the cache against what the model's shape says;
 - on a GPU also five models of 7 to 9 billion random parameters on one device.
 """
@@ -76,6 +76,7 @@ class Result:
     verify_overhead: float = 0.0
     sessions: list[int] = field(default_factory=list)
     tokens_per_s: list[float] = field(default_factory=list)
+    drafting_tokens_per_s: list[float] = field(default_factory=list)
     transformers_cb_tokens_per_s: list[float] = field(default_factory=list)
     max_score_error: float = 0.0
     kv_bytes_per_token: float = 0.0
@@ -184,6 +185,7 @@ class Bench:
     async def _concurrency(self, sessions: tuple[int, ...]) -> None:
         """Tokens of answers per second. Either way drafts as many tokens, and loses the same."""
         ours: dict[int, list[float]] = {count: [] for count in sessions}
+        drafting: dict[int, list[float]] = {count: [] for count in sessions}
         theirs: dict[int, list[float]] = {count: [] for count in sessions}
         kept, drafted = SESSION_ROUNDS * KEPT_TOKENS, SESSION_ROUNDS * DRAFT_TOKENS
         for repeat in range(max(1, self._repeats // 2 + 1)):
@@ -191,6 +193,9 @@ class Bench:
                 name = ("sessions", repeat, count)
                 seconds = await self._ours.sessions(name, count, SESSION_TOKENS, SESSION_ROUNDS)
                 ours[count].append(count * kept / seconds)
+                alone = ("alone", *name)
+                seconds = await self._ours.drafts(alone, count, SESSION_TOKENS, SESSION_ROUNDS)
+                drafting[count].append(count * kept / seconds)
                 prompts = [
                     self._tokenizer.context_ids(
                         Context(self._words.text((name, number), SESSION_TOKENS))
@@ -202,6 +207,7 @@ class Bench:
                 self._step()
         self.result.sessions = list(sessions)
         self.result.tokens_per_s = [median(ours[count]) for count in sessions]
+        self.result.drafting_tokens_per_s = [median(drafting[count]) for count in sessions]
         self.result.transformers_cb_tokens_per_s = [median(theirs[count]) for count in sessions]
 
     async def _cache_size(self, tokens: int) -> None:
@@ -268,14 +274,26 @@ def _rounds_table(result: Result) -> Table:
 
 def _sessions_table(result: Result) -> Table:
     table = Table(title="Sessions at the same time, tokens per second")
-    for column in ("sessions", "ours, fused", "of one session's", "transformers, drafts only"):
+    columns = ("sessions", "ours, fused", "of one session's", "of transformers'")
+    for column in (*columns, "ours, drafts only", "of transformers'", "transformers, drafts only"):
         table.add_column(column, justify="right")
     rows = zip(
-        result.sessions, result.tokens_per_s, result.transformers_cb_tokens_per_s, strict=True
+        result.sessions,
+        result.tokens_per_s,
+        result.drafting_tokens_per_s,
+        result.transformers_cb_tokens_per_s,
+        strict=True,
     )
-    for count, ours, theirs in rows:
-        share = ours / result.tokens_per_s[0]
-        table.add_row(str(count), f"{ours:.0f}", f"{share:.2f} x", f"{theirs:.0f}")
+    for count, fused, drafting, theirs in rows:
+        table.add_row(
+            str(count),
+            f"{fused:.0f}",
+            f"{fused / result.tokens_per_s[0]:.2f} x",
+            f"{fused / theirs:.2f}",
+            f"{drafting:.0f}",
+            f"{drafting / theirs:.2f}",
+            f"{theirs:.0f}",
+        )
     return table
 
 
@@ -311,6 +329,7 @@ def _plot(result: Result, path: Path) -> None:
         "o-",
         label="transformers, drafts only",
     )
+    sessions.plot(result.sessions, result.drafting_tokens_per_s, "o-", label="ours, drafts only")
     sessions.plot(result.sessions, result.tokens_per_s, "o-", label="ours, fused")
     sessions.set(xlabel="sessions", ylabel="tokens/s")
     for axes in (rounds, sessions):

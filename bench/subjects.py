@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from string import ascii_lowercase
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -212,13 +213,26 @@ class Ours:
         for number in range(rounds):
             _, context = await self.round(context, (name, number))
 
+    async def drafting(self, name: object, tokens: int, rounds: int) -> None:
+        """A query that nobody else answers: a prompt, then drafts, of which each is taken up."""
+        context = Context(self.words.text(name, tokens))
+        for _ in range(rounds):
+            proposal = await self.backend.propose(ProposeRequest(context, DRAFT_TOKENS), NEVER)
+            context = Context(context.prompt, (*context.committed, proposal.text))
+
     async def sessions(self, name: object, count: int, tokens: int, rounds: int) -> float:
         """Seconds of so many sessions at the same time."""
-        began = time.perf_counter()
-        await asyncio.gather(
-            *(self.session((name, number), tokens, rounds) for number in range(count))
-        )
-        return time.perf_counter() - began
+        return await _together(self.session((name, k), tokens, rounds) for k in range(count))
+
+    async def drafts(self, name: object, count: int, tokens: int, rounds: int) -> float:
+        """Seconds of so many queries that nobody else answers, at the same time."""
+        return await _together(self.drafting((name, k), tokens, rounds) for k in range(count))
+
+
+async def _together(queries: Iterable[Coroutine[Any, Any, None]]) -> float:
+    began = time.perf_counter()
+    await asyncio.gather(*queries)
+    return time.perf_counter() - began
 
 
 class Recompute:

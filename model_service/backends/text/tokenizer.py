@@ -79,9 +79,10 @@ class SegmentTokenizer:
         """The ids that end an answer. The first is the tokenizer's own, or else the model's."""
         if not self.end_ids:
             raise Misconfigured("the tokenizer has no end-of-sequence token; set its eos_token")
-        description = _description(published.tokenizer)
-        self.fingerprint: str = _digest(description, published.chat_template, self.end_ids)
+        described = _described(published.tokenizer)
+        self.fingerprint: str = _digest(described, published.chat_template, self.end_ids)
         """Digest of vocabulary, rules, chat template and end tokens. Replicas must agree on it."""
+        description: dict[str, Any] = json.loads(described)
         model, unknown = published.tokenizer.model, published.id_of("unk_token")
         self._encoders = Encoders(description, model, self.end_ids, unknown)
         self._detokenizer = Detokenizer(description, self._encoders.id_to_token)
@@ -274,10 +275,12 @@ def _template(published: PublishedTokenizer) -> ChatTemplate | None:
     return ChatTemplate(source, published.special_tokens) if source else None
 
 
-def _description(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The tokenizer's JSON, without how it pads and truncates."""
-    description: dict[str, Any] = json.loads(tokenizer.to_str())
-    return description | {"padding": None, "truncation": None}
+def _described(tokenizer: Tokenizer) -> str:
+    """The tokenizer's JSON. From here on it neither pads nor truncates."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    described: str = tokenizer.to_str()
+    return described
 
 
 def _last_segment(context: Context) -> str:
@@ -285,6 +288,6 @@ def _last_segment(context: Context) -> str:
     return next((segment for segment in reversed(context.committed) if segment), "")
 
 
-def _digest(description: dict[str, Any], chat_template: object, end_ids: TokenIds) -> str:
-    identity = json.dumps([description, chat_template, end_ids], sort_keys=True)
-    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+def _digest(described: str, chat_template: object, end_ids: TokenIds) -> str:
+    rest = json.dumps([chat_template, end_ids], sort_keys=True)
+    return hashlib.sha256(f"{described}\n{rest}".encode()).hexdigest()[:32]

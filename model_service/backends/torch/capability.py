@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -184,7 +185,7 @@ class _Trial:
         ids: TokenIds = tuple(drawn.tolist())
         self._context = ids[:length]
         self._branches = (ids[length : length + 6], ids[length + 6 : length + 9], ids[-4:])
-        self._own = [_plain(model, self._context + branch) for branch in self._branches]
+        self._own = [_plain(model, self._context, branch) for branch in self._branches]
         self._tolerance = _TOLERANCES.get(model.dtype, _COARSE_TOLERANCE)
 
     def check(self, engine: Engine) -> None:
@@ -219,8 +220,8 @@ class _Trial:
         )
         start = 1
         for branch, own in zip(self._branches, self._own, strict=True):
-            self._compare(rows.logprobs[0], own[len(self._context) - 1])
-            self._compare(rows.logprobs[start : start + len(branch)], own[len(self._context) :])
+            self._compare(rows.logprobs[0], own[0])
+            self._compare(rows.logprobs[start : start + len(branch)], own[1:])
             start += len(branch)
         first.close()
         second.close()
@@ -233,7 +234,7 @@ class _Trial:
         lease.begin_draft(3)
         for at in (3, 4):
             (rows,) = _run(engine, Step(lease, draft=(branch[at],)))
-            self._compare(rows.logprobs[0], own[len(self._context) + at])
+            self._compare(rows.logprobs[0], own[1 + at])
         lease.close()
 
     def _compare(self, found: torch.Tensor, own: torch.Tensor) -> None:
@@ -242,12 +243,16 @@ class _Trial:
             raise Unsuitable(f"log-probabilities differ by {error:.2g} from the model's own")
 
 
-def _plain(model: PreTrainedModel, ids: TokenIds) -> torch.Tensor:
-    """The model's own log-probabilities after each token, [tokens, vocabulary]."""
+def _plain(model: PreTrainedModel, context: TokenIds, branch: TokenIds) -> torch.Tensor:
+    """The model's own log-probabilities after the context and after each token of a branch."""
+    wanted = 1 + len(branch)
+    known = signature(model.forward).parameters
     logits: torch.Tensor = model(
-        input_ids=torch.tensor([ids], device=model.device), use_cache=False
+        input_ids=torch.tensor([context + branch], device=model.device),
+        use_cache=False,
+        **({"logits_to_keep": wanted} if "logits_to_keep" in known else {}),
     ).logits[0]
-    return torch.log_softmax(logits.float(), -1)
+    return torch.log_softmax(logits[-wanted:].float(), -1)
 
 
 def _run(engine: Engine, *steps: Step) -> list[Rows]:
