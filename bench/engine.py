@@ -76,7 +76,9 @@ class Result:
     verify_overhead: float = 0.0
     sessions: list[int] = field(default_factory=list)
     tokens_per_s: list[float] = field(default_factory=list)
+    share_of_transformers: list[float] = field(default_factory=list)
     drafting_tokens_per_s: list[float] = field(default_factory=list)
+    drafting_share_of_transformers: list[float] = field(default_factory=list)
     transformers_cb_tokens_per_s: list[float] = field(default_factory=list)
     max_score_error: float = 0.0
     kv_bytes_per_token: float = 0.0
@@ -142,12 +144,8 @@ class Bench:
             result.recompute_round_ms.append(_ms(rounds.recompute))
             result.decode_ms.append(_ms(rounds.decode))
             result.first_segment_ms.append(_ms(rounds.first))
-            result.speedup.append(
-                median(a / b for a, b in zip(rounds.recompute, rounds.ours, strict=True))
-            )
-            result.verify_overheads.append(
-                median(a / b for a, b in zip(rounds.ours, rounds.decode, strict=True))
-            )
+            result.speedup.append(_ratio(rounds.recompute, rounds.ours))
+            result.verify_overheads.append(_ratio(rounds.ours, rounds.decode))
         result.flatness = result.round_ms[-1] / result.round_ms[0]
         result.verify_overhead = max(result.verify_overheads)
 
@@ -184,31 +182,31 @@ class Bench:
 
     async def _concurrency(self, sessions: tuple[int, ...]) -> None:
         """Tokens of answers per second. Either way drafts as many tokens, and loses the same."""
-        ours: dict[int, list[float]] = {count: [] for count in sessions}
-        drafting: dict[int, list[float]] = {count: [] for count in sessions}
-        theirs: dict[int, list[float]] = {count: [] for count in sessions}
-        kept, drafted = SESSION_ROUNDS * KEPT_TOKENS, SESSION_ROUNDS * DRAFT_TOKENS
-        for repeat in range(max(1, self._repeats // 2 + 1)):
-            for count in sessions:
-                name = ("sessions", repeat, count)
-                seconds = await self._ours.sessions(name, count, SESSION_TOKENS, SESSION_ROUNDS)
-                ours[count].append(count * kept / seconds)
-                alone = ("alone", *name)
-                seconds = await self._ours.drafts(alone, count, SESSION_TOKENS, SESSION_ROUNDS)
-                drafting[count].append(count * kept / seconds)
-                prompts = [
-                    self._tokenizer.context_ids(
-                        Context(self._words.text((name, number), SESSION_TOKENS))
-                    )
-                    for number in range(count)
-                ]
-                seconds = self._batching.sessions(prompts, drafted)
-                theirs[count].append(count * kept / seconds)
+        measured = {count: _Sessions() for count in sessions}
+        for repeat in range(self._repeats):
+            for count, rates in measured.items():
+                await self._sessions(count, repeat, rates)
                 self._step()
-        self.result.sessions = list(sessions)
-        self.result.tokens_per_s = [median(ours[count]) for count in sessions]
-        self.result.drafting_tokens_per_s = [median(drafting[count]) for count in sessions]
-        self.result.transformers_cb_tokens_per_s = [median(theirs[count]) for count in sessions]
+        result = self.result
+        for count, rates in measured.items():
+            result.sessions.append(count)
+            result.tokens_per_s.append(median(rates.ours))
+            result.share_of_transformers.append(_ratio(rates.ours, rates.theirs))
+            result.drafting_tokens_per_s.append(median(rates.drafting))
+            result.drafting_share_of_transformers.append(_ratio(rates.drafting, rates.theirs))
+            result.transformers_cb_tokens_per_s.append(median(rates.theirs))
+
+    async def _sessions(self, count: int, repeat: int, rates: _Sessions) -> None:
+        kept, drafted = SESSION_ROUNDS * KEPT_TOKENS, SESSION_ROUNDS * DRAFT_TOKENS
+        name = ("sessions", repeat, count)
+        size = (count, SESSION_TOKENS, SESSION_ROUNDS)
+        rates.ours.append(count * kept / await self._ours.sessions(name, *size))
+        rates.drafting.append(count * kept / await self._ours.drafts(("alone", *name), *size))
+        prompts = [
+            self._tokenizer.context_ids(Context(self._words.text((name, number), SESSION_TOKENS)))
+            for number in range(count)
+        ]
+        rates.theirs.append(count * kept / self._batching.sessions(prompts, drafted))
 
     async def _cache_size(self, tokens: int) -> None:
         """What an answer of a tenth of its context's length takes, of the cache's growth."""
@@ -238,6 +236,19 @@ class _Rounds:
     recompute: list[float] = field(default_factory=list)
     decode: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
+
+
+@dataclass
+class _Sessions:
+    """Tokens of answers a second at one number of sessions, an entry a repeat."""
+
+    ours: list[float] = field(default_factory=list)
+    drafting: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+
+
+def _ratio(of: list[float], to: list[float]) -> float:
+    return median(one / other for one, other in zip(of, to, strict=True))
 
 
 def _ms(seconds: list[float]) -> float:
@@ -280,18 +291,20 @@ def _sessions_table(result: Result) -> Table:
     rows = zip(
         result.sessions,
         result.tokens_per_s,
+        result.share_of_transformers,
         result.drafting_tokens_per_s,
+        result.drafting_share_of_transformers,
         result.transformers_cb_tokens_per_s,
         strict=True,
     )
-    for count, fused, drafting, theirs in rows:
+    for count, fused, share, drafting, drafting_share, theirs in rows:
         table.add_row(
             str(count),
             f"{fused:.0f}",
             f"{fused / result.tokens_per_s[0]:.2f} x",
-            f"{fused / theirs:.2f}",
+            f"{share:.2f}",
             f"{drafting:.0f}",
-            f"{drafting / theirs:.2f}",
+            f"{drafting_share:.2f}",
             f"{theirs:.0f}",
         )
     return table
@@ -375,7 +388,7 @@ def main(  # noqa: PLR0913, PLR0917 - the options of a command line
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        steps = len(contexts) * (repeats + 1) + len(sessions) * max(1, repeats // 2 + 1)
+        steps = len(contexts) * (repeats + 1) + len(sessions) * repeats
         task = progress.add_task("measuring", total=steps)
         bench = Bench(shape, Way(threads, compiled, repeats), lambda: progress.advance(task))
         result = asyncio.run(bench.run(contexts, sessions))

@@ -69,9 +69,9 @@ BENCHES: Final = (
     Bench(
         "observing.py",
         "What numbers and traces cost the fuser",
-        ("--rounds", "20", "--repeats", "9"),
+        ("--rounds", "20", "--repeats", "5"),
     ),
-    Bench("ahead.py", "Drafting ahead", ("--questions", "4")),
+    Bench("drafting.py", "Drafting ahead, and drafting longer", ("--questions", "2")),
     Bench(
         "start.py",
         "What starting takes",

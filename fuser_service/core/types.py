@@ -73,8 +73,7 @@ class Disagreement(NamedTuple):
     entropy: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """Where a verifier disagrees with a candidate, in nats and in UTF-8 bytes of its text.
 
     A token's regret is what the verifier's most probable token in its place has more of
@@ -110,9 +109,8 @@ class Evidence:
         return min(place.regret for place in self.places) >= regret
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What a verifier makes of a candidate.
+class Score(NamedTuple):
+    """What a verifier makes of a candidate: a tuple, as a round has one of each for all.
 
     `logprob_sum` in nats over `token_count` tokens (a finished candidate's end token included),
     `probability_mean` the arithmetic mean of their probabilities, `byte_count` of the UTF-8 text.

@@ -93,8 +93,16 @@ def read_mapping(path: Path) -> dict[str, Any]:
     Raises:
         Misconfigured: the file cannot be read, or is no mapping of settings.
     """
-    source = str(path)
-    values, lines, problems = _load(_text_of(path), source)
+    return parse_mapping(_text_of(path), source=str(path))
+
+
+def parse_mapping(text: str, *, source: str) -> dict[str, Any]:
+    """The same of a text.
+
+    Raises:
+        Misconfigured: it is no mapping of settings.
+    """
+    values, lines, problems = _load(text, source)
     if problems:
         raise _misconfigured(source, problems, lines)
     return values

@@ -87,6 +87,20 @@ def test_one_who_knows_the_answer_chooses_among_members_segments(
     assert report["oracle"]["3 tokens"]["calls_made"] > report["oracle"]["10 tokens"]["calls_made"]
 
 
+def test_settings_of_ones_own_are_compared_with_the_default(
+    mesh_file: Path, tmp_path: Path
+) -> None:
+    suite = suite_file(tmp_path, QUESTION)
+    arguments = ("eval", "--mesh", str(mesh_file), "--suite", suite, "--json")
+    arguments = (*arguments, "--try", "one=members: [alpha]", "--try", "few={segment_tokens: 1}")
+    report = json.loads(specfuse(*arguments).stdout)
+    assert (report["single"], {*report["fused"]}) == ({}, {"default", "one", "few"})
+    assert report["fused"]["few"]["mean_rounds"] > report["fused"]["default"]["mean_rounds"]
+    assert report["fused"]["one"]["wins"].keys() == {"alpha"}
+    chosen = json.loads(specfuse(*arguments, "--config", "segments").stdout)
+    assert {*chosen["fused"]} == {"segments", "one", "few"}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -172,7 +186,17 @@ def test_questions_that_fail_are_counted_and_asked_again(mesh_file: Path, tmp_pa
     ("arguments", "problem"),
     [
         (("--suite", "missing.jsonl"), "missing.jsonl: cannot be read"),
-        (("--address", "127.0.0.1:1", "--ablate"), "--address: excludes --mesh and --ablate"),
+        (("--address", "127.0.0.1:1", "--ablate"), "--address: excludes --mesh, --ablate and --t"),
+        (("--address", "127.0.0.1:1", "--try", "a=quorum: 2"), "--address: excludes --mesh, --ab"),
+        (("--try", "stretch: 4"), "--try: 'stretch: 4' is not like longer='stretch: 4'"),
+        (("--try", "a="), "--try: 'a=' is not like"),
+        (("--try", "a=quorum: 2", "--try", "a=quorum: 1"), "--try: a is given twice"),
+        (("--try", "a=strech: 4"), "--try a:1: strech: unknown key; did you mean stretch?"),
+        (("--try", "a=stretch: much"), "--try a:1: stretch: 'much': must be a whole number"),
+        (("--try", "a=[4]"), "--try a: must be a mapping of settings"),
+        (("--try", "a b=quorum: 2"), "--try: 'a b' is no name: take letters, digits, . _ and -"),
+        (("--try", "a=members: [nobody]"), "--try: a: there is no member nobody; there are c"),
+        (("--try", "default=quorum: 2"), "--try: there is a default already; name it otherwise"),
         (("--member", "a=127.0.0.1:1"), "--member: a started mesh knows its members"),
         (("--address", "127.0.0.1:1", "--member", "a"), "--member: 'a' is not like"),
         (("--tls-ca", "ca.pem"), "--address: is missing; a started mesh speaks no TLS"),
@@ -280,13 +304,13 @@ def test_a_shipped_family_is_asked_by_kind(name: str) -> None:
         assert alone["exact"] < best, f"{name_of_member} is no match for all of them"
 
 
-def test_nothing_is_chosen_by_a_family_for_reporting(tmp_path: Path) -> None:
-
+@pytest.mark.parametrize("how", [("--ablate",), ("--try", "longer=stretch: 4")])
+def test_nothing_is_chosen_by_a_family_for_reporting(tmp_path: Path, how: tuple[str, ...]) -> None:
     family = invent(min(SEEDS[Purpose.REPORTING]))
     (tmp_path / DESCRIPTION).write_bytes(family.to_json())
-    done = specfuse("eval", "--family", str(tmp_path), "--ablate", "--plot", str(tmp_path))
+    done = specfuse("eval", "--family", str(tmp_path), *how, "--plot", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"{family.name} for reporting; take another family" in done.stderr
+    assert f"{how[0]}: is for choosing, and {family.name} for reporting" in done.stderr
 
 
 def test_a_family_without_a_name_is_not_taken_for_none() -> None:

@@ -96,6 +96,16 @@ def evaluate(  # noqa: PLR0913 (an option each)
             rich_help_panel=_WHOM,
         ),
     ] = None,
+    try_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            metavar="NAME=SETTINGS",
+            help="Compare an ensemble with these settings of a fuser's file, too, with the default "
+            "if no --config is given: --try longer='stretch: 4'. May be given several times.",
+            rich_help_panel=_WHOM,
+        ),
+    ] = None,
     member: Annotated[
         list[str] | None,
         typer.Option(
@@ -156,15 +166,21 @@ def evaluate(  # noqa: PLR0913 (an option each)
         return 0
     # Imported late: evaluation is heavy, and the other commands do without it.
     from specfuse.cli.eval import meshes  # noqa: PLC0415
-    from specfuse.cli.eval.options import Asked, Options, addresses_of, suite_of  # noqa: PLC0415
+    from specfuse.cli.eval.options import (  # noqa: PLC0415
+        Asked,
+        Options,
+        addresses_of,
+        suite_of,
+        tried_of,
+    )
     from specfuse.cli.eval.results import check_charts  # noqa: PLC0415
     from specfuse.client import AsyncClient  # noqa: PLC0415
     from specfuse.eval.suites import COMPOUND  # noqa: PLC0415
     from specfuse.families.directory import MESH  # noqa: PLC0415
     from specfuse.families.registry import directory_of  # noqa: PLC0415
 
-    if address and (mesh or ablate):
-        raise InvalidArgument("--address", "excludes --mesh and --ablate, which start a mesh")
+    if address and (mesh or ablate or try_):
+        raise InvalidArgument("--address", "excludes --mesh, --ablate and --try: they start a mesh")
     if family is not None and (mesh or suite != COMPOUND):
         raise InvalidArgument("--family", "has its own questions and experts: drop --suite, --mesh")
     tls = tls_of(tls_ca, tls_cert, tls_key)
@@ -173,12 +189,14 @@ def evaluate(  # noqa: PLR0913 (an option each)
     elif oracle and not member:
         raise InvalidArgument("--member", "is missing; --oracle asks the members themselves")
     directory = None if family is None else directory_of(family)
+    choosing = "--ablate" if ablate else "--try" if try_ else None
     options = Options(
-        suite=suite_of(Asked(suite, match, directory, questions, seed, choosing=ablate)),
+        suite=suite_of(Asked(suite, match, directory, questions, seed, choosing)),
         seed=seed,
         concurrency=concurrency,
         max_tokens=max_tokens,
         configurations=tuple(config or ()),
+        tried=tried_of(try_ or ()),
         oracle=oracle,
         ablate=ablate,
         out=out,

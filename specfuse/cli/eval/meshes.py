@@ -18,7 +18,7 @@ from specfuse.cli.up import DEMO_MESH, MeshOptions, with_mesh
 from specfuse.client import AsyncClient, ClientTls
 from specfuse.errors import InvalidArgument
 from specfuse.eval.asking import Mesh
-from specfuse.eval.configurations import PRESETS, Configuration, ablations
+from specfuse.eval.configurations import DEFAULT, PRESETS, Configuration, ablations
 from specfuse.eval.evaluation import Plan
 from specfuse.eval.meshes import fingerprints, mesh_for
 from specfuse.localmesh.mesh import MeshAddresses
@@ -33,13 +33,14 @@ def over_own(file: Path | None, options: Options) -> int:
     Returns the exit code.
     """
     file = file or DEMO_MESH
-    chosen = _chosen(ablations() if options.ablate else PRESETS, options.configurations)
+    chosen = _chosen(options)
     document = mesh_for(file, chosen)
+    _check_members(options.tried, document["models"])
     # What is run is a file of our own; whatever is wrong is told of the file that was given.
     MeshFile.read(file, {"fuser": document["fuser"]})
     plan = _plan(
         options,
-        () if options.ablate else tuple(document["models"]),
+        () if options.ablate or options.tried else tuple(document["models"]),
         [one.name for one in chosen],
         fingerprints(document, options.max_tokens),
     )
@@ -65,14 +66,27 @@ def over_own(file: Path | None, options: Options) -> int:
     return carried_out(options, run)
 
 
-def _chosen(known: Iterable[Configuration], names: tuple[str, ...]) -> tuple[Configuration, ...]:
-    """The configurations of these names, or all if there are none."""
-    by_name = {one.name: one for one in known}
-    for name in names:
-        if name not in by_name:
-            problem = f"there is no {name!r}; there are {', '.join(by_name)}"
+def _chosen(options: Options) -> tuple[Configuration, ...]:
+    """The configurations that the options name, or all; beside what is tried, the default."""
+    known = {one.name: one for one in (ablations() if options.ablate else PRESETS)}
+    for name in options.configurations:
+        if name not in known:
+            problem = f"there is no {name!r}; there are {', '.join(known)}"
             raise InvalidArgument("--config", problem)
-    return tuple(by_name[name] for name in names or by_name)
+    for one in options.tried:
+        if one.name in known:
+            raise InvalidArgument("--try", f"there is a {one.name} already; name it otherwise")
+    names = options.configurations or ([DEFAULT.name] if options.tried else known)
+    return (*(known[name] for name in names), *options.tried)
+
+
+def _check_members(tried: Iterable[Configuration], models: Collection[str]) -> None:
+    for one in tried:
+        for member in one.settings.get("members", ()):
+            if member not in models:
+                known = ", ".join(models)
+                problem = f"{one.name}: there is no member {member}; there are {known}"
+                raise InvalidArgument("--try", problem)
 
 
 def over_running(

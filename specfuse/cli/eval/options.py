@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from fuser_service.settings.settings import Ensemble
+from specfuse.config import settings_file
+from specfuse.config.types import Name
 from specfuse.errors import InvalidArgument
+from specfuse.eval.configurations import Configuration
 from specfuse.eval.families import FamilySuite
 from specfuse.eval.suites import COMPOUND, CompoundSuite, FileSuite, Match, Suite
 from specfuse.families.directory import described
@@ -22,6 +29,7 @@ class Options:
     concurrency: int
     max_tokens: int | None
     configurations: tuple[str, ...]
+    tried: tuple[Configuration, ...]
     oracle: bool
     ablate: bool
     out: Path | None
@@ -33,7 +41,7 @@ class Options:
 class Asked:
     """Which questions the options name. `family` is a family's directory, `questions` how many.
 
-    `choosing` says whether something is to be chosen by the answers.
+    `choosing` is the option by which something is to be chosen by the answers, if there is one.
     """
 
     suite: str
@@ -41,7 +49,7 @@ class Asked:
     family: Path | None
     questions: int | None
     seed: int
-    choosing: bool
+    choosing: str | None
 
 
 def suite_of(asked: Asked) -> Suite:
@@ -55,13 +63,50 @@ def suite_of(asked: Asked) -> Suite:
         family = described(asked.family)
         if asked.choosing and purpose_of(family.seed) is Purpose.REPORTING:
             problem = f"is for choosing, and {family.name} for reporting; take another family"
-            raise InvalidArgument("--ablate", problem)
+            raise InvalidArgument(asked.choosing, problem)
         return FamilySuite(family, asked.seed, asked.questions)
     if asked.suite == COMPOUND:
         return CompoundSuite(asked.seed, asked.questions or 100)
     if asked.match not in Match.__members__.values():
         raise InvalidArgument("--match", f"{asked.match!r} is not one of {', '.join(Match)}")
     return FileSuite(Path(asked.suite), Match(asked.match), asked.questions)
+
+
+def tried_of(given: Iterable[str]) -> tuple[Configuration, ...]:
+    """Configurations with names and settings of the caller's own.
+
+    Raises:
+        InvalidArgument: one is not NAME=SETTINGS, or a name comes twice.
+        Misconfigured: an ensemble cannot have the settings.
+    """
+    tried: dict[str, Configuration] = {}
+    for one in given:
+        name, equals, text = one.partition("=")
+        if not (name and equals and text):
+            raise InvalidArgument("--try", f"{one!r} is not like longer='stretch: 4'")
+        if not _is_name(name):
+            problem = f"{name!r} is no name: take letters, digits, . _ and -, at most 63"
+            raise InvalidArgument("--try", problem)
+        if name in tried:
+            raise InvalidArgument("--try", f"{name} is given twice")
+        tried[name] = Configuration(name, _settings(text, f"--try {name}"))
+    return tuple(tried.values())
+
+
+def _is_name(text: str) -> bool:
+    try:
+        TypeAdapter(Name).validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
+def _settings(text: str, source: str) -> dict[str, Any]:
+    """The settings, which an ensemble of any members can have."""
+    settings = settings_file.parse_mapping(text, source=source)
+    members = settings.get("members", ["any"])
+    settings_file.parse(text, Ensemble, source=source, overrides={"members": members})
+    return settings
 
 
 def addresses_of(members: Iterable[str]) -> dict[str, str]:

@@ -442,7 +442,7 @@ def test_scores_that_are_no_numbers_are_their_members_failure(rules: MakeRules) 
 
 
 def test_evidence_of_another_text_is_its_members_failure(rules: MakeRules) -> None:
-    elsewhere = replace(score(0.9), evidence=Evidence(1.0, 1.0, 3, None, -1.0, 0))
+    elsewhere = score(0.9)._replace(evidence=Evidence(1.0, 1.0, 3, None, -1.0, 0))
     played = Script(
         {"a": done(" x"), "b": done(" y")},
         opinions={"a": {" x": elsewhere, " y": score(0.1)}, "b": {" x": 0.2, " y": 0.8}},

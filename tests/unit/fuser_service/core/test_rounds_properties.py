@@ -277,7 +277,7 @@ def test_a_constant_on_one_verifiers_tokens_changes_no_vote(
         assert isinstance(score, Score)
         if member != shifted:
             return score
-        return replace(score, logprob_sum=score.logprob_sum + constant * score.token_count)
+        return score._replace(logprob_sum=score.logprob_sum + constant * score.token_count)
 
     plain = world.play(rules)
     other = play(rules, world.propose, shift)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -101,13 +100,13 @@ TEXT = "né "
     ],
 )
 def test_evidence_that_cannot_be_is_named(wrong: dict[str, object], named: str) -> None:
-    evidence = replace(EVIDENCE, **wrong)  # type: ignore[arg-type]
+    evidence = EVIDENCE._replace(**wrong)  # type: ignore[arg-type]
     assert named in (problem_with(Score(-1.0, 0.5, 2, 4, evidence), TEXT) or "")
 
 
 @pytest.mark.parametrize("offset", [0, 1, 3, 4])
 def test_evidence_may_name_any_character_and_the_end(offset: int) -> None:
-    evidence = replace(EVIDENCE, regret_offset=offset, weakest_offset=offset, entropy=None)
+    evidence = EVIDENCE._replace(regret_offset=offset, weakest_offset=offset, entropy=None)
     assert problem_with(Score(-1.0, 0.5, 2, 4, evidence), TEXT) is None
 
 

@@ -307,7 +307,7 @@ def test_what_is_left_of_the_draft_of_who_watches_from_now_on_is_discarded() -> 
 
     def score(member: str, committed: tuple[str, ...], candidate: Candidate) -> Score:
         score = parting.score(member, committed, candidate)
-        return score if member == "a" else replace(score, evidence=None)
+        return score if member == "a" else score._replace(evidence=None)
 
     played = play(rules("ab", max_tokens=3), parting.propose, score)
     assert played.asked_to_propose == [("a",), ("b",)]

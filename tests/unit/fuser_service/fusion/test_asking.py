@@ -106,7 +106,7 @@ def erratic(name: str, seed: int, trouble: float, hold: Whim) -> Erratic:
         regret = chance.choice((0.0, 0.0, 0.0, 4.0))
         untold = chance.choice((None, 0.0))
         at = chance.choice((0, len(candidate.text) // 2, len(candidate.text)))
-        return replace(given, evidence=Evidence(regret, regret, at, 0.1, -0.1, 0, (), untold))
+        return given._replace(evidence=Evidence(regret, regret, at, 0.1, -0.1, 0, (), untold))
 
     member = Erratic(name, propose, judge, hold={"propose": hold, "score": hold})
     return member

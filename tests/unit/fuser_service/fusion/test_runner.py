@@ -89,7 +89,7 @@ def _text(events: list[Event]) -> str:
 
 def agreeing(_context: Context, _candidate: Candidate) -> Score:
     """Would have written the same."""
-    return replace(score(0.9), evidence=Evidence(0.0, 0.0, 0, 0.1, -0.1, 0))
+    return score(0.9)._replace(evidence=Evidence(0.0, 0.0, 0, 0.1, -0.1, 0))
 
 
 def failing(error: Exception, after: int = 0):  # type: ignore[no-untyped-def]
@@ -530,7 +530,7 @@ async def test_an_objector_is_given_the_time_that_it_takes_and_not_that_of_other
     """b gives no evidence, so it is heard by what it drafts; c agrees, and stands by."""
 
     def agrees(_context: Context, _candidate: Candidate) -> Score:
-        return replace(score(0.9), evidence=Evidence(0.0, 0.0, 0, 0.1, -0.1, 0))
+        return score(0.9)._replace(evidence=Evidence(0.0, 0.0, 0, 0.1, -0.1, 0))
 
     a = ScriptedMember("a", says(" one"), agrees)
     b = ScriptedMember("b", says(" eins"))
@@ -610,7 +610,7 @@ async def test_after_the_deadline_nobody_is_asked() -> None:
 
 def of_another_mind(_context: Context, _candidate: Candidate) -> Score:
     """Would have written something else from the first word on, and is sure of it."""
-    return replace(score(0.01), evidence=Evidence(4.0, 4.0, 0, 0.1, -4.0, 0))
+    return score(0.01)._replace(evidence=Evidence(4.0, 4.0, 0, 0.1, -4.0, 0))
 
 
 def watched(ensemble: Ensemble, **rules: object) -> Query:
@@ -786,7 +786,7 @@ async def test_nothing_is_drafted_ahead_of_what_is_known_to_be_objected_to() -> 
     def judge(context: Context, candidate: Candidate) -> Score:
         if candidate.text != " one two":
             return agreeing(context, candidate)
-        return replace(score(0.1), evidence=Evidence(9.0, 4.0, 4, 0.1, -4.0, 4))
+        return score(0.1)._replace(evidence=Evidence(9.0, 4.0, 4, 0.1, -4.0, 4))
 
     a = ScriptedMember("a", lambda _: proposal(" one two"), agreeing)
     b = ScriptedMember("b", says(" one zwei"), judge)

@@ -1,9 +1,9 @@
-"""Measures what drafting ahead saves and what it wastes: `python bench/ahead.py`.
+"""Measures what drafting ahead, and drafting longer, save and waste: `python bench/drafting.py`.
 
-The same questions to the same members by two ensembles that differ in `draft_ahead` alone, one
-after the other and in turns. Scripted members take a time for each call and one for each token, as
-models on devices of their own do; the shipped experts share the cores of this machine, so they show
-what is to be expected where members take each other's time.
+The same questions to the same members by ensembles that differ in `draft_ahead` or in `stretch`
+alone, one after the other and in turns. Scripted members take a time for each call and one for each
+token, as models on devices of their own do; the shipped experts share the cores of this machine, so
+they show what is to be expected where members take each other's time.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ from specfuse.client import AsyncClient, Finished, Segment
 from specfuse.demo.skills import generate_questions
 from specfuse.localmesh import MeshAddresses
 
-TURNS: Final = {"off": False, "ahead": True}
-"""The ensembles, by name, and whether they draft ahead."""
+ENSEMBLES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "off": {},
+    "ahead": {"draft_ahead": True},
+    "longer": {"stretch": 4},
+}
+"""By name, what sets them apart."""
 MEMBERS, WORDS, SEGMENT_TOKENS = 5, 80, 10
 TOKEN_SECONDS = 0.02
 SCRIPTED_QUESTION = "What is the answer?"
@@ -46,10 +50,12 @@ class Subject:
 
 @dataclass(slots=True)
 class Measured:
-    """Of each question, in order: seconds to the first segment and to the end, and passes."""
+    """Of each question, in order: seconds to the first segment and to the end, and its cost."""
 
     first: list[float] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
+    calls: list[int] = field(default_factory=list)
     passes: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 
@@ -93,10 +99,10 @@ def experts(questions: int) -> Subject:
 
 
 def mesh_of(models: Mapping[str, Any]) -> dict[str, Any]:
-    """A mesh of these models, with both ensembles."""
+    """A mesh of these models, with all ensembles."""
     ensembles = {
-        name: {"members": [*models], "segment_tokens": SEGMENT_TOKENS, "draft_ahead": ahead}
-        for name, ahead in TURNS.items()
+        name: {"members": [*models], "segment_tokens": SEGMENT_TOKENS, **settings}
+        for name, settings in ENSEMBLES.items()
     }
     return {"models": dict(models), "fuser": {"ensembles": ensembles}}
 
@@ -110,6 +116,8 @@ async def asked(client: AsyncClient, question: str, ensemble: str, into: Measure
             first = first or time.monotonic() - began
             text += event.text
         elif isinstance(event, Finished):
+            into.rounds.append(event.rounds)
+            into.calls.append(event.calls_made)
             into.passes.append(event.passes)
             text += event.text
     into.first.append(first or 0.0)
@@ -118,17 +126,19 @@ async def asked(client: AsyncClient, question: str, ensemble: str, into: Measure
 
 
 def measured(subject: Subject) -> Result:
-    """Asks a mesh of the subject's, whichever ensemble being first in turns."""
+    """Asks a mesh of the subject's, each ensemble being first in turns."""
 
     async def work(addresses: MeshAddresses) -> Result:
-        by_ensemble = {name: Measured() for name in TURNS}
+        names = [*ENSEMBLES]
+        by_ensemble = {name: Measured() for name in names}
         async with AsyncClient(addresses.fuser.address) as client:
-            for name in TURNS:
+            for name in names:
                 await asked(client, subject.questions[0], name, Measured())
             before = await _ahead(addresses)
-            for number, question in enumerate(subject.questions):
-                for name in [*TURNS][:: -1 if number % 2 else 1]:
+            for question in subject.questions:
+                for name in names:
                     await asked(client, question, name, by_ensemble[name])
+                names.append(names.pop(0))
             after = await _ahead(addresses)
         if by_ensemble["off"].texts != by_ensemble["ahead"].texts:
             raise ValueError("drafting ahead changed an answer")
@@ -150,15 +160,14 @@ async def _ahead(addresses: MeshAddresses) -> tuple[float, float]:
     return used, dropped
 
 
-def table_of(results: Sequence[Result]) -> Table:
-    """Medians, and the median of the ratios within each question."""
-    table = Table(
-        "mesh", "an answer without, s", "ahead, s", "ahead / without", title="drafting ahead"
-    )
-    for header in ("first segment", "passes", "used", "dropped"):
+def ahead_table(results: Sequence[Result]) -> Table:
+    """Of drafting ahead: medians, and the medians of the ratios within each question."""
+    table = Table("mesh", title="Drafting ahead")
+    headers = ("an answer without, s", "ahead, s", "ahead / without", "first segment", "passes")
+    for header in (*headers, "used", "dropped"):
         table.add_column(header, justify="right")
     for result in results:
-        off, ahead = (result.by_ensemble[name] for name in TURNS)
+        off, ahead = result.by_ensemble["off"], result.by_ensemble["ahead"]
         count = len(result.subject.questions)
         table.add_row(
             result.subject.name,
@@ -177,6 +186,25 @@ def table_of(results: Sequence[Result]) -> Table:
     return table
 
 
+def longer_table(results: Sequence[Result]) -> Table:
+    """Of drafting longer: medians, and the median of the ratios within each question."""
+    table = Table("mesh", title="Drafting longer: stretch 1, and 4")
+    for header in ("an answer, s", "4 / 1", "rounds", "calls", "passes", "first segment, s"):
+        table.add_column(header, justify="right")
+    for result in results:
+        off, longer = result.by_ensemble["off"], result.by_ensemble["longer"]
+        table.add_row(
+            result.subject.name,
+            f"{median(off.whole):.2f}, {median(longer.whole):.2f}",
+            f"{_ratio(longer.whole, off.whole):.2f}",
+            f"{median(off.rounds):.0f}, {median(longer.rounds):.0f}",
+            f"{median(off.calls):.0f}, {median(longer.calls):.0f}",
+            f"{median(off.passes):.0f}, {median(longer.passes):.0f}",
+            f"{median(off.first):.2f}, {median(longer.first):.2f}",
+        )
+    return table
+
+
 def _ratio(of: Sequence[float], to: Sequence[float]) -> float:
     return median(one / other for one, other in zip(of, to, strict=True))
 
@@ -184,7 +212,7 @@ def _ratio(of: Sequence[float], to: Sequence[float]) -> float:
 def main(
     questions: Annotated[int, typer.Option(min=1, help="Of each mesh and ensemble.")] = 20,
 ) -> None:
-    """Measure what drafting ahead saves and what it wastes."""
+    """Measure what drafting ahead, and drafting longer, save and waste."""
     makers: tuple[Callable[[int], Subject], ...] = (
         lambda count: scripted(0.02, 0, count),
         lambda count: scripted(0.02, 3, count),
@@ -192,7 +220,8 @@ def main(
         lambda count: scripted(0.1, 3, count),
         experts,
     )
-    show(table_of([measured(make(questions)) for make in makers]))
+    results = [measured(make(questions)) for make in makers]
+    show(ahead_table(results), longer_table(results))
 
 
 if __name__ == "__main__":
