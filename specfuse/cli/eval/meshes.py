@@ -67,7 +67,7 @@ def over_own(file: Path | None, options: Options) -> int:
 
 
 def _chosen(options: Options) -> tuple[Configuration, ...]:
-    """The configurations that the options name, or all; beside what is tried, the default."""
+    """The configurations that the options name, and what is tried. Of none, all, or the default."""
     known = {one.name: one for one in (ablations() if options.ablate else PRESETS)}
     for name in options.configurations:
         if name not in known:
@@ -76,7 +76,8 @@ def _chosen(options: Options) -> tuple[Configuration, ...]:
     for one in options.tried:
         if one.name in known:
             raise InvalidArgument("--try", f"there is a {one.name} already; name it otherwise")
-    names = options.configurations or ([DEFAULT.name] if options.tried else known)
+    usual = [DEFAULT.name] if options.tried and not options.ablate else known
+    names = options.configurations or usual
     return (*(known[name] for name in names), *options.tried)
 
 

@@ -17,15 +17,28 @@ def lay_out_by_inputs(model: nn.Module) -> None:
     They remain the same tensors of the same shape; only their strides change. Embeddings that share
     them go on doing so.
     """
-    if torch.backends.mkl.is_available():  # type: ignore[no-untyped-call] # others: not measured
-        for layer in model.modules():
-            if type(layer) is nn.Linear and _is_plain(layer.weight):
-                layer.weight.data = layer.weight.detach().t().contiguous().t()
+    if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+        return  # others were not measured
+    linear = [layer.weight for layer in model.modules() if type(layer) is nn.Linear]
+    rearranged = {weights for weights in linear if _is_plain(weights)}
+    for weights in rearranged:
+        weights.data = weights.detach().t().contiguous().t()
+    if rearranged:
+        _copy({weights for weights in model.parameters() if _is_plain(weights)} - rearranged)
 
 
-def _is_plain(weight: object) -> bool:
+def _copy(parameters: set[nn.Parameter]) -> None:
+    """Copies what is left of a file that weights were mapped from.
+
+    As long as anything of it is used, what was rearranged takes memory there as well.
+    """
+    for parameter in parameters:
+        parameter.data = parameter.detach().clone()
+
+
+def _is_plain(weights: object) -> bool:
     return (
-        type(weight) is nn.Parameter
-        and weight.device.type == "cpu"
-        and weight.dtype is torch.float32
+        type(weights) is nn.Parameter
+        and weights.device.type == "cpu"
+        and weights.dtype is torch.float32
     )

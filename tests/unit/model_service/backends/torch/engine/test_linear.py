@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_model
 from torch import nn
 
 from model_service.backends.torch.engine.linear import lay_out_by_inputs
@@ -40,6 +43,26 @@ def test_no_weight_changes_nor_is_one_kept_twice(model: nn.Sequential) -> None:
         assert now is before
         assert torch.equal(now, value)
         assert now.untyped_storage().nbytes() == value.nbytes
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the kernel tells no mappings")
+def test_nothing_of_a_mapped_file_stays(tmp_path: Path) -> None:
+    def model() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(48, 80), nn.LayerNorm(80)).requires_grad_(
+            requires_grad=False
+        )
+
+    file = tmp_path / "model.safetensors"
+    original = model()
+    save_model(original, str(file))
+    mapped = model()
+    mapped.load_state_dict(load_file(file), assign=True)
+    mappings = Path("/proc/self/maps")
+    assert str(file) in mappings.read_text()
+    lay_out_by_inputs(mapped)
+    assert str(file) not in mappings.read_text()
+    for now, before in zip(mapped.parameters(), original.parameters(), strict=True):
+        assert torch.equal(now, before)
 
 
 def test_an_embedding_goes_on_sharing_its_weights_with_the_head() -> None:
