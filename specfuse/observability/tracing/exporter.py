@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -69,14 +69,20 @@ def open_channel(
 class CollectorExporter(SpanExporter):
     """Sends batches to one collector, from one thread. The rest may be called from any."""
 
-    def __init__(self, endpoint: str, channel: grpc.Channel) -> None:
-        """Takes over the channel, which leads to `endpoint`."""
+    def __init__(
+        self, endpoint: str, channel: grpc.Channel, were_lost: Callable[[int], object]
+    ) -> None:
+        """Takes over the channel, which leads to `endpoint`.
+
+        `were_lost` is told how many spans more are lost, from any thread.
+        """
         self.taken = 0
         """How many spans it was ever given to send."""
         self._endpoint = endpoint
         self._channel = channel
         self._send = _sender(channel)
         self._closed = False
+        self._were_lost = were_lost
         self._counting = threading.Lock()
         self._lost = 0
         self._crowded = False
@@ -85,6 +91,7 @@ class CollectorExporter(SpanExporter):
         """Sends them. What cannot be sent is lost: nothing that is traced waits for a collector."""
         self.taken += len(spans)
         if self._closed:
+            self._failed(len(spans), "the service has ended")
             return SpanExportResult.FAILURE
         try:
             answer = self._answer_to(encode_spans(spans))
@@ -126,6 +133,7 @@ class CollectorExporter(SpanExporter):
         return self._send(request, timeout=_SEND_SECONDS)  # the channel was exchanged meanwhile
 
     def _failed(self, spans: int, reason: str) -> None:
+        self._were_lost(spans)
         with self._counting:
             is_news = not self._lost and not self._closed
             self._lost += spans
