@@ -142,6 +142,30 @@ async def test_a_collector_that_is_away_is_told_of_once_and_so_is_its_return(
     assert "takes spans again; 3 were lost" in back
 
 
+@pytest.mark.parametrize(("silent", "said"), [(3600.0, 1), (0.0, 3)])
+async def test_a_collector_that_comes_and_goes_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, silent: float, said: int
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(exporter, "_SILENT_SECONDS", silent)
+    told: list[int] = []
+    async with open_receiver() as receiver:
+        channel = exporter.open_channel(receiver.address, None, "")
+        sending = exporter.CollectorExporter(receiver.address, channel, told.append)
+        opened = provider.Provider(RESOURCE, 1.0, sending)
+        for number in range(1, 4):
+            receiver.refuses = grpc.StatusCode.PERMISSION_DENIED
+            opened.tracer.start_span("lost").end()
+            await receiver.has(lambda it, number=number: it.requests == 2 * number - 1)
+            receiver.refuses = None
+            opened.tracer.start_span(f"kept {number}").end()
+            await receiver.has_spans(f"kept {number}")
+        await opened.close()
+    assert told == [1, 1, 1], "each counts, whatever the log says"
+    assert len([one for one in lines(caplog) if "cannot be sent" in one]) == said
+    assert len([one for one in lines(caplog) if "takes spans again; 1 were lost" in one]) == said
+
+
 async def test_spans_that_a_collector_rejects_are_told_of(
     receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
