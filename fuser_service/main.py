@@ -81,7 +81,7 @@ async def start(settings: Settings, read: Callable[[], Settings] | None = None) 
         tenancy = settings.tenancy or Tenancy(anonymous="allow")
         files = await stack.enter_async_context(following())
         certificates = Certificates(files, registry, stack)
-        tracing = open_tracing(settings.tracing, _RESOURCE, files, stack)
+        tracing = open_tracing(settings.tracing, _RESOURCE, files, registry, stack)
         metrics = FuserMetrics(
             registry,
             members=settings.members,

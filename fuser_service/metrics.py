@@ -130,7 +130,7 @@ class FuserMetrics:
         self._waking(ensemble).dec()
 
     def query_began(self, ensemble: str) -> None:
-        """There is a query more for the ensemble: it runs, or is held."""
+        """There is a query more for the ensemble: it runs, or waits to."""
         self._queries(ensemble).inc()
 
     def query_ended(self, ensemble: str) -> None:
@@ -330,7 +330,8 @@ class FuserMetrics:
         self._sessions = series(
             Gauge(
                 "specfuse_member_sessions",
-                "Queries that count on the member: held, or under way unless it left them early.",
+                "Queries that count on the member: held, waiting for a place, or under way unless "
+                "it left them early.",
                 ("model_name",),
                 registry=registry,
             )
@@ -428,7 +429,7 @@ class FuserMetrics:
         self._queries = series(
             Gauge(
                 "specfuse_ensemble_sessions",
-                "Queries for the ensemble: held, or under way.",
+                "Queries for the ensemble: held, waiting for a place, or under way.",
                 ("ensemble",),
                 registry=registry,
             )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from fuser_service.core.types import MemberName
 from fuser_service.fusion.events import Event
+from fuser_service.fusion.presence import Presence
 from fuser_service.fusion.query import Query
 from fuser_service.fusion.readiness import Readiness
 from fuser_service.fusion.runner import Fusion
@@ -70,8 +72,14 @@ class FuserService:
         self._reports = reports
 
     def take(self, ensembles: Mapping[str, Ensemble]) -> None:
-        """Answers new requests with these ensembles, whose members it must know."""
+        """Answers new requests with these ensembles, whose members it must know.
+
+        Requests that wait are as good as new: of one whose ensemble is gone, nobody waits for
+        members to wake, and one whose ensemble is another now waits for those that this one has.
+        What has begun to be answered goes on as it was.
+        """
         self._ensembles = dict(ensembles)
+        self._readiness.look_again()
 
     def caller(self, credentials: Credentials) -> Caller:
         """Who makes a call that shows these credentials. A refusal counts as a request.
@@ -108,17 +116,20 @@ class FuserService:
             QuorumLost, DeadlineExceeded: see `Fusion.run`.
         """
         with self._reports.record(caller, request.request_id, deadline) as record:
-            record.ensemble = self._asked(request, caller)
-            self._check_permission(record.ensemble, caller)
+            request = replace(request, ensemble=self._asked(request, caller))
+            record.ensemble = request.ensemble
+            self._check_permission(request.ensemble, caller)
             async with self._tenants.admitted(caller, record.output_tokens):
                 deadline = self.deadline_of(request, caller, deadline)
-                await self._members_awake(request, record.ensemble, deadline)
-                async with self._tenants.place(caller, deadline):
-                    query = self._resolve(request, record.ensemble)
-                    async with aclosing(self._fusion.run(query, deadline, record.effort)) as events:
-                        async for event in events:
-                            record.saw(event)
-                            yield event
+                with self._readiness.presence(request.ensemble) as presence:
+                    await self._members_awake(request, caller, presence, deadline)
+                    async with self._tenants.place(caller, deadline):
+                        query = self._resolve(request, caller)
+                        run = self._fusion.run(query, deadline, record.effort, presence)
+                        async with aclosing(run) as events:
+                            async for event in events:
+                                record.saw(event)
+                                yield event
 
     def deadline_of(self, request: GenerateRequest, caller: Caller, deadline: Deadline) -> Deadline:
         """By when the answer ends: the caller's deadline, or the ensemble's limit from now on.
@@ -137,36 +148,47 @@ class FuserService:
     def _asked(self, request: GenerateRequest, caller: Caller) -> str:
         """The name of the ensemble that is asked, which there is."""
         name = request.ensemble or self._only_ensemble(caller)
-        if name not in self._ensembles:
+        self._ensemble(name, caller)
+        return name
+
+    def _ensemble(self, name: str, caller: Caller) -> Ensemble:
+        """The ensemble of the name now: it may be dropped, or another one, while requests wait."""
+        ensemble = self._ensembles.get(name)
+        if ensemble is None:
             asked = repr(name[:_SHOWN_NAME_CHARACTERS])
             message = f"ensemble: there is no {asked}; there are: {self._names(caller)}"
             raise NotFound(message, field="ensemble")
-        return name
+        return ensemble
 
     def _check_permission(self, name: str, caller: Caller) -> None:
         if not caller.team.may_ask(name):
             message = f"ensemble: {caller.team.name} may not ask {name}, but: {self._names(caller)}"
             raise Forbidden(message, field="ensemble")
 
-    async def _members_awake(self, request: GenerateRequest, name: str, deadline: Deadline) -> None:
+    async def _members_awake(
+        self, request: GenerateRequest, caller: Caller, presence: Presence, deadline: Deadline
+    ) -> None:
         """Returns once enough members are awake, if the ensemble waits for that.
 
         The request has no place meanwhile, which others can use that can be answered. It is looked
-        at before: nobody waits to be told that a field is wrong.
+        at before: nobody waits to be told that a field is wrong. From here on its `presence` counts
+        on all members, whatever else it waits for.
         """
-        ensemble = self._still(name)
-        if ensemble.wake_seconds and self._readiness.awake(ensemble.members) < ensemble.quorum:
-            await self._readiness.quorum(self._resolve(request, name), deadline)
+        name = request.ensemble
+        ensemble = self._ensemble(name, caller)
+        while ensemble.wake_seconds and self._readiness.awake(ensemble.members) < ensemble.quorum:
+            stands = partial(self._is_still, name, ensemble)
+            query = self._resolve(request, caller)
+            await self._readiness.quorum(query, presence, deadline, stands)
+            ensemble = self._ensemble(name, caller)
+        presence.of(ensemble.members)
 
-    def _resolve(self, request: GenerateRequest, name: str) -> Query:
-        return resolve(request, name, self._still(name), self._limits)
+    def _is_still(self, name: str, ensemble: Ensemble) -> bool:
+        return self._ensembles.get(name) == ensemble
 
-    def _still(self, name: str) -> Ensemble:
-        """The ensemble, unless it was dropped while a request for it waited."""
-        ensemble = self._ensembles.get(name)
-        if ensemble is None:
-            raise NotFound(f"ensemble: there is no {name!r} any more", field="ensemble")
-        return ensemble
+    def _resolve(self, request: GenerateRequest, caller: Caller) -> Query:
+        ensemble = self._ensemble(request.ensemble, caller)
+        return resolve(request, request.ensemble, ensemble, self._limits)
 
     def _only_ensemble(self, caller: Caller) -> str:
         names = self._asked_by(caller)

@@ -50,7 +50,7 @@ async def start(settings: Settings) -> RunningService:
         files = await stack.enter_async_context(following())
         tls = Certificates(files, registry, stack).grpc(settings.tls)
         resource = {"service.name": "specfuse-model", "specfuse.member": settings.name}
-        tracing = open_tracing(settings.tracing, resource, files, stack)
+        tracing = open_tracing(settings.tracing, resource, files, registry, stack)
         metrics = ModelMetrics(settings.name, registry)
         endpoint = await open_metrics(settings.metrics_listen, registry, stack)
         _logger.info("loading %s; metrics on %s", settings.name, endpoint.address)

@@ -66,12 +66,15 @@ class SpecFuseError(Exception):
 
     `code` is the kind of error, `reason` the stable, machine-readable name (UPPER_SNAKE_CASE) of
     what went wrong; `metadata` holds its particulars as strings. Neither ever holds prompt or
-    answer text. `resume` is set by the client on an error that interrupts an answer that has begun.
+    answer text. `resume` is set by the client on an error that interrupts an answer that has begun,
+    `request_ids` on any error of a query: what fusers call its streams that began, and the last, as
+    far as they said so.
     """
 
     code: ClassVar[Code] = Code.UNKNOWN
     reason: ClassVar[str] = "UNKNOWN"
     resume: ResumePoint | None = None
+    request_ids: tuple[str, ...] = ()
 
     def __init__(self, message: str, **metadata: str) -> None:
         super().__init__(message)

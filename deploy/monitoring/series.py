@@ -15,6 +15,7 @@ from fuser_service.metrics import FuserMetrics
 from model_service.metrics import ModelMetrics
 from specfuse.serving.certificate import Certificates
 from specfuse.serving.files import FollowedFiles
+from specfuse.serving.tracing import spans_lost
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -75,6 +76,7 @@ def both() -> tuple[Metric, ...]:
     """Those of both services."""
     registry = _Listing()
     Certificates(FollowedFiles(), registry, AsyncExitStack())
+    spans_lost(registry)
     return tuple(registry.metrics())
 
 

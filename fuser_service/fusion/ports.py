@@ -105,7 +105,7 @@ class FusionObserver(Protocol):
         """A query waits for members of the ensemble no longer. Every hold that began ends."""
 
     def query_began(self, ensemble: str) -> None:
-        """There is a query more for the ensemble: it runs, or is held."""
+        """There is a query more for the ensemble: it runs, or waits to."""
 
     def query_ended(self, ensemble: str) -> None:
         """There is a query less for the ensemble. Every query that began ends."""

@@ -11,15 +11,22 @@ from fuser_service.fusion.ports import FusionObserver
 
 
 class Presence:
-    """A query of an ensemble, while the context lasts. Once it is left, it counts on nobody."""
+    """A query of an ensemble: there is one from when it first counts on members until it is left.
+
+    It is one query however often it waits, and for what. To leave it once more changes nothing.
+    """
 
     def __init__(self, observer: FusionObserver, ensemble: str) -> None:
         self._observer = observer
         self._ensemble = ensemble
         self._members: frozenset[MemberName] = frozenset()
+        self._began = False
 
     def of(self, members: Collection[MemberName]) -> None:
         """The query counts on just these members from now on."""
+        if not self._began:
+            self._began = True
+            self._observer.query_began(self._ensemble)
         before, self._members = self._members, frozenset(members)
         for member in self._members - before:
             self._observer.session_began(member)
@@ -27,7 +34,6 @@ class Presence:
             self._observer.session_ended(member)
 
     def __enter__(self) -> Self:
-        self._observer.query_began(self._ensemble)
         return self
 
     def __exit__(
@@ -36,5 +42,7 @@ class Presence:
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.of(())
-        self._observer.query_ended(self._ensemble)
+        if self._began:
+            self.of(())
+            self._began = False
+            self._observer.query_ended(self._ensemble)

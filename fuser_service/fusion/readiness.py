@@ -2,7 +2,7 @@
 
 Members that are not needed may be scaled to nothing, replicas and all. A query for them is then
 held, and told of as one that counts on all members of its ensemble: that is what wakes them, all
-together.
+together. It is told of so until it is over, or they might fall asleep again before it asks them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -39,7 +39,7 @@ class Readiness:
         self._changed = asyncio.Event()
         self._ended = False
         for member in self._members.values():
-            member.when_changed(self._told)
+            member.when_changed(self.look_again)
 
     def ready(self, members: Collection[MemberName]) -> tuple[MemberName, ...]:
         """Those of the members that are thought to be able to answer, in their order."""
@@ -49,13 +49,27 @@ class Readiness:
         """How many of the members have replicas that serve, however they fared with calls."""
         return sum(self._members[member].awake for member in members)
 
+    def presence(self, ensemble: str) -> Presence:
+        """That of a query of the ensemble, which counts on nobody yet."""
+        return Presence(self._observer, ensemble)
+
     def end(self) -> None:
         """Has nobody wait from now on: the service ends, and others can wait as well."""
         self._ended = True
-        self._told()
+        self.look_again()
 
-    async def quorum(self, query: Query, deadline: Deadline) -> None:
+    def look_again(self) -> None:
+        """Has everybody who waits look again. Who waits from now on waits for the next time."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def quorum(
+        self, query: Query, presence: Presence, deadline: Deadline, stands: Callable[[], bool]
+    ) -> None:
         """Holds the query until a quorum of its members is awake, and the others, if they are soon.
+
+        Or until it no longer `stands` when it looks again: its ensemble is another one by now. Then
+        whoever holds it has to see anew. From here on its `presence` counts on all its members.
 
         Raises:
             Overloaded: as many queries as may be are held for the ensemble already.
@@ -63,43 +77,38 @@ class Readiness:
             ShuttingDown: the service ends before enough are awake.
             DeadlineExceeded: the deadline passed before that.
         """
-        with self._hold(query):
-            if not await self._wait(query, deadline):
+        with self._hold(query.ensemble):
+            presence.of(query.rules.members)
+            if not await self._wait(query, deadline, stands) and stands():
                 raise self._asleep(query, deadline)
 
     @contextmanager
-    def _hold(self, query: Query) -> Iterator[None]:
-        """Has the query counted as one that waits, and that counts on all its members."""
-        ensemble = query.ensemble
+    def _hold(self, ensemble: str) -> Iterator[None]:
+        """Has a query of the ensemble counted as one that waits."""
         if self._held[ensemble] >= self._most_held:
             limit = str(self._most_held)
             raise Overloaded(f"{limit} requests wait for members of {ensemble} to wake, the limit")
         self._held[ensemble] += 1
         self._observer.hold_began(ensemble)
         try:
-            with Presence(self._observer, ensemble) as presence:
-                presence.of(query.rules.members)
-                yield
+            yield
         finally:
             self._held[ensemble] -= 1
             self._observer.hold_ended(ensemble)
 
-    async def _wait(self, query: Query, deadline: Deadline) -> bool:
+    async def _wait(self, query: Query, deadline: Deadline, stands: Callable[[], bool]) -> bool:
         """Whether a quorum is awake, once there is no more to wait for."""
         members, quorum = query.rules.members, query.rules.quorum
         timings = query.timings
         until = deadline.within(timings.wake_seconds).at
         vigil = Vigil(len(members), quorum, until, timings.wake_grace_seconds)
-        while not (vigil.over(awake := self.awake(members), time.monotonic()) or self._ended):
+        while not vigil.over(awake := self.awake(members), time.monotonic()):
+            if self._ended or not stands():
+                break
             with suppress(TimeoutError):
                 async with asyncio.timeout(Deadline(vigil.ends).timeout):
                     await self._changed.wait()
         return awake >= quorum
-
-    def _told(self) -> None:
-        """Has everybody who waits look again. Who waits from now on waits for the next time."""
-        self._changed.set()
-        self._changed = asyncio.Event()
 
     def _asleep(self, query: Query, deadline: Deadline) -> Unavailable | DeadlineExceeded:
         awake = f"{self.awake(query.rules.members)} of {len(query.rules.members)} members are awake"

@@ -56,9 +56,15 @@ class Fusion:
         self._tracer = tracer
 
     def run(
-        self, query: Query, deadline: Deadline, effort: Effort | None = None
+        self,
+        query: Query,
+        deadline: Deadline,
+        effort: Effort | None = None,
+        presence: Presence | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Answers the query, an event at a time. `effort` is added to while it does.
+
+        `presence` is that of a query that has waited, and is left at the end.
 
         Every member of `query.rules.members` must be among the fusion's members. Cancelling the
         task that iterates cancels the calls in flight at once. Between events there are none but
@@ -82,7 +88,9 @@ class Fusion:
             spans,
             Effort() if effort is None else effort,
         )
-        return _Run(asking, self._observer, self._clock, query, deadline, spans).events()
+        presence = presence or Presence(self._observer, query.ensemble)
+        run = _Run(asking, self._observer, self._clock, query, deadline, spans)
+        return run.events(presence)
 
 
 @asynccontextmanager
@@ -135,12 +143,12 @@ class _Run:
         """What the query has taken so far."""
         return self.asking.effort
 
-    async def events(self) -> AsyncGenerator[Event, None]:
+    async def events(self, presence: Presence) -> AsyncGenerator[Event, None]:
         """The query's events. No call is in flight while one is handed over, but one ahead."""
         query = self.query
         began = self.clock()
         transition = rounds.start(query.rules, query.committed_segments, query.committed_tokens)
-        with Presence(self.observer, query.ensemble) as presence, self.spans:
+        with presence, self.spans:
             async with _attended(self.asking):
                 presence.of(transition.state.counted_on)
                 yield Started(query.ensemble, query.rules.members, query.session_id)

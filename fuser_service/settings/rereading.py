@@ -14,7 +14,8 @@ _logger = logging.getLogger(__name__)
 class Rereading:
     """Takes over the ensembles; everything else is as it was at the start.
 
-    `read` reads the file, and `taken` is told the ensembles if they are others than before.
+    `read` reads the file, and `taken` is told the ensembles if they are others than before. What
+    has begun to be answered keeps its rules. Queries that wait have not: see `FuserService.take`.
     """
 
     def __init__(

@@ -11,8 +11,17 @@ from typing import Protocol
 from rich.console import Console
 from rich.text import Text
 
+from specfuse.cli.complaints import requests
 from specfuse.cli.report import answer_report
-from specfuse.cli.trace import Palette, degradation, heading, resumption, round_block, summary
+from specfuse.cli.trace import (
+    Palette,
+    degradation,
+    heading,
+    resumption,
+    round_block,
+    summary,
+    troubled,
+)
 from specfuse.cli.tracing import trace_of_environment
 from specfuse.client import (
     Answer,
@@ -44,12 +53,16 @@ def ask(client: Client, prompt: Prompt, options: QueryOptions, view: View) -> No
     Raises:
         SpecFuseError: whatever goes wrong.
     """
+    begun = ""
     with trace_of_environment(), client, closing(client.stream(prompt, **options)) as events:
         try:
             for event in events:
+                begun = event.request_id if isinstance(event, Started) else begun
                 view.show(event)
-        except BaseException:
+        except BaseException as error:
             view.interrupted()
+            if isinstance(error, KeyboardInterrupt) and begun:  # errors say it themselves
+                sys.stderr.write(f"specfuse: interrupted ({requests([begun])})\n")
             raise
 
 
@@ -95,6 +108,8 @@ class PlainView:
                 sys.stderr.write(f"specfuse: {resumption(event.resumed)}\n")
             if event.degraded:
                 sys.stderr.write(f"specfuse: {degradation(event)}\n")
+            if troubled(event):
+                sys.stderr.write(f"specfuse: {requests(event.request_ids)}\n")
 
     def interrupted(self) -> None:
         """Ends the line that was begun."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import typer
@@ -33,15 +34,26 @@ def complaint(error: Exception) -> tuple[str, int]:
         case typer.TyperException():
             return _usage(error), MISUSED
         case Unauthenticated():
-            return f"{error.message}. {_IDENTITY}", MISUSED
+            return f"{_of_a_query(error)}. {_IDENTITY}", MISUSED
         case SpecFuseError():
-            return error.message, MISUSED if isinstance(error, _MISUSE) else FAILED
+            return _of_a_query(error), MISUSED if isinstance(error, _MISUSE) else FAILED
         case ModuleNotFoundError(name=str(name)):
             return _missing(name), FAILED
         case OSError():
             return _system(error), FAILED
         case _:
             raise error
+
+
+def requests(ids: Sequence[str]) -> str:
+    """What fusers call a query, for whoever is to look it up there."""
+    return f"request{'' if len(ids) == 1 else 's'} {', '.join(ids)}"
+
+
+def _of_a_query(error: SpecFuseError) -> str:
+    return (
+        f"{error.message} ({requests(error.request_ids)})" if error.request_ids else error.message
+    )
 
 
 def _usage(error: typer.TyperException) -> str:

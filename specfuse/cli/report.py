@@ -32,6 +32,7 @@ def answer_report(answer: Answer) -> Json:
         ],
         "absent": list(answer.absent),
         "resumed": answer.resumed,
+        "request_ids": list(answer.request_ids),
     }
 
 

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from specfuse.cli.complaints import requests
 from specfuse.client import Departure, Finished, RoundCandidate, Segment, Started
 
 _COLOURS = (
@@ -54,7 +55,7 @@ def round_block(segment: Segment, palette: Palette) -> RenderableType:
 
 
 def summary(finished: Finished) -> Text:
-    """What the answer took, how often it was resumed, and who was lost on the way."""
+    """What the answer took, how often it was resumed, who was lost, and where to look that up."""
     line = Text(
         f"{finished.rounds} rounds · {finished.output_tokens} tokens · "
         f"{_milliseconds(finished.total_seconds)} ms · {finished.calls_made} calls made, "
@@ -65,7 +66,14 @@ def summary(finished: Finished) -> Text:
         line.append(f"\n{resumption(finished.resumed)}", "yellow")
     if finished.degraded:
         line.append(f"\n{degradation(finished)}", "yellow")
+    if troubled(finished):
+        line.append(f"\n{requests(finished.request_ids)}", "dim")
     return line
+
+
+def troubled(finished: Finished) -> bool:
+    """Whether something went wrong on the way that can be looked up."""
+    return bool((finished.resumed or finished.degraded) and finished.request_ids)
 
 
 def degradation(finished: Finished) -> str:

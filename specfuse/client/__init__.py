@@ -38,6 +38,11 @@ stands, and a new call goes on from there, on any fuser:
         if error.resume is None:
             raise
         answer = client.generate(question, resume=error.resume)
+
+What an operator needs to look a query up, in the fuser's accounts and traces, is what the fuser
+calls it: `Answer.request_ids`, `Started.request_id` of a stream, and an error's `request_ids`.
+There is one for each stream of the answer, so more than one if it was interrupted; the last is of
+the one that ended it. There is none if no fuser took the call.
 """
 
 from __future__ import annotations

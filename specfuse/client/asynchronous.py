@@ -169,6 +169,7 @@ class AsyncClient:
             attempts.request, timeout=attempts.timeout, metadata=metadata
         )
         try:
+            attempts.called(await call.initial_metadata())
             async for response in call:
                 event = attempts.event(response)
                 if event is not None:

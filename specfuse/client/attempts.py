@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Final
 
 import grpc
 
@@ -13,9 +14,13 @@ from specfuse.client.results import Event, Finished
 from specfuse.client.resumption import Retries
 from specfuse.client.transcript import Transcript
 from specfuse.deadline import Deadline
-from specfuse.errors import Cancelled, SpecFuseError, Unavailable
+from specfuse.errors import Cancelled, Internal, SpecFuseError, Unavailable
+from specfuse.headers import REQUEST_ID
 from specfuse.rpc.errors import from_rpc_error
 from specfuse.v1 import fuser_service_pb2 as pb
+
+_MOST_ID_CHARACTERS: Final = 128
+"""A longer id is none: people are to read it, and look it up."""
 
 
 class Attempts:
@@ -24,6 +29,7 @@ class Attempts:
         attempts = Attempts(query, addresses)
         while not attempts.complete:
             call attempts.address with attempts.request within attempts.timeout:
+                give what comes before the first response to called;
                 give every response to event, and an error to interrupted;
                 if it just ends, say ended
             if it is not complete, wait for attempts.pause seconds
@@ -55,9 +61,20 @@ class Attempts:
         """Seconds that a stream may take now."""
         return self._deadline.timeout
 
+    def called(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
+        """Takes what the fuser sent first, or nothing if it sent nothing: it has its id."""
+        ids = (value for name, value in metadata or () if name == REQUEST_ID)
+        given = next(ids, "")
+        if isinstance(given, str) and len(given) <= _MOST_ID_CHARACTERS:
+            self._transcript.called(given)
+
     def event(self, response: pb.GenerateResponse) -> Event | None:
         """Takes the next response; see `Transcript.event`."""
-        return self._transcript.event(response)
+        try:
+            return self._transcript.event(response)
+        except Internal as error:
+            error.request_ids = self._transcript.request_ids
+            raise
 
     def ended(self) -> None:
         """The stream ended as it should.

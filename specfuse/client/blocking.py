@@ -160,6 +160,7 @@ class Client:
             attempts.request, timeout=attempts.timeout, metadata=metadata
         )
         try:
+            attempts.called(call.initial_metadata())
             for response in call:
                 event = attempts.event(response)
                 if event is not None:

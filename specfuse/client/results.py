@@ -66,11 +66,16 @@ class RoundTimings:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """First event: the query was admitted. `members` are in the ensemble's order."""
+    """First event: the query was admitted. `members` are in the ensemble's order.
+
+    `request_id` is what the fuser calls the query in its accounts and its traces; empty if it did
+    not say.
+    """
 
     ensemble: str
     members: tuple[str, ...]
     session_id: str
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,8 @@ class Finished:
     `resumed` is how often the answer was interrupted and gone on with. Then rounds, tokens, `lost`,
     `absent` and seconds are of all its streams, pauses between them included. What an interrupted
     stream cost beyond the proposals that came is not known: the calls are at least so many, and
-    `discarded_tokens` are of the last stream.
+    `discarded_tokens` are of the last stream. `request_ids` are what the fusers call the streams,
+    each of which is a request to them.
     """
 
     reason: FinishReason
@@ -136,6 +142,7 @@ class Finished:
     absent: tuple[str, ...] = ()
     resumed: int = 0
     passes: int = 0
+    request_ids: tuple[str, ...] = ()
 
     @property
     def calls_made(self) -> int:
@@ -218,6 +225,11 @@ class Answer:
     def resumed(self) -> int:
         """How often it was interrupted and gone on with."""
         return self.finished.resumed
+
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        """What fusers call it in their accounts and traces: an id for each of its streams."""
+        return self.finished.request_ids
 
     @property
     def calls_made(self) -> int:

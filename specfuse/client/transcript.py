@@ -37,6 +37,8 @@ class Transcript:
         self._segments: list[Segment] = []
         self._earlier = 0
         self._resumptions = 0
+        self._request_id = ""
+        self._earlier_ids: tuple[str, ...] = ()
         self._expected: set[str] = set()
         self._absent_now: dict[str, None] = {}
         self._absent_earlier: dict[str, None] = {}
@@ -64,6 +66,11 @@ class Transcript:
         return self._complete
 
     @property
+    def request_ids(self) -> tuple[str, ...]:
+        """What fusers call the streams that began, and the current one, as far as they said so."""
+        return (*self._earlier_ids, self._request_id) if self._request_id else self._earlier_ids
+
+    @property
     def point(self) -> ResumePoint:
         """Where the answer stands."""
         segments, resumed = self._segments, self._resumed
@@ -75,10 +82,17 @@ class Transcript:
 
     def next_stream(self) -> None:
         """From here on another stream is followed."""
+        if self._admitted:
+            self._earlier_ids = self.request_ids
+        self._request_id = ""
         self._absent_earlier |= self._absent_now
         self._absent_now = {}
         self._earlier = len(self._segments)
         self._admitted = False
+
+    def called(self, request_id: str) -> None:
+        """The fuser calls the current stream so."""
+        self._request_id = request_id
 
     def event(self, response: pb.GenerateResponse) -> Event | None:
         """Takes the next response down; returns its event as one of the whole answer.
@@ -100,6 +114,7 @@ class Transcript:
                 return self._segments[-1]
             case Finished():
                 self._complete = True
+                event = replace(event, request_ids=self.request_ids)
                 return self._of_all_streams(event) if self._resumptions else event
         return None
 
@@ -127,11 +142,13 @@ class Transcript:
             absent=tuple(self._absent_now),
             degraded=False,
             total_seconds=0.0,
+            request_ids=self.request_ids,
         )
         return self._of_all_streams(end)
 
     def interrupted_by(self, error: SpecFuseError) -> SpecFuseError:
         """The error, with where the answer stands: all that came before it was received."""
+        error.request_ids = self.request_ids
         point = self.point
         if point.committed_segments:
             error.resume = point
@@ -144,8 +161,8 @@ class Transcript:
         self._admitted = True
         self._expected = set(started.members)
         if self._started is None:
-            self._started = started
-            return started
+            self._started = replace(started, request_id=self._request_id)
+            return self._started
         self._resumptions += 1
         return None
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 import grpc
+from prometheus_client import CollectorRegistry, Counter
 
 from specfuse.errors import Misconfigured
 from specfuse.observability.tracing.requests import NONE, RequestSpans
@@ -17,21 +18,32 @@ from specfuse.serving.files import FollowedFiles
 _logger = logging.getLogger(__name__)
 
 
+def spans_lost(registry: CollectorRegistry) -> Counter:
+    """Counts the spans that no collector gets. It is there, at 0, where nothing is traced, too."""
+    return Counter(
+        "specfuse_spans_lost",
+        "Spans that no collector took, or that made way as too many waited to be sent.",
+        registry=registry,
+    )
+
+
 def open_tracing(
     settings: Tracing | None,
     resource: Mapping[str, str],
     files: FollowedFiles,
+    registry: CollectorRegistry,
     rest: AsyncExitStack,
 ) -> RequestSpans:
     """What makes the spans of requests, and has the tracer for those within them.
 
-    They are sent until `rest` is closed, at last those that remain. `resource` says what spans are
-    of: `service.name` and more.
+    They are sent until `rest` is closed, at last those that remain; those that are lost are counted
+    in `registry`. `resource` says what spans are of: `service.name` and more.
 
     Raises:
         Misconfigured: a TLS file is not what it should be, or the environment keeps the SDK from
             being loaded.
     """
+    lost = spans_lost(registry)
     if settings is None:
         return NONE
     try:
@@ -57,7 +69,7 @@ def open_tracing(
     if tls is not None:
         source = ClientTls(tls.ca, tls.certificate, tls.key, tls.server_name)
         pem = files.follow(source.paths, source.read, renew)
-    sending = exporter.CollectorExporter(endpoint, connect(pem))
+    sending = exporter.CollectorExporter(endpoint, connect(pem), lost.inc)
     ratio, trusting = 0.0, True
     if isinstance(settings, EdgeTracing):
         ratio, trusting = settings.sample_ratio, settings.trust_callers

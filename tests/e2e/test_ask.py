@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import subprocess
 import time
@@ -171,7 +172,7 @@ def test_nobody_at_the_address_is_said_so(capsys):
 def test_time_that_is_up_is_said_so(ask):
     code, out, err = ask("--ensemble", "all", "--timeout", "0.3", NEVER + QUESTION)
     assert (code, out) == (1, "")
-    assert err.startswith("specfuse: ")
+    assert re.fullmatch(r"specfuse: .+ \(request [0-9a-f]{32}\)\n", err)
 
 
 def test_an_interrupted_question_frees_its_work_and_harms_no_other(mesh, ask):
@@ -184,7 +185,8 @@ def test_an_interrupted_question_frees_its_work_and_harms_no_other(mesh, ask):
         until_running(mesh, 1)
         asking.send_signal(signal.SIGINT)
         out, err = asking.communicate(timeout=20)
-    assert (asking.returncode, out, err) == (130, b"", b"")
+    assert (asking.returncode, out) == (130, b"")
+    assert re.fullmatch(rb"specfuse: interrupted \(request [0-9a-f]{32}\)\n", err)
     until_running(mesh, 0)
     assert ask("--ensemble", "all", QUESTION) == (0, f"{ANSWER}\n", "")
 

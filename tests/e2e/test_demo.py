@@ -115,6 +115,7 @@ def test_a_question_to_the_demo_is_answered_with_one_json_object_and_nothing_els
         "lost",
         "absent",
         "resumed",
+        "request_ids",
     }
     assert "Paris" in report["text"]
     assert "42" in report["text"]

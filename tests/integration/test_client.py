@@ -257,6 +257,39 @@ async def test_refusal_of_the_service_is_its_exception(kind: type) -> None:
     assert caught.value.resume is None
 
 
+async def test_what_the_fuser_calls_it_is_told_from_the_beginning(kind: type) -> None:
+    async with asking(kind, ScriptedFuser(script(*COMPLETE), request_id="r-1")) as caller:
+        (begun,) = await caller.take(1)
+        answer = await caller.generate()
+    assert isinstance(begun, Started)
+    assert begun.request_id == answer.started.request_id == "r-1"
+    assert answer.request_ids == answer.finished.request_ids == ("r-1",)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (NotFound("none"),),
+        (BEGIN, segment(1, "One"), Internal("a bug")),
+        (BEGIN, segment(1, "One")),
+        (BEGIN, BEGIN),
+    ],
+    ids=["refused", "failed", "just ended", "makes no sense"],
+)
+async def test_what_went_wrong_can_be_looked_up(kind: type, events: tuple[Any, ...]) -> None:
+    async with asking(kind, ScriptedFuser(script(*events), request_id="r-1")) as caller:
+        with pytest.raises(SpecFuseError) as caught:
+            await caller.generate(resume="never")
+    assert caught.value.request_ids == ("r-1",)
+
+
+@pytest.mark.parametrize("named", ["", "x" * 129], ids=["none", "no id"])
+async def test_a_fuser_need_not_name_what_it_is_asked(kind: type, named: str) -> None:
+    async with asking(kind, ScriptedFuser(script(*COMPLETE), request_id=named)) as caller:
+        answer = await caller.generate()
+    assert (answer.started.request_id, answer.request_ids) == ("", ())
+
+
 async def test_nobody_at_the_address(kind: type) -> None:
     async with open_door(ScriptedFuser()) as server:
         address = server.address
@@ -266,6 +299,7 @@ async def test_nobody_at_the_address(kind: type) -> None:
             await call()
         assert "Is it running at this address" in caught.value.message
         assert caught.value.resume is None
+        assert caught.value.request_ids == ()
     await caller.close()
 
 

@@ -501,7 +501,9 @@ class TestAccounts:
             await text_of(call)
             ids = dict(await call.initial_metadata())
             await refusal(begin(mesh, key, ensemble="three"))
-            await refusal(begin(mesh))
+            unknown = begin(mesh)
+            await refusal(unknown)
+            assert dict(await unknown.initial_metadata())["x-request-id"]
             senseless = begin(mesh, key, overrides=pb.Overrides(statistic=99))  # type: ignore[arg-type]
             await refusal(senseless)
             its_ids = dict(await senseless.initial_metadata())

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from opentelemetry.trace import get_current_span
+from prometheus_client import CollectorRegistry
 
 from specfuse.errors import Misconfigured
 from specfuse.observability.tracing import exporter, provider
@@ -28,11 +29,19 @@ RESOURCE = {"service.name": "specfuse-test"}
 
 
 @asynccontextmanager
-async def tracing(endpoint: str, **settings: Any) -> AsyncIterator[RequestSpans]:
+async def tracing(
+    endpoint: str, registry: CollectorRegistry | None = None, **settings: Any
+) -> AsyncIterator[RequestSpans]:
     """What makes a service's spans. They are all sent once the context is left."""
     section = EdgeTracing(endpoint=endpoint, **{"sample_ratio": 1.0, **settings})
+    registry = registry or CollectorRegistry()
     async with following(0.01) as files, AsyncExitStack() as rest:
-        yield open_tracing(section, RESOURCE, files, rest)
+        yield open_tracing(section, RESOURCE, files, registry, rest)
+
+
+def lost(registry: CollectorRegistry) -> float | None:
+    """How many spans are told to be lost."""
+    return registry.get_sample_value("specfuse_spans_lost_total")
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -85,7 +94,7 @@ async def test_a_service_within_the_mesh_records_what_its_callers_do(
 ) -> None:
     section = Tracing(endpoint=receiver.address)
     async with following(0.01) as files, AsyncExitStack() as rest:
-        spans = open_tracing(section, RESOURCE, files, rest)
+        spans = open_tracing(section, RESOURCE, files, CollectorRegistry(), rest)
         with spans.span("of nobody's trace", (), {}):
             told = get_current_span(incoming(outgoing())).get_span_context()
             assert told.is_valid, "whoever is called next might record it"
@@ -113,9 +122,9 @@ async def test_a_collector_that_is_away_is_told_of_once_and_so_is_its_return(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with open_receiver() as receiver:
-        sending = exporter.CollectorExporter(
-            receiver.address, exporter.open_channel(receiver.address, None, "")
-        )
+        told: list[int] = []
+        channel = exporter.open_channel(receiver.address, None, "")
+        sending = exporter.CollectorExporter(receiver.address, channel, told.append)
         opened = provider.Provider(RESOURCE, 1.0, sending)
         receiver.refuses = grpc.StatusCode.PERMISSION_DENIED
         for number in range(1, 4):
@@ -126,19 +135,46 @@ async def test_a_collector_that_is_away_is_told_of_once_and_so_is_its_return(
         await receiver.has_spans("kept")
         await opened.close()
     assert [one.name for one in receiver.spans] == ["kept"]
+    assert told == [1, 1, 1]
     away, back = lines(caplog)
     assert f"tracing.endpoint {receiver.address}: spans cannot be sent and are lost" in away
     assert "PERMISSION_DENIED: not now" in away
     assert "takes spans again; 3 were lost" in back
 
 
+@pytest.mark.parametrize(("silent", "said"), [(3600.0, 1), (0.0, 3)])
+async def test_a_collector_that_comes_and_goes_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, silent: float, said: int
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(exporter, "_SILENT_SECONDS", silent)
+    told: list[int] = []
+    async with open_receiver() as receiver:
+        channel = exporter.open_channel(receiver.address, None, "")
+        sending = exporter.CollectorExporter(receiver.address, channel, told.append)
+        opened = provider.Provider(RESOURCE, 1.0, sending)
+        for number in range(1, 4):
+            receiver.refuses = grpc.StatusCode.PERMISSION_DENIED
+            opened.tracer.start_span("lost").end()
+            await receiver.has(lambda it, number=number: it.requests == 2 * number - 1)
+            receiver.refuses = None
+            opened.tracer.start_span(f"kept {number}").end()
+            await receiver.has_spans(f"kept {number}")
+        await opened.close()
+    assert told == [1, 1, 1], "each counts, whatever the log says"
+    assert len([one for one in lines(caplog) if "cannot be sent" in one]) == said
+    assert len([one for one in lines(caplog) if "takes spans again; 1 were lost" in one]) == said
+
+
 async def test_spans_that_a_collector_rejects_are_told_of(
     receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    receiver.rejects = "over quota"
-    async with tracing(receiver.address) as spans:
+    receiver.rejects, registry = "over quota", CollectorRegistry()
+    async with tracing(receiver.address, registry) as spans:
+        assert lost(registry) == 0
         spans.tracer.start_span("too much").end()
     assert "said once: over quota" in lines(caplog)[0]
+    assert lost(registry) == 1
 
 
 async def test_what_a_collector_says_is_a_bounded_part_of_one_line(
@@ -214,13 +250,15 @@ async def test_what_waits_to_be_sent_is_bounded_and_who_makes_way_is_told_of(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(provider, "_QUEUE", 600)
     monkeypatch.setattr(exporter, "_SEND_SECONDS", 100.0)
-    receiver.holds = True
-    async with tracing(receiver.address) as spans:
+    receiver.holds, registry = True, CollectorRegistry()
+    async with tracing(receiver.address, registry) as spans:
         spans.tracer.start_span("first").end()
         await receiver.has(lambda it: it.requests == 1)
         for number in range(2000):
             spans.tracer.start_span(f"{number}").end()
+        assert lost(registry) == 1400, "as it happens, not only once the collector is back"
         await receiver.let_go()
+    assert lost(registry) == 1400
     assert {one.name for one in receiver.spans} == {"first", *map(str, range(1400, 2000))}
     away, back = lines(caplog)[-2:]
     assert "said once: they come faster than they are taken" in away
@@ -242,7 +280,7 @@ async def test_a_collector_is_spoken_to_over_tls_and_a_new_authority_is_taken(
     async with following(3600) as files, AsyncExitStack() as rest:
         async with open_receiver(credentials=served_by(first)) as receiver:
             section = EdgeTracing(endpoint=receiver.address, tls=tls, sample_ratio=1.0)
-            tracer = open_tracing(section, RESOURCE, files, rest).tracer
+            tracer = open_tracing(section, RESOURCE, files, CollectorRegistry(), rest).tracer
             tracer.start_span("first").end()
             await receiver.has_spans("first")
         async with open_receiver(receiver.address, served_by(second)) as successor:
@@ -257,7 +295,8 @@ async def test_what_is_being_sent_when_the_channel_is_exchanged_is_sent_over_the
 ) -> None:
     receiver.holds = True
     first, second = (exporter.open_channel(receiver.address, None, "") for _ in range(2))
-    sending = exporter.CollectorExporter(receiver.address, first)
+    told: list[int] = []
+    sending = exporter.CollectorExporter(receiver.address, first, told.append)
     opened = provider.Provider(RESOURCE, 1.0, sending)
     opened.tracer.start_span("kept").end()
     await receiver.has(lambda it: it.requests == 1)
@@ -267,6 +306,7 @@ async def test_what_is_being_sent_when_the_channel_is_exchanged_is_sent_over_the
     await receiver.has_spans("kept")
     await opened.close()
     assert not lines(caplog)
+    assert not told
 
 
 async def test_a_wrong_certificate_is_refused_at_the_start(tmp_path: Path) -> None:

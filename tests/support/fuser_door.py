@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpc.aio import ServicerContext
 
+from specfuse.headers import REQUEST_ID
 from specfuse.rpc.server import RpcServer, RpcService
 from specfuse.v1 import fuser_service_pb2 as pb
 from specfuse.v1.fuser_service_pb2_grpc import (
@@ -44,10 +45,14 @@ async def no_answer(
 
 @dataclass
 class ScriptedFuser(FuserServiceServicer):
-    """Answers as scripted, and keeps the requests, contexts and headers it was called with."""
+    """Answers as scripted, and keeps the requests, contexts and headers it was called with.
+
+    With a `request_id` it calls each request so.
+    """
 
     generate: Generate = no_answer
     list_ensembles: ListEnsembles = no_ensembles
+    request_id: str = ""
     requests: list[Any] = field(default_factory=list)
     contexts: list[ServicerContext[Any, Any]] = field(default_factory=list)
     headers: list[dict[str, Any]] = field(default_factory=list)
@@ -56,6 +61,8 @@ class ScriptedFuser(FuserServiceServicer):
         self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.GenerateResponse]:
         self._called(request, context)
+        if self.request_id:
+            await context.send_initial_metadata(((REQUEST_ID, self.request_id),))
         async for response in self.generate(request, context):
             yield response
 

@@ -15,6 +15,7 @@ from fuser_service.doors.openai.api import Around, application
 from fuser_service.doors.openai.exchange import malformed
 from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
+from fuser_service.fusion.presence import Presence
 from fuser_service.fusion.query import Query
 from fuser_service.fusion.readiness import Readiness
 from fuser_service.fusion.runner import Fusion
@@ -65,7 +66,7 @@ class PlayedFusion:
     closed: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
     async def run(
-        self, query: Query, deadline: Deadline, effort: Effort
+        self, query: Query, deadline: Deadline, effort: Effort, presence: Presence
     ) -> AsyncGenerator[Event, None]:
         self.queries.append(query)
         try:

@@ -41,10 +41,10 @@ class FuserServicer(FuserServiceServicer):
         self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
     ) -> None:
         """Answers one query, an event at a time."""
-        caller = self._service.caller(credentials_of(context))
         request_id = new_request_id()
         get_current_span().set_attribute(conventions.REQUEST_ID, request_id)
         await context.send_initial_metadata(((REQUEST_ID, request_id),))
+        caller = self._service.caller(credentials_of(context))
         asked = self._asked(request, caller, request_id)
         deadline = self._service.deadline_of(asked, caller, deadline_of(context))
         async with aclosing(self._service.generate(asked, caller, deadline)) as events:

@@ -2,15 +2,17 @@
 
 The published exporter takes headers, certificates and more from the environment, and tells the log
 of every batch that it could not send. This one does with gRPC's own retries, and says once that the
-collector is away and once that it is back.
+collector is away and once that it is back, if that was not said just before.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 _SERVICE: Final = "opentelemetry.proto.collector.trace.v1.TraceService"
 _SEND_SECONDS: Final = 5.0
 """How long a batch may take, retries included. Then it is lost."""
+_SILENT_SECONDS: Final = 60.0
+"""How long after it was told of a loss the log is told of no other: an overloaded collector comes
+and goes."""
 _MOST_REASON_CHARACTERS: Final = 300
 """As much as the log repeats of what a collector says."""
 _RETRIES: Final = {
@@ -69,22 +74,31 @@ def open_channel(
 class CollectorExporter(SpanExporter):
     """Sends batches to one collector, from one thread. The rest may be called from any."""
 
-    def __init__(self, endpoint: str, channel: grpc.Channel) -> None:
-        """Takes over the channel, which leads to `endpoint`."""
+    def __init__(
+        self, endpoint: str, channel: grpc.Channel, were_lost: Callable[[int], object]
+    ) -> None:
+        """Takes over the channel, which leads to `endpoint`.
+
+        `were_lost` is told how many spans more are lost, from any thread.
+        """
         self.taken = 0
         """How many spans it was ever given to send."""
         self._endpoint = endpoint
         self._channel = channel
         self._send = _sender(channel)
         self._closed = False
+        self._were_lost = were_lost
         self._counting = threading.Lock()
-        self._lost = 0
+        self._lost = 0  # since the log was told that they are taken again
+        self._told = False
+        self._silent_until = -math.inf
         self._crowded = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends them. What cannot be sent is lost: nothing that is traced waits for a collector."""
         self.taken += len(spans)
         if self._closed:
+            self._failed(len(spans), "the service has ended")
             return SpanExportResult.FAILURE
         try:
             answer = self._answer_to(encode_spans(spans))
@@ -126,9 +140,13 @@ class CollectorExporter(SpanExporter):
         return self._send(request, timeout=_SEND_SECONDS)  # the channel was exchanged meanwhile
 
     def _failed(self, spans: int, reason: str) -> None:
+        self._were_lost(spans)
+        now = time.monotonic()
         with self._counting:
-            is_news = not self._lost and not self._closed
             self._lost += spans
+            is_news = not (self._told or self._closed or now < self._silent_until)
+            if is_news:
+                self._told, self._silent_until = True, now + _SILENT_SECONDS
         if is_news:
             _logger.warning(
                 "tracing.endpoint %s: spans cannot be sent and are lost, which is said once: %s",
@@ -137,16 +155,14 @@ class CollectorExporter(SpanExporter):
             )
 
     def _succeeded(self) -> None:
-        """A batch was taken, which is news if spans were lost before, and none since the last."""
+        """A batch was taken, which is news after it was news that spans are lost."""
         with self._counting:
             crowded, self._crowded = self._crowded, False
-            if crowded:
+            if crowded or not self._told:
                 return
+            self._told = False
             lost, self._lost = self._lost, 0
-        if lost:
-            _logger.info(
-                "tracing.endpoint %s: takes spans again; %d were lost", self._endpoint, lost
-            )
+        _logger.info("tracing.endpoint %s: takes spans again; %d were lost", self._endpoint, lost)
 
 
 def _sender(channel: grpc.Channel) -> Send:

@@ -13,6 +13,7 @@ import pytest
 from fuser_service.core.types import CommittedRound, FinishReason
 from fuser_service.fusion.effort import Effort
 from fuser_service.fusion.events import Event, Finished, RoundCommitted, Started
+from fuser_service.fusion.presence import Presence
 from fuser_service.fusion.query import Query
 from fuser_service.fusion.readiness import Readiness
 from fuser_service.fusion.runner import Fusion
@@ -71,7 +72,7 @@ class Played:
         return self.now
 
     async def run(
-        self, query: Query, deadline: Deadline, effort: Effort
+        self, query: Query, deadline: Deadline, effort: Effort, presence: Presence
     ) -> AsyncGenerator[Event, None]:
         self.queries.append(query)
         self.deadlines.append(deadline)
@@ -365,11 +366,185 @@ async def test_an_ensemble_that_waits_can_be_asked_whoever_sleeps() -> None:
     assert (status.ready, status.ready_members) == (True, ())
 
 
-async def test_an_ensemble_that_is_dropped_while_requests_wait_for_it_is_not_there() -> None:
-    member = a_member(awake=False)
-    service = service_over(Played([]), Told(), member=member, wake_seconds=20.0)
-    waiting = await begun(service)
-    service.take({})
-    member.wakes()
-    with pytest.raises(NotFound, match="there is no 'one' any more"):
-        await waiting
+# Requests that wait, and are counted on their members all the while
+
+
+@dataclass
+class Mesh:
+    """A service over a real fusion, with one place and one in the line. All members are asleep."""
+
+    members: dict[str, ScriptedMember]
+    observer: RecordingObserver
+    told: Told
+    places: Places
+    service: FuserService
+
+    @property
+    def counted(self) -> tuple[int, int, dict[str, int]]:
+        """Queries that are held, queries there are, and how many count on whom."""
+        observer = self.observer
+        return observer.held.total(), observer.queries.total(), dict(+observer.sessions)
+
+    def take(self, **ensembles: Ensemble) -> None:
+        """Has other ensembles from now on."""
+        self.service.take(ensembles)
+
+
+def of(*members: str, **settings: Any) -> Ensemble:
+    return Ensemble(members=members, **{"wake_seconds": 20.0, **settings})
+
+
+def mesh(**ensembles: Ensemble) -> Mesh:
+    members = {name: ScriptedMember(name, says(" yes")) for name in "ab"}
+    for member in members.values():
+        member.wakes(awake=False)
+    observer, told = RecordingObserver(), Told()
+    places = Places(Room(1, waiting=1, waiting_seconds=20.0))
+    service = FuserService(
+        Fusion(members, observer),
+        ensembles=ensembles,
+        readiness=Readiness(members, observer, 9),
+        limits=Limits(),
+        tenants=Tenants(Admission(places), Directory(teams={})),
+        reports=Reports(told, told.accounts.append),
+    )
+    return Mesh(members, observer, told, places, service)
+
+
+async def settled() -> None:
+    """Lets all that can go on do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_who_was_woken_is_counted_on_until_the_answer_ends_and_never_twice() -> None:
+    one = mesh(one=of("a", "b"))
+    async with one.places.place(0, Deadline.never()):
+        asked = await begun(one.service)
+        assert one.counted == (1, 1, {"a": 1, "b": 1})
+        for member in one.members.values():
+            member.wakes()
+        await settled()
+        assert one.places.waiting == 1
+        assert one.counted == (0, 1, {"a": 1, "b": 1}), "a scaler would have it fall asleep again"
+    assert isinstance((await asked)[-1], Finished)
+    assert one.counted == (0, 0, {})
+    assert sorted(one.observer.changes) == ["+a", "+b", "-a", "-b"]
+
+
+async def test_who_waits_for_a_place_counts_on_its_members_though_they_never_slept() -> None:
+    one = mesh(one=of("a"))
+    one.members["a"].wakes()
+    async with one.places.place(0, Deadline.never()):
+        asked = await begun(one.service)
+        assert one.counted == (0, 1, {"a": 1})
+    assert isinstance((await asked)[-1], Finished)
+    assert (one.counted, one.observer.changes) == ((0, 0, {}), ["+a", "-a"])
+
+
+@pytest.mark.parametrize("by", ["line", "cancelled"])
+async def test_who_gets_no_place_is_counted_no_more(by: str) -> None:
+    one = mesh(one=of("a"))
+    one.members["a"].wakes()
+    async with one.places.place(0, Deadline.never()):
+        asked = await begun(one.service)
+        if by == "line":  # it is full: the last one is refused
+            with pytest.raises(Overloaded):
+                await answer(one.service)
+            assert one.counted == (0, 1, {"a": 1})
+        asked.cancel()
+        await asyncio.wait({asked})
+        assert one.counted == (0, 0, {})
+
+
+async def test_an_ensemble_that_is_dropped_ends_who_is_held_for_it_as_if_it_came_now() -> None:
+    one = mesh(one=of("a"), two=of("b"))
+    held = await begun(one.service, ensemble="one")
+    other = await begun(one.service, ensemble="two")
+    one.take(two=of("b"))
+    await settled()
+    assert held.done(), "it would wait for members that are to be gone"
+    assert one.counted == (1, 1, {"b": 1})
+    with pytest.raises(NotFound) as told:
+        await held
+    with pytest.raises(NotFound) as new:
+        await answer(one.service, ensemble="one")
+    assert (told.value.message, told.value.metadata) == (new.value.message, new.value.metadata)
+    assert [outcome for outcome, _ in one.told.ended] == ["not_found", "not_found"]
+    one.members["b"].wakes()
+    await other
+
+
+async def test_who_named_no_ensemble_is_held_for_the_one_that_there_was() -> None:
+    one = mesh(one=of("a"))
+    held = await begun(one.service)
+    one.take(two=of("b"))
+    with pytest.raises(NotFound, match="there is no 'one'; there are: two"):
+        await held
+
+
+async def test_other_members_are_those_that_who_is_held_waits_for_and_wakes() -> None:
+    one = mesh(one=of("a"))
+    held = await begun(one.service)
+    one.take(one=of("b"))
+    await settled()
+    assert one.counted == (1, 1, {"b": 1})
+    one.members["a"].wakes()
+    await settled()
+    assert not held.done()
+    one.members["b"].wakes()
+    (started, *_) = await held
+    assert started == Started("one", ("b",), started.session_id)
+    assert one.counted == (0, 0, {})
+    assert one.observer.changes == ["+a", "+b", "-a", "-b"]
+
+
+async def test_members_that_are_awake_answer_who_was_held_for_others_at_once() -> None:
+    one = mesh(one=of("a"))
+    one.members["b"].wakes()
+    held = await begun(one.service)
+    one.take(one=of("b"))
+    assert (await held)[0].members == ("b",)
+
+
+async def test_what_waits_for_nobody_any_more_fails_as_a_new_request_does() -> None:
+    one = mesh(one=of("a"))
+    one.members["a"].proposes = lambda _: Unavailable("no replica")
+    held = await begun(one.service)
+    one.take(one=of("a", wake_seconds=0.0))
+    with pytest.raises(QuorumLost):
+        await held
+    assert one.counted == (0, 0, {})
+
+
+async def test_what_the_new_settings_forbid_is_not_waited_for() -> None:
+    one = mesh(one=of("a"))
+    held = await begun(one.service, max_tokens=200)
+    one.take(one=of("a", max_tokens=100, max_tokens_limit=100))
+    with pytest.raises(InvalidArgument, match="max_tokens"):
+        await held
+    assert one.counted == (0, 0, {})
+
+
+async def test_ensembles_that_are_the_same_as_before_change_nothing_for_who_is_held() -> None:
+    one = mesh(one=of("a"))
+    held = await begun(one.service)
+    one.take(one=of("a"), two=of("b"))
+    await settled()
+    assert one.counted == (1, 1, {"a": 1})
+    assert one.observer.changes == ["+a"]
+    one.members["a"].wakes()
+    await held
+
+
+async def test_what_has_begun_to_be_answered_goes_on_by_its_rules() -> None:
+    one = mesh(one=of("a"))
+    one.members["a"].wakes()
+    one.members["a"].hold["propose"] = asyncio.Event()
+    asked = await begun(one.service)
+    await one.members["a"].waiting.get()
+    one.take(two=of("b"))
+    await settled()
+    assert one.counted == (0, 1, {"a": 1})
+    one.members["a"].hold["propose"].set()
+    assert isinstance((await asked)[-1], Finished)

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from fuser_service.core.rules import ExitKind, ExitRules, Rules, Vote
 from fuser_service.core.types import Candidate, Context, Message, Proposal, Role, Sampling, Score
+from fuser_service.fusion.presence import Presence
 from fuser_service.fusion.query import Query, Timings
 from fuser_service.fusion.runner import Fusion
 from fuser_service.metrics import FuserMetrics
@@ -48,6 +49,27 @@ async def changes(*members: ScriptedMember, **rules: object) -> list[str]:
     assert not +observer.sessions
     assert not +observer.queries
     return observer.changes
+
+
+def test_a_query_is_one_from_when_it_first_counts_on_members_until_it_is_left() -> None:
+    observer = RecordingObserver()
+    with Presence(observer, "all") as presence:
+        assert observer.queries == {}
+        presence.of(("a", "b"))
+        presence.of(("b", "c"))
+        assert (observer.queries, +observer.sessions) == ({"all": 1}, {"b": 1, "c": 1})
+        with presence:
+            presence.of(("c",))
+        assert not +observer.queries
+    assert (+observer.queries, +observer.sessions) == ({}, {})
+    assert len(observer.changes) == 6
+
+
+def test_a_query_that_never_counts_on_anybody_is_none() -> None:
+    observer = RecordingObserver()
+    with Presence(observer, "all"):
+        pass
+    assert observer.queries == {}
 
 
 async def test_a_member_that_leaves_early_is_counted_out() -> None:

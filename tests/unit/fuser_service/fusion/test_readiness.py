@@ -33,7 +33,7 @@ class Sleepers:
             member.wakes(awake=False)
         self.observer = RecordingObserver()
         self.readiness = Readiness(self.members, self.observer, most_held)
-        self.held: list[asyncio.Task[None]] = []
+        self.stand = True
 
     def query(self, timings: Timings = PATIENT, quorum: int = 2, ensemble: str = "all") -> Query:
         rules = Rules(members=tuple(self.members), max_tokens=1, quorum=quorum)
@@ -42,10 +42,15 @@ class Sleepers:
     async def hold(self, query: Query | None = None, deadline: Deadline = NEVER):  # type: ignore[no-untyped-def]
         """A query that waits."""
         held = self.observer.held.total()
-        task = asyncio.create_task(self.readiness.quorum(query or self.query(), deadline))
+        task = asyncio.create_task(self.wait(query or self.query(), deadline))
         await settled()
         assert task.done() or self.observer.held.total() == held + 1
         return task
+
+    async def wait(self, query: Query, deadline: Deadline) -> None:
+        """Waits, as a query does that is over then."""
+        with self.readiness.presence(query.ensemble) as presence:
+            await self.readiness.quorum(query, presence, deadline, lambda: self.stand)
 
     def wake(self, *names: str, awake: bool = True) -> None:
         for name in names:
@@ -168,6 +173,34 @@ async def test_when_the_service_ends_nobody_waits_any_more_who_cannot_be_answere
         with pytest.raises(ShuttingDown, match="1 of 3 members are awake, and the service shuts"):
             await asked
     assert sleepers.counted == (0, {})
+
+
+async def test_what_is_held_for_is_another_ensemble_by_now_so_whoever_holds_must_see_anew() -> None:
+    sleepers = Sleepers()
+    held = await sleepers.hold()
+    sleepers.readiness.look_again()
+    await settled()
+    assert not held.done(), "it is the same still"
+    sleepers.stand = False
+    sleepers.readiness.look_again()
+    await held
+    assert sleepers.counted == (0, {})
+
+
+async def test_a_query_that_was_held_is_counted_until_it_is_left_and_not_twice() -> None:
+    sleepers = Sleepers()
+    with sleepers.readiness.presence("all") as presence:
+        waiting = sleepers.readiness.quorum(sleepers.query(), presence, NEVER, lambda: True)
+        held = asyncio.create_task(waiting)
+        await settled()
+        assert sleepers.counted == (1, {"a": 1, "b": 1, "c": 1})
+        sleepers.wake("a", "b", "c")
+        await held
+        assert sleepers.observer.held == {"all": 0}
+        assert sleepers.observer.queries == {"all": 1}
+        presence.of(("a", "b"))
+    assert sleepers.counted == (0, {})
+    assert sorted(sleepers.observer.changes) == ["+a", "+b", "+c", "-a", "-b", "-c"]
 
 
 async def test_a_wake_up_between_two_looks_is_not_missed() -> None:

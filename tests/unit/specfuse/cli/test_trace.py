@@ -160,8 +160,17 @@ def test_the_summary_says_how_often_it_was_resumed(times, says):
     assert plain(summary(finished)).splitlines()[1:] == [says]
 
 
+def test_the_summary_names_what_there_is_to_look_up():
+    fine = replace(FINISHED, degraded=False, request_ids=("r-1",))
+    assert "r-1" not in plain(summary(fine))
+    for trouble in (replace(fine, degraded=True), replace(fine, resumed=1)):
+        assert plain(summary(trouble)).splitlines()[-1] == "request r-1"
+    resumed = replace(fine, resumed=1, request_ids=("r-1", "r-2"))
+    assert plain(summary(resumed)).splitlines()[-1] == "requests r-1, r-2"
+
+
 def test_the_report_of_an_answer():
-    answer = Answer.of([STARTED, SCORED, AGREED, FINISHED])
+    answer = Answer.of([STARTED, SCORED, AGREED, replace(FINISHED, request_ids=("r-1",))])
     assert answer_report(answer) == {
         "text": " Paris\nis.",
         "rounds": [
@@ -191,4 +200,5 @@ def test_the_report_of_an_answer():
         "lost": [{"member": "colours", "reason": "failed"}],
         "absent": [],
         "resumed": 0,
+        "request_ids": ["r-1"],
     }

@@ -217,6 +217,33 @@ def test_an_error_says_where_the_answer_stands_over_all_streams() -> None:
     assert error.committed_tokens == 6
 
 
+def test_each_stream_that_began_is_named_and_the_last_one() -> None:
+    transcript = Transcript(START)
+    transcript.called("began")
+    (begun,) = taken(transcript, [BEGIN])
+    assert isinstance(begun, Started)
+    assert begun.request_id == "began"
+    transcript.next_stream()
+    assert transcript.interrupted_by(NotFound("nobody")).request_ids == ("began",)
+    transcript.next_stream()
+    transcript.called("refused")
+    assert transcript.interrupted_by(NotFound("full")).request_ids == ("began", "refused")
+    transcript.next_stream()
+    transcript.called("ended")
+    (end,) = taken(transcript, [BEGIN, finished()])
+    assert isinstance(end, Finished)
+    assert end.request_ids == ("began", "ended")
+
+
+def test_an_end_that_never_came_names_the_streams_too() -> None:
+    transcript = Transcript(START)
+    transcript.called("broken off")
+    taken(transcript, [BEGIN, segment(1, "x", candidates=ending("x"))])
+    end = transcript.end_at_last_segment(())
+    assert end is not None
+    assert end.request_ids == ("broken off",)
+
+
 def test_an_error_of_an_answer_of_which_nothing_stands_has_nothing_to_say() -> None:
     transcript = Transcript(START)
     (begun,) = taken(transcript, [BEGIN])
