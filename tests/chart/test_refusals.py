@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from deploy.helm.generate import made
-from tests.chart.release import BASE, HERE, OF_THE_SCHEMA, needs_helm, outcome
+from tests.chart.release import BASE, HERE, OF_THE_SCHEMA, needs_helm, outcome, render
 
 REFUSALS: Final[list[dict[str, Any]]] = yaml.safe_load((HERE / "refusals.yaml").read_text())
 VALIDATIONS: Final = made.CHART / "templates" / "_validations.tpl"
@@ -37,6 +37,35 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     said = outcome(BASE, {"tls": {"mesh": {"enabled": True}}, "tests": {"ensemble": "chat"}})
     assert "- tls.mesh: " in said
     assert "- tests.ensemble: " in said
+
+
+ASKED_FOR: Final[dict[str, Any]] = {
+    "tls": {
+        "callers": {
+            "enabled": True,
+            "existingSecret": "public",
+            "clientCa": {"existingSecret": "callers"},
+        }
+    },
+    "tests": {"enabled": False},
+}
+PASSED_ON: Final = {"nginx.ingress.kubernetes.io/ssl-passthrough": "true"}
+INGRESS: Final = {"enabled": True, "hosts": ["ask.example"]}
+OPEN: Final = {"anonymous": "allow"}
+
+
+@pytest.mark.parametrize(
+    "fuser",
+    [
+        {"tenancy": OPEN, "service": {"type": "LoadBalancer"}},
+        {"tenancy": OPEN, "ingress": {**INGRESS, "annotations": PASSED_ON}},
+        {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}},
+        {"ingress": INGRESS},
+    ],
+    ids=["certificates alone", "shown through the way in", "keys by a route", "keys by an ingress"],
+)
+def test_client_certificates_are_taken_where_they_or_keys_reach_the_fuser(fuser: Any) -> None:
+    assert render(BASE, ASKED_FOR, {"fuser": fuser}).objects
 
 
 def test_every_refusal_that_the_chart_has_is_tried() -> None:

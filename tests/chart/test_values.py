@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from deploy.helm.generate import made
 from deploy.helm.generate.values import Value, read
-from tests.chart.release import BASE, OF_THE_SCHEMA, SCENARIOS, needs_helm, outcome
+from tests.chart.keys import LEAVES, layer, likeliest_first
+from tests.chart.release import BASE, OF_THE_SCHEMA, needs_helm, outcome
 
 DIGEST: Final = f"sha256:{'2' * 64}"
 RESOURCES: Final = {"limits": {"memory": "99Gi"}}
+AFFINITY: Final = {"podAntiAffinity": {"other": "value"}}
 BEHAVIOR: Final = {"scaleUp": {"stabilizationWindowSeconds": 9}}
 ANYBODY: Final = [{"podSelector": {}}]
+SIZE, SECONDS, URL = "9Gi", "99s", "https://other.example"
 
 CHANGED: Final[Mapping[str, Any]] = {
     "models": {"other": {"weights": {"path": "/other"}}},
+    "modelDefaults.weights.endpoint": URL,
+    "modelDefaults.weights.cache.size": SIZE,
     "modelDefaults.weights.cache.accessModes": ["ReadWriteMany"],
     "modelDefaults.torch": {"threads": 3},
     "modelDefaults.vllm": {"connections": 3},
@@ -29,18 +32,26 @@ CHANGED: Final[Mapping[str, Any]] = {
     "modelDefaults.llama_cpp": {"connections": 3},
     "modelDefaults.scripted": {"context_window": 3},
     "modelDefaults.server.resources": RESOURCES,
+    "modelDefaults.affinity": AFFINITY,
     "modelDefaults.image.digest": DIGEST,
     "modelDefaults.resources": RESOURCES,
+    "modelDefaults.tmp": SIZE,
     "modelDefaults.autoscaling.behavior": BEHAVIOR,
     "modelDefaults.limits": {"prompt_bytes": 3},
     "ensembles": {"other": {"members": ["llama"]}},
     "externalMembers": {"other": {"endpoints": ["other:1"]}},
     "gpuBudget": {"nvidia.com/gpu": 0},
     "fuser.image.digest": DIGEST,
+    "fuser.affinity": AFFINITY,
     "fuser.resources": RESOURCES,
     "fuser.autoscaling.behavior": BEHAVIOR,
     "fuser.limits": {"prompt_bytes": 3},
     "fuser.tenancy": {"teams": {"other": {}}},
+    "monitoring.podMonitor.interval": SECONDS,
+    "monitoring.rules.for": {"MemberDown": SECONDS},
+    "monitoring.rules.longWindow": SECONDS,
+    "monitoring.rules.window": SECONDS,
+    "monitoring.serviceMonitor.interval": SECONDS,
     "networkPolicy.apiServer.ports": [1],
     "networkPolicy.callers": ANYBODY,
     "networkPolicy.collector": ANYBODY,
@@ -49,20 +60,14 @@ CHANGED: Final[Mapping[str, Any]] = {
     "networkPolicy.hub.ports": [1],
     "networkPolicy.hub.blocks": ANYBODY,
     "networkPolicy.monitoring": ANYBODY,
+    "prometheus.serverAddress": URL,
+    "tls.callers.duration": SECONDS,
+    "tls.callers.renewBefore": SECONDS,
+    "tls.mesh.duration": SECONDS,
+    "tls.mesh.renewBefore": SECONDS,
     "tracing": {"endpoint": "collector:4317"},
 }
 """Another right value, where the default does not say one."""
-
-
-def leaves(values: tuple[Value, ...]) -> Iterator[Value]:
-    for value in values:
-        if value.children:
-            yield from leaves(value.children)
-        else:
-            yield value
-
-
-LEAVES: Final = {value.name: value for value in leaves(read(made.CHART / "values.yaml"))}
 
 
 def other(value: Value) -> Any:
@@ -93,38 +98,13 @@ def items_like(fragment: Mapping[str, Any]) -> Any:
     return "other" if is_text else {"name": "other", "kind": "Other"}
 
 
-def layer(value: Value, files: tuple[Path, ...]) -> dict[str, Any]:
-    """The changed value. What is of models is said of each, as its own word is the last."""
-    change = nested(value.path, other(value))
-    if value.path[0] == "modelDefaults":
-        models = {name for file in files for name in yaml.safe_load(file.read_text())["models"]}
-        change["models"] = dict.fromkeys(sorted(models), change["modelDefaults"])
-    return change
-
-
-def nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    for key in reversed(path):
-        value = {key: value}
-    return value
-
-
-def likeliest_first(value: Value) -> list[tuple[Path, ...]]:
-    """All scenarios; those that speak of a value, or of what is around it, come first."""
-
-    def mentions(files: tuple[Path, ...]) -> int:
-        text = "\n".join(file.read_text() for file in files)
-        return sum(1 for key in value.path if re.search(rf"\b{re.escape(key)}:", text))
-
-    return sorted(SCENARIOS.values(), key=mentions, reverse=True)
-
-
 @needs_helm
 @pytest.mark.parametrize("name", LEAVES)
 def test_every_value_makes_a_difference(name: str) -> None:
     """To what some scenario renders, or to whether the chart takes it."""
     value = LEAVES[name]
     for scenario in likeliest_first(value):
-        changed = outcome(*scenario, layer(value, scenario))
+        changed = outcome(*scenario, layer(value, other(value), scenario))
         assert OF_THE_SCHEMA not in changed
         if changed != outcome(*scenario):
             return

@@ -20,6 +20,7 @@ from deploy.monitoring import made, series
 from deploy.monitoring.alerts import catalogue
 from tests.chart.release import BASE, needs_helm, render
 from tests.monitoring import boards
+from tests.monitoring.asked import nowhere
 from tests.monitoring.boards import Shown, everything, filled, read
 from tests.monitoring.programs import needs_promtool, promtool
 
@@ -96,6 +97,30 @@ def test_a_panel_asks_for_series_that_there_are(panel: Shown) -> None:
 
 
 @every_panel
+def test_a_panel_asks_for_labels_and_values_that_there_are(panel: Shown) -> None:
+    for expr, _ in panel.queries:
+        assert list(nowhere(expr)) == []
+
+
+ON_NO_BOARD = {
+    "specfuse_ensemble_sessions",  # of scalers
+    "specfuse_member_may_sleep",  # of MemberDown
+    "specfuse_member_revisions_lost",
+    "specfuse_http_responses",
+    "specfuse_model_server_requests_running",
+    "specfuse_model_server_retries",
+    "specfuse_passes",
+}
+
+
+def test_what_the_services_count_is_on_a_board() -> None:
+    asked = " ".join(expr for panel in PANELS for expr, _ in panel.queries)
+    metrics = (*series.fuser(), *series.model(), *series.both())
+    shown = {one.name for one in metrics if any(f"{name}{{" in asked for name in one.series)}
+    assert {one.name for one in metrics} - shown == ON_NO_BOARD
+
+
+@every_panel
 def test_a_panel_that_asks_for_series_of_others_says_so(panel: Shown) -> None:
     if any(re.search(r"kube_|DCGM_", expr) for expr, _ in panel.queries):
         assert panel.needs_more
@@ -142,8 +167,8 @@ def test_prometheus_understands_every_query(tmp_path: Path) -> None:
 
 
 @needs_helm
-def test_the_chart_has_the_boards_with_its_own_runbooks() -> None:
-    rules = {"runbooks": "https://books.example"}
+def test_the_chart_has_the_boards_with_its_own_runbooks_and_objective() -> None:
+    rules = {"runbooks": "https://books.example", "thresholds": {"objective": 0.995}}
     labels = {"grafana_dashboard": "1"}
     release = render(BASE, {"monitoring": {"rules": rules, "dashboards": {"enabled": True}}})
     found = {
@@ -153,6 +178,11 @@ def test_the_chart_has_the_boards_with_its_own_runbooks() -> None:
         for name, text in one["data"].items()
     }
     assert found.keys() == {f"{board}.json" for board in boards.FILES}
-    for page in found.values():
-        (place,) = [one for one in page["templating"]["list"] if one["name"] == "runbooks"]
-        assert place["query"] == "https://books.example"
+    places = [
+        (one["name"], one["query"])
+        for page in found.values()
+        for one in page["templating"]["list"]
+        if one["name"] in ("runbooks", "objective")
+    ]
+    assert dict(places) == {"runbooks": "https://books.example", "objective": "0.995"}
+    assert len(places) == len(found) + 1

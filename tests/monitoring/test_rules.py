@@ -16,6 +16,7 @@ import yaml
 from deploy.monitoring import made, series
 from deploy.monitoring.alerts import catalogue, plain, values
 from tests.chart.release import BASE, needs_helm, outcome, render
+from tests.monitoring.asked import nowhere
 from tests.monitoring.programs import needs_promtool, promtool
 
 HERE = Path(__file__).parent
@@ -78,6 +79,28 @@ def test_rules_ask_for_series_that_there_are() -> None:
             asked = set(re.findall(r"\b(?:specfuse|kube)_[a-z_]+[a-z]\b(?!_)", rule["expr"]))
             assert asked <= known, rule
             assert set(re.findall(r"\bspecfuse:\w+:\w+", rule["expr"])) <= recorded, rule
+
+
+def test_rules_ask_for_labels_and_values_that_there_are() -> None:
+    for group in plain.rules(values.read())["groups"]:
+        for rule in group["rules"]:
+            assert list(nowhere(rule["expr"])) == [], rule
+
+
+@pytest.mark.parametrize(
+    ("expr", "missing"),
+    [
+        ('rate(specfuse_drafts_ahead_total{outcome="used"}[5m])', []),
+        ('specfuse_drafts_ahead_total{namespace="a", outcome=~"used|dropped"}', []),
+        (
+            'specfuse_drafts_ahead_total{outcome="kept"}',
+            ["specfuse_drafts_ahead never has outcome=kept"],
+        ),
+        ('specfuse_keys{team="a"}', ["specfuse_keys has no label team"]),
+    ],
+)
+def test_what_no_series_has_is_found(expr: str, missing: list[str]) -> None:
+    assert list(nowhere(expr)) == missing
 
 
 @pytest.mark.parametrize("name", NAMES)

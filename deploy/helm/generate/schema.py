@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from deploy.helm.generate import services
@@ -17,7 +18,10 @@ _TYPES: Final[tuple[tuple[type, str], ...]] = (
     (list, "array"),
     (dict, "object"),
 )
-_OF_A_KEY: Final = "#/properties/"
+_HAVE_AN_EMPTY_ONE: Final = frozenset({"string", "array", "object"})
+_REFUSE_IT: Final = frozenset({"enum", "minLength", "minItems", "minProperties"})
+_MOST: Final = 2**31 - 1
+"""The largest number, if nothing else is said: Kubernetes has 32 bits for most of its own."""
 _OPTIONAL: Final = "?"
 """At the end of a reference: none of its keys is required, as the chart may add what is missing."""
 
@@ -43,46 +47,47 @@ def schema(values: Iterable[Value]) -> dict[str, Any]:
         raise Faults(
             [f"@schema: $ref: {one}: there is no such thing" for one in definitions.unknown]
         )
-    made = {
+    return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "type": "object",
         "additionalProperties": False,
         "properties": {**properties, **_OF_A_PARENT},
         "definitions": dict(sorted(definitions.found.items())),
+        "allOf": [_demands(values)],
     }
-    _require_sections(made, values, _referred_to(values))
-    return made
 
 
-def _referred_to(values: Iterable[Value]) -> set[str]:
-    """The keys whose schema is that of others, too, which need not say everything."""
-    parts = (part for value in values for part in _parts(value.fragment))
-    return {part.rpartition("/")[2] for part in parts if part.startswith(_OF_A_KEY)}
+def _demands(values: Iterable[Value]) -> dict[str, Any]:
+    """What must be left of the values, apart from what they are: some refer to others for that.
 
-
-def _parts(fragment: object) -> Iterator[str]:
-    """All text in a fragment."""
-    if isinstance(fragment, str):
-        yield fragment
-    elif isinstance(fragment, Mapping):
-        for part in fragment.values():
-            yield from _parts(part)
-
-
-def _require_sections(
-    fragment: dict[str, Any], values: Iterable[Value], partial: Collection[str] = ()
-) -> None:
-    """Has sections refused of which nothing is left.
-
-    Of an empty `fuser:` Helm leaves nothing, and not its defaults. Of those that may be partial,
-    nothing within is required.
+    Of a `null` Helm leaves nothing, and not its default. A text, a list or a map is empty then. No
+    section is, nor a number, nor what says that it is not.
     """
-    sections = [value for value in values if value.children]
-    if sections:
-        fragment["required"] = [value.path[-1] for value in sections]
-    for value in sections:
-        if value.path[-1] not in partial:
-            _require_sections(fragment["properties"][value.path[-1]], value.children)
+    values = tuple(values)
+    demands = {
+        "required": [value.path[-1] for value in values if not _may_be_nothing(value)],
+        "properties": {
+            value.path[-1]: _demands(value.children) for value in values if value.children
+        },
+    }
+    return {keyword: said for keyword, said in demands.items() if said}
+
+
+def _may_be_nothing(value: Value) -> bool:
+    fragment = {**_type_of(value.default), **value.fragment}
+    some = _types(fragment) or {"object"}  # a service's section, which is referred to
+    if value.children or "null" in some:
+        return not value.children
+    return (
+        bool(_HAVE_AN_EMPTY_ONE & some)
+        and not _REFUSE_IT & fragment.keys()
+        and bool(re.search(fragment.get("pattern", ""), ""))
+    )
+
+
+def _types(fragment: Mapping[str, Any]) -> set[str]:
+    said = fragment.get("type", [])
+    return {said} if isinstance(said, str) else set(said)
 
 
 def _of_value(value: Value, definitions: _Definitions) -> dict[str, Any]:
@@ -92,7 +97,9 @@ def _of_value(value: Value, definitions: _Definitions) -> dict[str, Any]:
     inferred = _inferred(value, definitions)
     if _SAYS_THE_TYPE & fragment.keys():
         inferred.pop("type", None)
-    return {"description": value.prose, **inferred, **fragment}
+    said = {**inferred, **fragment}
+    bounds = {"maximum": _MOST} if {"integer", "number"} & _types(said) else {}
+    return {"description": value.prose, **bounds, **said}
 
 
 def _inferred(value: Value, definitions: _Definitions) -> dict[str, Any]:

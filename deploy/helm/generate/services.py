@@ -50,6 +50,8 @@ def _translated(schema: Any, service: str) -> Any:  # noqa: ANN401 (any part of 
         for keyword, value in schema.items()
         if keyword not in _OF_NO_USE
     }
+    if "patternProperties" in translated:  # the only names that there may be
+        translated["additionalProperties"] = False
     return _alone(translated) if "$ref" in translated else translated
 
 

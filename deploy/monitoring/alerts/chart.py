@@ -24,7 +24,8 @@ _HEAD: Final = """\
 {{- with .Values.monitoring.rules }}
 {{- if .enabled }}
 {{- $known := list NAMES }}
-{{- range $name := concat .disabled (keys .for) }}
+{{- $for := .for | default dict }}
+{{- range $name := concat (.disabled | default list) (keys $for) }}
 {{- if not (has $name $known) }}
 {{- $said := printf "monitoring.rules: there is no alert %s to disable, or to say for of" $name }}
 {{- fail (printf "%s; there are: %s" $said (join ", " $known)) }}
@@ -128,7 +129,7 @@ def _left_to_prometheus(text: str) -> str:
 
 _PLACED: Final = Placed(
     values=_Values(),
-    lasting=lambda alert: f'{{{{ get .for "{alert.name}" | default "{alert.lasting}" }}}}',
+    lasting=lambda alert: f'{{{{ get $for "{alert.name}" | default "{alert.lasting}" }}}}',
     runbooks="{{ .runbooks }}",
     labels={},
     for_prometheus=_left_to_prometheus,

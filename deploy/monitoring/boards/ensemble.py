@@ -202,6 +202,7 @@ _WORTH: Final = Row(
             ),
             unit="cps",
             kind="stack",
+            width=6,
         ),
         Panel(
             "Exits and recalls",
@@ -217,6 +218,7 @@ _WORTH: Final = Row(
                 ),
             ),
             unit="cps",
+            width=6,
             runbooks=("RecallStorm",),
         ),
         Panel(
@@ -230,6 +232,23 @@ _WORTH: Final = Row(
                 Query(rate("specfuse_output_tokens_total", OF_ENSEMBLE), "committed"),
             ),
             unit="cps",
+            width=6,
+            runbooks=("WastedDraftsHigh",),
+        ),
+        Panel(
+            "Drafts made ahead",
+            "Used by the next round, or dropped as the answer went on otherwise: up to a segment of"
+            " work for nothing. Where most are dropped, turn draft_ahead off.",
+            (
+                Query(
+                    rate("specfuse_drafts_ahead_total", OF_ENSEMBLE, "ensemble, outcome"),
+                    "{{ensemble}} {{outcome}}",
+                ),
+            ),
+            unit="cps",
+            kind="stack",
+            width=6,
+            needs="an ensemble with draft_ahead",
             runbooks=("WastedDraftsHigh",),
         ),
     ),

@@ -27,6 +27,9 @@ from deploy.monitoring.boards.board import Board, Kind, Panel, Query, Row, Varia
 RUNBOOKS: Final = "docs/runbooks"
 """Where runbooks are, unless the chart says another place."""
 
+OBJECTIVE: Final = "0.99"
+"""The part of requests that must not fail, unless the chart says another."""
+
 _SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 _TAG: Final = "specfuse"
 _WIDTH: Final = 24
@@ -114,7 +117,7 @@ def _variables(board: Board) -> Iterator[Any]:
     yield dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
     yield from map(_choice, board.variables)
     if any("$objective" in query.expr for panel in board.panels for query in panel.queries):
-        yield dashboard.TextBoxVariable("objective").label("Objective").default_value("0.99")
+        yield dashboard.TextBoxVariable("objective").label("Objective").default_value(OBJECTIVE)
     yield dashboard.ConstantVariable("runbooks").label("Runbooks").value(RUNBOOKS)
 
 

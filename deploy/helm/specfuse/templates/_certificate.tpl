@@ -3,10 +3,10 @@
 secretName: {{ toYaml .secret }}
 issuerRef:
   name: {{ toYaml .tls.issuerRef.name }}
-  kind: {{ .tls.issuerRef.kind }}
-  group: {{ .tls.issuerRef.group }}
-duration: {{ .tls.duration }}
-renewBefore: {{ .tls.renewBefore }}
+  kind: {{ toYaml .tls.issuerRef.kind }}
+  group: {{ toYaml .tls.issuerRef.group }}
+duration: {{ toYaml .tls.duration }}
+renewBefore: {{ toYaml .tls.renewBefore }}
 privateKey:
   algorithm: ECDSA
   size: 256

@@ -68,7 +68,7 @@ app.kubernetes.io/part-of: specfuse
 
 {{/* An image: (dict "root" $ "image" VALUES "suffix" "-cuda"). The suffix is of the tag, where none is given for this image. */}}
 {{- define "specfuse.image" -}}
-{{- $registry := .root.Values.image.registry | trimSuffix "/" -}}
+{{- $registry := .root.Values.image.registry | default "" | trimSuffix "/" -}}
 {{- $name := .image.repository -}}
 {{- if $registry }}{{ $name = printf "%s/%s" $registry $name }}{{ end -}}
 {{- if .image.digest -}}
@@ -143,7 +143,7 @@ topologySpreadConstraints:
 {{- range fromYamlArray .own -}}
 {{- if not (has .name $names) }}{{ $all = append $all . }}{{ end -}}
 {{- end -}}
-{{- with concat $all .given -}}
+{{- with concat $all (.given | default list) -}}
 env:
   {{- toYaml . | nindent 2 }}
 {{- end -}}
@@ -177,7 +177,7 @@ env:
 tracing:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-log_format: {{ .root.Values.logFormat }}
+log_format: {{ toYaml .root.Values.logFormat }}
 {{- end }}
 
 {{/* To the collector. */}}

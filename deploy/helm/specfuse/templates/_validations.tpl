@@ -32,6 +32,9 @@ ensembles: there are none, so nothing could be asked; name one, as in ensembles:
 monitoring: podMonitor and serviceMonitor are both enabled, and every number would be counted twice; disable one
 {{- end }}
 {{- range $name, $_ := .Values.externalMembers }}
+{{- if not (regexMatch "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$" $name) }}
+externalMembers.{{ $name }}: the name may have letters, digits, ".", "_" and "-", at most 63
+{{- end }}
 {{- if hasKey ($.Values.models | default dict) $name }}
 externalMembers.{{ $name }}: there is a model of that name in models, too; rename one
 {{- end }}
@@ -41,7 +44,7 @@ externalMembers.{{ $name }}: there is a model of that name in models, too; renam
 fuser.terminationGracePeriodSeconds: {{ .terminationGracePeriodSeconds }} would end answers that still have time: preStopSeconds {{ .preStopSeconds }} and drainSeconds {{ .drainSeconds }} and 5 must fit in; leave it out, or say more than {{ addf .preStopSeconds .drainSeconds 5 | ceil | int }}
 {{- end }}
 {{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
-fuser.autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above maxReplicas, {{ .autoscaling.maxReplicas }}; lower it, or raise that
+fuser.autoscaling.minReplicas: {{ int64 .autoscaling.minReplicas }} is above maxReplicas, {{ int64 .autoscaling.maxReplicas }}; lower it, or raise that
 {{- end }}
 {{- end }}
 {{- end }}
@@ -64,7 +67,7 @@ fuser.autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above maxReplic
 
 {{- define "specfuse.validate.name" -}}
 {{- if not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" .name) }}
-{{ .at }}: the name is part of DNS names, which have small letters, digits and "-" only; call it {{ regexReplaceAll "[^a-z0-9]+" (lower .name) "-" | trimAll "-" }}, in ensembles as well
+{{ .at }}: the name is part of DNS names, which have small letters, digits and "-" only; call it {{ regexReplaceAll "[^a-z0-9]+" (lower .name) "-" | trimAll "-" | default "llama" }}, in ensembles as well
 {{- else if gt (len (include "specfuse.model.fullname" .)) 63 }}
 {{ .at }}: the name of its Service, {{ include "specfuse.model.fullname" . }}, has {{ len (include "specfuse.model.fullname" .) }} characters, and may have 63; shorten the model's name, or say fullnameOverride
 {{- end }}
@@ -83,6 +86,9 @@ fuser.autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above maxReplic
 {{ .at }}.{{ $model.backend }}.url: {{ $section.url }} is elsewhere, and server.image runs a server in the pod; drop one
 {{- else if not (or $model.server.image $section.url) }}
 {{ .at }}: backend: {{ $model.backend }} asks a server; give server.image, to run one in the pod, or {{ $model.backend }}.url, where one runs already
+{{- end }}
+{{- if and $section.url (not (regexMatch "^https?://[^/]" $section.url)) }}
+{{ .at }}.{{ $model.backend }}.url: {{ $section.url }} is no address of a server; give one as in http://vllm.serving.svc:8000
 {{- end }}
 {{- else if $model.server.image }}
 {{ .at }}.server.image: backend: {{ $model.backend }} asks no server; drop it, or say backend: vllm, tgi, sglang or llama_cpp
@@ -164,7 +170,7 @@ fuser.autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above maxReplic
 {{ .at }}.gpu: nothing in the pod would use it, as a script answers; drop it
 {{- end }}
 {{- end }}
-{{- if and $model.gpu.count (eq $model.backend "torch") (gt (int ($model.torch.tensor_parallel | default 1)) (int $model.gpu.count)) }}
+{{- if and $model.gpu.count (eq $model.backend "torch") (gt (int (($model.torch | default dict).tensor_parallel | default 1)) (int $model.gpu.count)) }}
 {{ .at }}.gpu.count: {{ $model.gpu.count }} is below torch.tensor_parallel, {{ $model.torch.tensor_parallel }}, and each part needs one; raise it
 {{- end }}
 {{- end }}
@@ -176,7 +182,7 @@ fuser.autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above maxReplic
 {{- end }}
 {{- if include "specfuse.model.autoscaled" . }}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) }}
-{{ .at }}.autoscaling.minReplicas: {{ $scaling.minReplicas }} is above maxReplicas, {{ $scaling.maxReplicas }}; lower it, or raise that
+{{ .at }}.autoscaling.minReplicas: {{ int64 $scaling.minReplicas }} is above maxReplicas, {{ int64 $scaling.maxReplicas }}; lower it, or raise that
 {{- end }}
 {{- if and (not .root.Values.prometheus.serverAddress) $scaling.keda.enabled }}
 {{ .at }}.autoscaling.keda: KEDA asks a Prometheus; give prometheus.serverAddress, as in http://prometheus-operated.monitoring.svc:9090
@@ -204,11 +210,11 @@ fuser.autoscaling.minReplicas: {{ .autoscaling.minReplicas }} is above maxReplic
 {{- if lt (len (uniq $members)) $size }}
 {{ $at }}.members: one is listed twice; list each once
 {{- end }}
-{{- if and $members (gt (int ($ensemble.quorum | default 1)) $size) }}
+{{- if and $members (gt (float64 ($ensemble.quorum | default 1)) (float64 $size)) }}
 {{ $at }}.quorum: {{ $ensemble.quorum }} is more than its members, {{ $size }}, so it could never answer; use 1 to {{ $size }}
 {{- end }}
 {{- $exit := $ensemble.exit | default dict }}
-{{- if and $members (gt (int ($exit.min_models | default 1)) $size) }}
+{{- if and $members (gt (float64 ($exit.min_models | default 1)) (float64 $size)) }}
 {{ $at }}.exit.min_models: {{ $exit.min_models }} is more than its members, {{ $size }}; use 1 to {{ $size }}
 {{- end }}
 {{- include "specfuse.validate.waking" (dict "root" $ "at" $at "ensemble" $ensemble) }}
@@ -275,6 +281,14 @@ resourceQuota: there is nothing to hold to; give gpuBudget, or resourceQuota.har
 fuser.{{ $way }}: leads to the HTTP door, and fuser.http.enabled is false; say true, or disable the {{ $way }}
 {{- end }}
 {{- end }}
+{{- $passesOn := regexMatch "ssl-passthrough\":\"true\"" (toJson .ingress.annotations) }}
+{{- if and $.Values.tls.callers.clientCa.existingSecret (include "specfuse.fuser.open" $) }}
+{{- range $way := $ways }}
+{{- if not (and (eq $way "ingress") $passesOn) }}
+fuser.{{ $way }}: ends the callers' TLS, and their certificates (tls.callers.clientCa) are all that is asked of them (fuser.tenancy.anonymous: allow), so it would let in nobody, or, with a certificate of its own, everybody; say anonymous: refuse, and have callers send keys, or drop clientCa, or disable the {{ $way }}, and say service: {type: LoadBalancer}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if gt (len $ways) 1 }}
 fuser: httpRoute and ingress are both enabled; the cluster has a Gateway or an Ingress controller, so disable one
 {{- end }}
@@ -305,7 +319,7 @@ tls.mesh: issuerRef and existingSecrets are both given; drop one
 tls.mesh: it is nowhere said who issues certificates; give issuerRef.name, of cert-manager, or existingSecrets for the fuser and every model
 {{- end }}
 {{- range $name, $_ := .Values.models }}
-{{- if and $mesh.existingSecrets.fuser (not (get $mesh.existingSecrets.models $name)) }}
+{{- if and $mesh.existingSecrets.fuser (not (get ($mesh.existingSecrets.models | default dict) $name)) }}
 tls.mesh.existingSecrets.models: has none for {{ $name }}; add {{ $name }}: SECRET, with a certificate for {{ include "specfuse.model.host" (dict "root" $ "name" $name) }}
 {{- end }}
 {{- end }}
@@ -330,7 +344,7 @@ tls.callers: certificates are given, and enabled is false; say enabled: true, or
 {{- end }}
 
 {{- define "specfuse.validate.tenancy" -}}
-{{- $tenancy := .Values.fuser.tenancy }}
+{{- $tenancy := .Values.fuser.tenancy | default dict }}
 {{- $keys := .Values.fuser.keys }}
 {{- if $tenancy.keys }}
 fuser.tenancy.keys: follows from fuser.keys; give the Secret there
@@ -354,10 +368,14 @@ fuser.tenancy.teams.{{ $name }}.ensembles: there is no ensemble {{ $ensemble }};
 {{- end }}
 
 {{- define "specfuse.validate.tracing" -}}
-{{- if and .Values.tracing (not (.Values.tracing | default dict).endpoint) }}
+{{- $endpoint := (.Values.tracing | default dict).endpoint }}
+{{- if and .Values.tracing (not $endpoint) }}
 tracing.endpoint: it is nowhere said where traces go; give host:port of a receiver of OTLP over gRPC, as in otel-collector.monitoring:4317, or drop tracing
 {{- end }}
-{{- if and .Values.networkPolicy.collector (not (.Values.tracing | default dict).endpoint) }}
+{{- if and $endpoint (not (regexMatch "^[^/]+:[0-9]+$" $endpoint)) }}
+tracing.endpoint: {{ $endpoint }} is not host:port of a receiver of OTLP over gRPC; give one as in otel-collector.monitoring:4317
+{{- end }}
+{{- if and .Values.networkPolicy.collector (not $endpoint) }}
 networkPolicy.collector: nothing is sent to it; give tracing.endpoint, or drop it
 {{- end }}
 {{- end }}

@@ -15,13 +15,18 @@
 
 {{/* The most pods there may be. */}}
 {{- define "specfuse.fuser.mostReplicas" -}}
-{{- if .Values.fuser.autoscaling.enabled }}{{ .Values.fuser.autoscaling.maxReplicas }}{{ else }}{{ .Values.fuser.replicas }}{{ end -}}
+{{- if .Values.fuser.autoscaling.enabled }}{{ int64 .Values.fuser.autoscaling.maxReplicas }}{{ else }}{{ int64 .Values.fuser.replicas }}{{ end -}}
+{{- end }}
+
+{{/* "true" if callers are let in that nobody knows. */}}
+{{- define "specfuse.fuser.open" -}}
+{{- if eq ((.Values.fuser.tenancy | default dict).anonymous | default "") "allow" }}true{{ end -}}
 {{- end }}
 
 {{/* "true" if callers are known by keys. */}}
 {{- define "specfuse.fuser.keyed" -}}
 {{- $keys := .Values.fuser.keys -}}
-{{- if or (ne .Values.fuser.tenancy.anonymous "allow") $keys.existingSecret $keys.file }}true{{ end -}}
+{{- if or (not (include "specfuse.fuser.open" .)) $keys.existingSecret $keys.file }}true{{ end -}}
 {{- end }}
 
 {{/* The Secret with the keys. */}}
@@ -54,13 +59,14 @@ tls:
      so that all together never allow more. Where there are no limits, another number of replicas must restart nobody. */}}
 {{- define "specfuse.fuser.tenancy" -}}
 {{- $found := dict -}}
-{{- range $team := .Values.fuser.tenancy.teams -}}
+{{- $said := .Values.fuser.tenancy | default dict -}}
+{{- range $team := $said.teams -}}
 {{- range $limit := list "requests_in_flight" "requests_per_minute" "output_tokens_per_minute" -}}
 {{- if get ($team | default dict) $limit }}{{ $found = set $found "replicas" (include "specfuse.fuser.mostReplicas" $ | int) }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- if include "specfuse.fuser.keyed" . }}{{ $found = set $found "keys" "/etc/specfuse/keys/keys.yaml" }}{{ end -}}
-{{- $tenancy := mergeOverwrite $found (deepCopy .Values.fuser.tenancy) -}}
+{{- $tenancy := mergeOverwrite $found (deepCopy $said) -}}
 {{- if .Values.fuser.storePassword.existingSecret -}}
 {{- $tenancy = set $tenancy "store" (set ($tenancy.store | default dict) "password_file" "/etc/specfuse/store/password") -}}
 {{- end -}}
@@ -82,7 +88,7 @@ http:
   {{- include "specfuse.fuser.serverTls" . | nindent 2 }}
   {{- end }}
   body_bytes: {{ int64 $fuser.http.bodyBytes }}
-  page: {{ $fuser.http.page }}
+  page: {{ toYaml $fuser.http.page }}
 {{- end }}
 {{- with $fuser.limits }}
 limits:
@@ -90,7 +96,7 @@ limits:
 {{- end }}
 tenancy:
   {{- include "specfuse.fuser.tenancy" . | nindent 2 }}
-drain_seconds: {{ $fuser.drainSeconds }}
+drain_seconds: {{ toYaml $fuser.drainSeconds }}
 {{- include "specfuse.telemetry" (dict "root" . "tracing" .Values.tracing) }}
 members:
   {{- range $name, $_ := .Values.models }}
@@ -123,7 +129,7 @@ ensembles:
 {{- if kindIs "invalid" $fuser.terminationGracePeriodSeconds -}}
 {{ add (ceil (addf $fuser.preStopSeconds $fuser.drainSeconds) | int) 15 }}
 {{- else -}}
-{{ $fuser.terminationGracePeriodSeconds }}
+{{ int64 $fuser.terminationGracePeriodSeconds }}
 {{- end -}}
 {{- end }}
 
@@ -133,7 +139,7 @@ ensembles:
 {{- $callers := .Values.tls.callers -}}
 {{- if not $callers.enabled -}}
 grpc: {port: 50050}
-{{- else if and .Values.fuser.http.enabled (or (not $callers.clientCa.existingSecret) (ne .Values.fuser.tenancy.anonymous "allow")) -}}
+{{- else if and .Values.fuser.http.enabled (not (and $callers.clientCa.existingSecret (include "specfuse.fuser.open" .))) -}}
 httpGet: {path: /healthz, port: http, scheme: HTTPS}
 {{- else -}}
 tcpSocket: {port: grpc}

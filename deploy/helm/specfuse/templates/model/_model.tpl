@@ -45,7 +45,7 @@
 
 {{/* The most pods there may be. */}}
 {{- define "specfuse.model.mostReplicas" -}}
-{{- if or .model.autoscaling.keda.enabled .model.autoscaling.hpa.enabled }}{{ .model.autoscaling.maxReplicas }}{{ else }}{{ .model.replicas }}{{ end -}}
+{{- if or .model.autoscaling.keda.enabled .model.autoscaling.hpa.enabled }}{{ int64 .model.autoscaling.maxReplicas }}{{ else }}{{ int64 .model.replicas }}{{ end -}}
 {{- end }}
 
 {{/* "true" if the number of pods is an autoscaler's. */}}
@@ -99,10 +99,17 @@ true
 {{- end -}}
 {{- end }}
 
+{{/* The port of a server's address: of http://host:8080/path, 8080. */}}
+{{- define "specfuse.model.urlPort" -}}
+{{- $host := regexReplaceAll "^https?://([^/]*).*$" . "${1}" -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $host) | default (ternary "443" "80" (hasPrefix "https:" .)) -}}
+{{- end }}
+
 {{/* CPUs in whole numbers, as threads are counted; nothing if resources say none. */}}
 {{- define "specfuse.model.threads" -}}
-{{- $limits := .model.resources.limits | default dict -}}
-{{- $requests := .model.resources.requests | default dict -}}
+{{- $resources := .model.resources | default dict -}}
+{{- $limits := $resources.limits | default dict -}}
+{{- $requests := $resources.requests | default dict -}}
 {{- $cpu := toString ($limits.cpu | default $requests.cpu | default "") -}}
 {{- if hasSuffix "m" $cpu -}}
 {{ max 1 (div (add (trimSuffix "m" $cpu | int) 999) 1000) }}
@@ -141,17 +148,17 @@ tls:
   key: /etc/specfuse/tls/tls.key
   client_ca: /etc/specfuse/tls/ca.crt
 {{- end }}
-backend: {{ $model.backend }}
+backend: {{ toYaml $model.backend }}
 {{ $model.backend }}:
   {{- toYaml $section | nindent 2 }}
 {{- with $model.limits }}
 limits:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-linger_seconds: {{ $model.lingerSeconds }}
+linger_seconds: {{ toYaml $model.lingerSeconds }}
 {{- /* Its callers are the fusers: traces would be torn where it does not trust them. */}}
 {{- include "specfuse.telemetry" (dict "root" .root "tracing" (pick (.root.Values.tracing | default dict) "endpoint" "tls")) }}
-drain_seconds: {{ $model.drainSeconds }}
+drain_seconds: {{ toYaml $model.drainSeconds }}
 {{- end }}
 
 {{- define "specfuse.model.grace" -}}
@@ -159,7 +166,7 @@ drain_seconds: {{ $model.drainSeconds }}
 {{- if kindIs "invalid" $model.terminationGracePeriodSeconds -}}
 {{ add (ceil (addf $model.lingerSeconds $model.drainSeconds) | int) 15 }}
 {{- else -}}
-{{ $model.terminationGracePeriodSeconds }}
+{{ int64 $model.terminationGracePeriodSeconds }}
 {{- end -}}
 {{- end }}
 
@@ -169,7 +176,7 @@ drain_seconds: {{ $model.drainSeconds }}
 {{- if $mesh.issuerRef.name -}}
 {{ include "specfuse.model.fullname" . }}-tls
 {{- else -}}
-{{ get $mesh.existingSecrets.models .name }}
+{{ get ($mesh.existingSecrets.models | default dict) .name }}
 {{- end -}}
 {{- end }}
 
@@ -193,7 +200,7 @@ storageClassName: {{ toYaml . }}
 {{- end }}
 resources:
   requests:
-    storage: {{ $cache.size }}
+    storage: {{ toYaml $cache.size }}
 {{- end }}
 
 {{/* Resources of the container that runs the model: (dict ... "resources" VALUES). Extended resources are requested by their limit. */}}
@@ -279,12 +286,12 @@ resources:
       {{- end }}
 - name: tmp
   emptyDir:
-    sizeLimit: {{ .model.tmp }}
+    sizeLimit: {{ toYaml .model.tmp }}
 {{- with include "specfuse.model.sharedMemory" . }}
 - name: shared-memory
   emptyDir:
     medium: Memory
-    sizeLimit: {{ . }}
+    sizeLimit: {{ toYaml . }}
 {{- end }}
 {{- if $weights.claim }}
 - name: weights
@@ -294,8 +301,8 @@ resources:
 {{- else if $weights.image }}
 - name: weights
   image:
-    reference: {{ $weights.image }}
-    pullPolicy: {{ .root.Values.image.pullPolicy }}
+    reference: {{ toYaml $weights.image }}
+    pullPolicy: {{ toYaml .root.Values.image.pullPolicy }}
 {{- else if include "specfuse.model.downloads" . }}
 - name: cache
   {{- with include "specfuse.model.cacheClaim" . }}
@@ -333,7 +340,7 @@ devices:
       exactly:
         deviceClassName: {{ toYaml $claim.deviceClass }}
         allocationMode: ExactCount
-        count: {{ $claim.count }}
+        count: {{ toYaml $claim.count }}
         {{- with $claim.selectors }}
         selectors:
           {{- range . }}

@@ -19,7 +19,7 @@
 {{- end -}}
 {{- if and $model.weights.hub $model.weights.revision (ne $model.backend "llama_cpp") }}{{ $command = concat $command (list "--revision" $model.weights.revision) }}{{ end -}}
 {{- $command = concat $command (include "specfuse.server.split" . | fromYamlArray) -}}
-{{- concat ($model.server.command | default $command) $model.server.args | toYaml -}}
+{{- concat ($model.server.command | default $command) ($model.server.args | default list) | toYaml -}}
 {{- end }}
 
 {{/* The arguments that split the model over the pod's accelerators, unless `server.args` say how. llama-server does so by itself. */}}
@@ -42,8 +42,8 @@
 {{- define "specfuse.server.container" -}}
 {{- $server := .model.server -}}
 - name: server
-  image: {{ $server.image }}
-  imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+  image: {{ toYaml $server.image }}
+  imagePullPolicy: {{ toYaml .root.Values.image.pullPolicy }}
   # Ends after the model service, which may have answers to finish on it.
   restartPolicy: Always
   command:
@@ -57,7 +57,7 @@
   {{- . | nindent 2 }}
   {{- end }}
   securityContext:
-    {{- include "specfuse.securityContext" (mergeOverwrite (deepCopy .root.Values.containerSecurityContext) (deepCopy $server.securityContext)) | nindent 4 }}
+    {{- include "specfuse.securityContext" (mergeOverwrite (deepCopy .root.Values.containerSecurityContext) (deepCopy ($server.securityContext | default dict))) | nindent 4 }}
   volumeMounts:
     {{- include "specfuse.model.mounts" . | nindent 4 }}
 {{- end }}

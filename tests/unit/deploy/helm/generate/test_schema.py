@@ -46,17 +46,49 @@ def test_a_default_of_nothing_says_no_type() -> None:
 def test_a_fragment_is_laid_over_what_the_default_says() -> None:
     document = "# Said.\n# @schema {minimum: 1}\na: 2\n# Said.\n# @schema {enum: [x, 1]}\nb: x\n"
     assert takes(document, {"a": 1, "b": 1})
-    assert not takes(document, {"a": 0})
-    assert not takes(document, {"a": "1"})
-    assert not takes(document, {"b": "y"})
+    assert not takes(document, {"a": 0, "b": 1})
+    assert not takes(document, {"a": "1", "b": 1})
+    assert not takes(document, {"a": 1, "b": "y"})
 
 
 def test_a_section_that_nothing_is_left_of_is_refused() -> None:
     """Of an empty `a:` Helm leaves nothing, and not its defaults."""
-    document = "# Said.\na:\n  # Said.\n  b:\n    # Said.\n    c: 1\n  # Said.\n  d: 1\n"
+    document = '# Said.\na:\n  # Said.\n  b:\n    # Said.\n    c: ""\n  # Said.\n  d: ""\n'
     assert takes(document, {"a": {"b": {}}})
-    assert not takes(document, {"a": {"d": 1}})
+    assert not takes(document, {"a": {"d": "x"}})
     assert not takes(document, {})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a: text",
+        'a: ""',
+        "a: [1]",
+        "a: {b: c}",
+        "# @schema {type: [integer, 'null']}\na: null",
+        '# @schema {pattern: "^(x.*)?$"}\na: xy',
+        '# @schema {$ref: "model#/$defs/TorchSection?"}\na: {}',
+    ],
+)
+def test_what_may_be_empty_may_be_missing(value: str) -> None:
+    assert takes(f"# Said.\n{value}\n", {})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a: true",
+        "a: 1",
+        "a: 0.5",
+        "# @schema {enum: [x, y]}\na: x",
+        "# @schema {minLength: 1}\na: x",
+        "# @schema {items: {type: string}, minItems: 1}\na: [x]",
+        '# @schema {type: [integer, string], pattern: "^[1-9]+%$"}\na: 1',
+    ],
+)
+def test_what_cannot_be_empty_cannot_be_missing(value: str) -> None:
+    assert not takes(f"# Said.\n{value}\n", {})
 
 
 def test_what_has_the_schema_of_another_key_need_not_say_everything() -> None:
@@ -71,19 +103,20 @@ defaults:
     # Said.
     b: 1
 """
-    assert takes(document, {"entries": {"one": {}}, "defaults": {"a": {}}})
+    assert takes(document, {"entries": {"one": {"a": {}}}, "defaults": {"a": {"b": 2}}})
+    assert not takes(document, {"entries": {"one": {}}, "defaults": {"a": {}}})
     assert not takes(document, {"entries": {"one": {}}})
 
 
 def test_unknown_keys_are_refused_but_in_maps_of_any_keys() -> None:
     document = "# Said.\na:\n  # Said.\n  b: 1\n# Said.\nfree: {}\n"
     assert takes(document, {"a": {"b": 2}, "free": {"any": {"thing": 1}}})
-    assert not takes(document, {"a": {"c": 2}})
-    assert not takes(document, {"c": 2})
+    assert not takes(document, {"a": {"b": 2, "c": 2}})
+    assert not takes(document, {"a": {"b": 2}, "c": 2})
 
 
 def test_what_helm_hands_down_from_a_parent_chart_is_taken() -> None:
-    assert takes("# Said.\na: 1\n", {"global": {"any": 1}, "enabled": True})
+    assert takes('# Said.\na: ""\n', {"global": {"any": 1}, "enabled": True})
 
 
 def test_an_ensemble_is_what_the_fuser_takes() -> None:
@@ -122,8 +155,8 @@ defaults:
 # @schema {additionalProperties: {$ref: "#/properties/defaults"}}
 entries: {}
 """
-    assert takes(document, {"defaults": {}, "entries": {"x": {"a": 2}}})
-    assert not takes(document, {"defaults": {}, "entries": {"x": {"b": 2}}})
+    assert takes(document, {"defaults": {"a": 1}, "entries": {"x": {"a": 2}}})
+    assert not takes(document, {"defaults": {"a": 1}, "entries": {"x": {"b": 2}}})
 
 
 def test_a_reference_to_nothing_is_named() -> None:

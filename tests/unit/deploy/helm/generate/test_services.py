@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from jsonschema import Draft7Validator
 
 from deploy.helm.generate import services
 
@@ -55,3 +56,11 @@ def test_what_is_in_no_service_is_not_known() -> None:
     assert not services.known("#/properties/fuser")
     with pytest.raises(KeyError):
         services.fragment("model#/$defs/Ensemble")
+
+
+def test_a_map_by_name_takes_names_alone() -> None:
+    teams = services.fragment("fuser#/$defs/Tenancy")["properties"]["teams"]
+    (pattern,) = teams["patternProperties"]
+    names = Draft7Validator({**teams, "patternProperties": {pattern: True}})
+    assert names.is_valid({"search": {}})
+    assert not names.is_valid({"a team": {}})
