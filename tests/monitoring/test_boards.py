@@ -110,6 +110,7 @@ ON_NO_BOARD = {
     "specfuse_model_server_requests_running",
     "specfuse_model_server_retries",
     "specfuse_passes",
+    "specfuse_spans_lost",  # of whoever keeps traces
 }
 
 
