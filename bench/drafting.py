@@ -20,6 +20,7 @@ import typer
 import yaml
 from rich.table import Table
 
+from bench.ratios import median_ratio
 from bench.report import show
 from bench.services import told
 from specfuse.cli.up import DEMO_MESH, MeshOptions, with_mesh
@@ -173,9 +174,9 @@ def ahead_table(results: Sequence[Result]) -> Table:
             result.subject.name,
             f"{median(off.whole):.2f}",
             f"{median(ahead.whole):.2f}",
-            f"{_ratio(ahead.whole, off.whole):.2f}",
-            f"{_ratio(ahead.first, off.first):.2f}",
-            f"{_ratio(ahead.passes, off.passes):.2f}",
+            f"{median_ratio(ahead.whole, off.whole):.2f}",
+            f"{median_ratio(ahead.first, off.first):.2f}",
+            f"{median_ratio(ahead.passes, off.passes):.2f}",
             f"{result.used / count:.1f}",
             f"{result.dropped / count:.1f}",
         )
@@ -196,17 +197,13 @@ def longer_table(results: Sequence[Result]) -> Table:
         table.add_row(
             result.subject.name,
             f"{median(off.whole):.2f}, {median(longer.whole):.2f}",
-            f"{_ratio(longer.whole, off.whole):.2f}",
+            f"{median_ratio(longer.whole, off.whole):.2f}",
             f"{median(off.rounds):.0f}, {median(longer.rounds):.0f}",
             f"{median(off.calls):.0f}, {median(longer.calls):.0f}",
             f"{median(off.passes):.0f}, {median(longer.passes):.0f}",
             f"{median(off.first):.2f}, {median(longer.first):.2f}",
         )
     return table
-
-
-def _ratio(of: Sequence[float], to: Sequence[float]) -> float:
-    return median(one / other for one, other in zip(of, to, strict=True))
 
 
 def main(

@@ -41,6 +41,7 @@ from subjects import (
     llama_tiny,
 )
 
+from bench.ratios import median_ratio
 from bench.report import show
 from model_service.core.types import Candidate, Context, ScoreRequest
 from specfuse.deadline import Deadline
@@ -144,8 +145,8 @@ class Bench:
             result.recompute_round_ms.append(_ms(rounds.recompute))
             result.decode_ms.append(_ms(rounds.decode))
             result.first_segment_ms.append(_ms(rounds.first))
-            result.speedup.append(_ratio(rounds.recompute, rounds.ours))
-            result.verify_overheads.append(_ratio(rounds.ours, rounds.decode))
+            result.speedup.append(median_ratio(rounds.recompute, rounds.ours))
+            result.verify_overheads.append(median_ratio(rounds.ours, rounds.decode))
         result.flatness = result.round_ms[-1] / result.round_ms[0]
         result.verify_overhead = max(result.verify_overheads)
 
@@ -191,9 +192,9 @@ class Bench:
         for count, rates in measured.items():
             result.sessions.append(count)
             result.tokens_per_s.append(median(rates.ours))
-            result.share_of_transformers.append(_ratio(rates.ours, rates.theirs))
+            result.share_of_transformers.append(median_ratio(rates.ours, rates.theirs))
             result.drafting_tokens_per_s.append(median(rates.drafting))
-            result.drafting_share_of_transformers.append(_ratio(rates.drafting, rates.theirs))
+            result.drafting_share_of_transformers.append(median_ratio(rates.drafting, rates.theirs))
             result.transformers_cb_tokens_per_s.append(median(rates.theirs))
 
     async def _sessions(self, count: int, repeat: int, rates: _Sessions) -> None:
@@ -245,10 +246,6 @@ class _Sessions:
     ours: list[float] = field(default_factory=list)
     drafting: list[float] = field(default_factory=list)
     theirs: list[float] = field(default_factory=list)
-
-
-def _ratio(of: list[float], to: list[float]) -> float:
-    return median(one / other for one, other in zip(of, to, strict=True))
 
 
 def _ms(seconds: list[float]) -> float:

@@ -23,6 +23,8 @@ from transformers import (
     Qwen2Config,
 )
 
+from bench.ratios import median_ratio
+
 CONTEXT_TOKENS = 1024
 _COMMON = {"bos_token_id": None, "eos_token_id": 0, "max_position_embeddings": 8192}
 _SPARE_BYTES = 6 << 30
@@ -113,7 +115,7 @@ async def _measured(
         "context": CONTEXT_TOKENS,
         "fused_token_ms": 1000 * median(rounds) / KEPT_TOKENS,
         "members_decode_token_ms": 1000 * median(decoding) / KEPT_TOKENS,
-        "of_members_decoding": median(a / b for a, b in zip(rounds, decoding, strict=True)),
+        "of_members_decoding": median_ratio(rounds, decoding),
         "recompute_fused_token_ms": 1000 * sum(recompute) / KEPT_TOKENS,
         "speedup": sum(recompute) / median(rounds),
     }

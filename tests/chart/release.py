@@ -159,3 +159,15 @@ def _file(layer: Path | str, path: Path) -> Path:
         return layer
     path.write_text(layer)
     return path
+
+
+def nulls(value: object, path: str = "$") -> Iterator[str]:
+    """Where there is a `null` in what was rendered."""
+    if value is None:
+        yield path
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from nulls(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            yield from nulls(inner, f"{path}[{at}]")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pytest
@@ -23,6 +23,7 @@ from tests.chart.release import (
     SCENARIOS,
     every_scenario,
     needs_helm,
+    nulls,
     outcome,
     render,
 )
@@ -137,17 +138,6 @@ def test_of_what_is_nothing_nothing_is_written(scenario: str) -> None:
     assert not NOT_SAID.search(release.text)
     for one in release.objects:
         assert list(nulls(one)) == [], one["metadata"]["name"]
-
-
-def nulls(value: object, path: str = "$") -> Iterator[str]:
-    if value is None:
-        yield path
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from nulls(inner, f"{path}.{key}")
-    elif isinstance(value, list):
-        for at, inner in enumerate(value):
-            yield from nulls(inner, f"{path}[{at}]")
 
 
 @pytest.mark.parametrize("name", KEYS)

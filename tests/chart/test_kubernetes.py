@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from deploy.helm.generate import helm, made
 from tests.chart import kubernetes_schemas
 from tests.chart.custom_resources import is_custom
 from tests.chart.kubernetes_schemas import VERSIONS
-from tests.chart.release import BASE, SCENARIOS, every_scenario, needs_helm, outcome, render
+from tests.chart.release import BASE, SCENARIOS, every_scenario, needs_helm, nulls, outcome, render
 
 SINCE: Final = {"accelerators": "1.34"}
 """From which version on Kubernetes can do what a scenario needs; older ones are refused."""
@@ -67,18 +66,7 @@ def test_a_kind_that_a_version_does_not_have_is_found() -> None:
 def test_nothing_is_left_empty(scenario: str) -> None:
     """An empty key is taken for `null`, which Kubernetes drops without a word."""
     for one in render(*SCENARIOS[scenario]).objects:
-        assert list(empty(one)) == [], one["metadata"]["name"]
-
-
-def empty(value: object, path: str = "$") -> Iterator[str]:
-    if value is None:
-        yield path
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from empty(inner, f"{path}.{key}")
-    elif isinstance(value, list):
-        for at, inner in enumerate(value):
-            yield from empty(inner, f"{path}[{at}]")
+        assert list(nulls(one)) == [], one["metadata"]["name"]
 
 
 @needs_helm
