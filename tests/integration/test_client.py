@@ -293,22 +293,19 @@ async def test_a_fuser_need_not_name_what_it_is_asked(kind: type, named: str) ->
 async def test_nobody_at_the_address(kind: type) -> None:
     async with open_door(ScriptedFuser()) as server:
         address = server.address
-    caller = Caller(kind, address)
-    for call in (caller.generate, caller.ensembles):
-        with pytest.raises(Unavailable, match=f"{address} failed") as caught:
-            await call()
-        assert "Is it running at this address" in caught.value.message
-        assert caught.value.resume is None
-        assert caught.value.request_ids == ()
-    await caller.close()
+    async with Caller(kind, address) as caller:
+        for call in (caller.generate, caller.ensembles):
+            with pytest.raises(Unavailable, match=f"{address} failed") as caught:
+                await call()
+            assert "Is it running at this address" in caught.value.message
+            assert caught.value.resume is None
+            assert caught.value.request_ids == ()
 
 
 async def test_another_service_at_the_address(kind: type) -> None:
-    async with RpcServer([]) as server:
-        caller = Caller(kind, server.address)
+    async with RpcServer([]) as server, Caller(kind, server.address) as caller:
         with pytest.raises(Misconfigured, match="Is this the address of another service"):
             await caller.generate()
-        await caller.close()
 
 
 def test_empty_address_is_refused() -> None:
@@ -364,11 +361,10 @@ async def test_resuming_goes_on_where_the_answer_stands(kind: type) -> None:
 
 async def test_resumption_that_gets_nowhere_still_stands_where_it_stood(kind: type) -> None:
     point = ResumePoint(("One",), 2, "One")
-    caller = Caller(kind, "127.0.0.1:1")
-    with pytest.raises(Unavailable) as caught:
-        await caller.generate(resume=point)
+    async with Caller(kind, "127.0.0.1:1") as caller:
+        with pytest.raises(Unavailable) as caught:
+            await caller.generate(resume=point)
     assert caught.value.resume == point
-    await caller.close()
 
 
 async def test_stream_that_just_ends_is_an_interruption(kind: type) -> None:
@@ -379,24 +375,19 @@ async def test_stream_that_just_ends_is_an_interruption(kind: type) -> None:
 
 
 async def test_server_that_dies_in_mid_answer_is_an_interruption(kind: type) -> None:
-    reached = asyncio.Event()
-
     async def generate(request, context):
         yield BEGIN
         yield segment(1, "One")
-        reached.set()
         await asyncio.Event().wait()
 
-    async with open_door(ScriptedFuser(generate)) as server:
-        caller = Caller(kind, server.address)
-        call = asyncio.create_task(caller.generate(resume="never"))
-        await reached.wait()
+    async with open_door(ScriptedFuser(generate)) as server, Caller(kind, server.address) as caller:
+        call = asyncio.create_task(caller.take(-1, resume="never"))
+        await caller.heard(2)
         await server.stop()
         with pytest.raises(Unavailable) as caught:
             await call
         assert server.address in caught.value.message
         assert caught.value.resume == ResumePoint(("One",), 2, "One")
-        await caller.close()
 
 
 async def test_callers_deadline_in_mid_answer_is_an_interruption(kind: type) -> None:

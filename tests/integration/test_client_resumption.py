@@ -21,7 +21,16 @@ from model_service.core.types import (
     SegmentFinish,
     Usage,
 )
-from specfuse.client import AsyncClient, Client, Finished, ResumePoint, Segment, Started, resumption
+from specfuse.client import (
+    Answer,
+    AsyncClient,
+    Client,
+    Finished,
+    ResumePoint,
+    Segment,
+    Started,
+    resumption,
+)
 from specfuse.client.resumption import ATTEMPTS, Retries
 from specfuse.deadline import Deadline
 from specfuse.errors import (
@@ -123,9 +132,8 @@ async def calling(
     """A caller of these fusers, each on a server of its own."""
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(open_door(fuser)) for fuser in fusers]
-        caller = Caller(kind, [server.address for server in servers], **options)
-        stack.push_async_callback(caller.close)
-        yield caller, servers
+        target = [server.address for server in servers]
+        yield await stack.enter_async_context(Caller(kind, target, **options)), servers
 
 
 async def soon(reached: asyncio.Event) -> None:
@@ -141,7 +149,7 @@ async def test_another_fuser_goes_on_where_the_first_one_died(kind: type) -> Non
         call = asyncio.create_task(
             caller.take(-1, ensemble="duo", seed=7, temperature=1.0, max_tokens=40, stop=["?"])
         )
-        await soon(first.waits)
+        await caller.heard(3)
         await servers[0].stop()
         events = await call
     begun, *segments, end = events
@@ -168,13 +176,12 @@ async def test_another_fuser_goes_on_where_the_first_one_fell_silent(
         open_door(second) as other,
         Link(one.address) as link,
     ):
-        caller = Caller(kind, [link.address, other.address])
-        call = asyncio.create_task(caller.generate())
-        await soon(first.waits)
-        link.freeze()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            answer = await call
-        await caller.close()
+        async with Caller(kind, [link.address, other.address]) as caller:
+            call = asyncio.create_task(caller.take(-1))
+            await caller.heard(3)
+            link.freeze()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                answer = Answer.of(await call)
         link.thaw()
     assert (answer.text, answer.resumed) == (WHOLE, 1)
     assert list(second.requests[0].committed_segments) == list(TEXTS[:2])
@@ -191,10 +198,9 @@ async def test_a_fuser_that_takes_connections_and_says_nothing_is_left(
         Link(one.address) as link,
     ):
         link.freeze()
-        caller = Caller(kind, [link.address, other.address])
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            answer = await caller.generate()
-        await caller.close()
+        async with Caller(kind, [link.address, other.address]) as caller:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                answer = await caller.generate()
         link.thaw()
     assert (answer.text, first.requests) == (WHOLE, [])
 
@@ -208,10 +214,10 @@ async def test_an_answer_in_one_stream_was_not_resumed(kind: type) -> None:
 async def test_the_first_fusers_ensemble_is_the_seconds_too(kind: type) -> None:
     first, second = Counting(hold_at=1), Counting()
     async with calling(kind, first, second) as (caller, servers):
-        call = asyncio.create_task(caller.generate())
-        await soon(first.waits)
+        call = asyncio.create_task(caller.take(-1))
+        await caller.heard(1)
         await servers[0].stop()
-        answer = await call
+        answer = Answer.of(await call)
     assert (answer.text, answer.resumed) == (WHOLE, 1)
     assert (first.requests[0].ensemble, second.requests[0].ensemble) == ("", "duo")
 
@@ -225,28 +231,28 @@ async def test_the_next_query_goes_where_the_last_one_was_answered(kind: type) -
 
 async def test_one_of_several_addresses_of_a_name_goes_on(kind: type) -> None:
     fusers = [Counting(hold_at=3), Counting(hold_at=3)]
-    async with open_door(fusers[0]) as one, open_door(fusers[1]) as other:
-        caller = Caller(kind, f"ipv4:{one.address},{other.address}")
-        call = asyncio.create_task(caller.generate())
-        waiting = [asyncio.create_task(fuser.waits.wait()) for fuser in fusers]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        died = 0 if fusers[0].waits.is_set() else 1
-        waiting[1 - died].cancel()
+    async with (
+        open_door(fusers[0]) as one,
+        open_door(fusers[1]) as other,
+        Caller(kind, f"ipv4:{one.address},{other.address}") as caller,
+    ):
+        call = asyncio.create_task(caller.take(-1))
+        await caller.heard(3)
+        died = 0 if fusers[0].requests else 1
         fusers[1 - died].hold_at = None
         await (one, other)[died].stop()
-        answer = await call
-        await caller.close()
+        answer = Answer.of(await call)
     assert (answer.text, answer.resumed) == (WHOLE, 1)
 
 
 async def test_the_same_address_goes_on_once_a_fuser_is_back(kind: type) -> None:
     first, second = Counting(hold_at=3), Counting()
     async with calling(kind, first) as (caller, (server,)):
-        call = asyncio.create_task(caller.generate())
-        await soon(first.waits)
+        call = asyncio.create_task(caller.take(-1))
+        await caller.heard(3)
         await server.stop()
         async with open_door(second, listen=server.address):
-            answer = await call
+            answer = Answer.of(await call)
     assert (answer.text, answer.resumed) == (WHOLE, 1)
     assert list(second.requests[0].committed_segments) == ["One", " two"]
 
@@ -322,8 +328,8 @@ async def test_when_all_are_dead_the_error_says_where_the_answer_stands(
 ) -> None:
     first, second = Counting(hold_at=3), ScriptedFuser(script(QuorumLost("0 of 1 members left")))
     async with calling(kind, first, second) as (caller, servers):
-        call = asyncio.create_task(caller.generate())
-        await soon(first.waits)
+        call = asyncio.create_task(caller.take(-1))
+        await caller.heard(3)
         await servers[0].stop()
         with pytest.raises(Unavailable) as caught:
             await call
@@ -436,8 +442,8 @@ async def test_a_fuser_that_goes_on_has_only_the_time_that_is_left(kind: type) -
     first, second = Counting(hold_at=2), Counting(hold_at=3)
     async with calling(kind, first, second) as (caller, servers):
         began = time.monotonic()
-        call = asyncio.create_task(caller.generate(timeout=2.0))
-        await soon(first.waits)
+        call = asyncio.create_task(caller.take(-1, timeout=2.0))
+        await caller.heard(2)
         await servers[0].stop()
         with pytest.raises(DeadlineExceeded) as caught:
             await call
@@ -552,8 +558,11 @@ async def test_a_sampled_answer_is_the_same_whether_it_was_interrupted_or_not(
     rules = {"exit": {"policy": "none"}, "weighting": "uniform"}
     async with Nodes() as nodes:
         members = await served(nodes, "ada", "bob")
-        async with open_fuser(members, **rules) as one, open_fuser(members, **rules) as other:
-            caller = Caller(kind, [one.fuser.address, other.fuser.address])
+        async with (
+            open_fuser(members, **rules) as one,
+            open_fuser(members, **rules) as other,
+            Caller(kind, [one.fuser.address, other.fuser.address]) as caller,
+        ):
             plain = await caller.generate(temperature=1.0)
             third = plain.segments[2].text
             for node in members.values():
@@ -565,7 +574,6 @@ async def test_a_sampled_answer_is_the_same_whether_it_was_interrupted_or_not(
             for node in members.values():
                 node.backend.opened.set()
             resumed = await call
-            await caller.close()
     assert (plain.resumed, resumed.resumed) == (0, 1)
     assert resumed.text == plain.text
     assert len(resumed.segments[2].text) == len(third) - held_back
