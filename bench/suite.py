@@ -78,6 +78,7 @@ BENCHES: Final = (
         ("--repeats", "2", "--questions", "60"),
     ),
     Bench("member.py", "A member whose model runs elsewhere", ("--repeats", "1")),
+    Bench("products.py", "Products of few rows, by how weights lie"),
     Bench("engine.py", "The torch engine", ("--repeats", "3")),
     Bench("backends.py", "A round on each backend", ("--repeats", "7")),
     Bench("llama_precision.py", "How exact llama-server is", needs="make servers"),

@@ -17,7 +17,7 @@ from model_service.backends.text.loading import give_back_memory
 from model_service.backends.torch.calls import ProposeCall, ScoreCall
 from model_service.backends.torch.capability import CacheBudget, engine_for
 from model_service.backends.torch.engine.engine import Engine
-from model_service.backends.torch.engine.linear import lay_out_by_inputs
+from model_service.backends.torch.engine.linear import LEAST_BLOCKED_BYTES, lay_out_weights
 from model_service.backends.torch.loading import LoadedModel, load
 from model_service.backends.torch.scheduler import BatchLimits, Call, Scheduler
 from model_service.backends.torch.settings import TorchSection
@@ -173,7 +173,7 @@ def backend_for(
         Misconfigured: no engine can run the model.
     """
     _set_threads(limits.threads)
-    lay_out_by_inputs(loaded.model)
+    lay_out_weights(loaded.model, None if limits.compiled else LEAST_BLOCKED_BYTES)
     budget = _budget(limits.kv_cache_bytes, observer)
     engine = engine_for(loaded.model, budget, compiled=limits.compiled)
     give_back_memory()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 import torch
 
+from model_service.backends.torch import backend as torch_backend
 from model_service.core.types import (
     Candidate,
     Context,
@@ -49,6 +50,14 @@ CANDIDATES = (
 )
 
 
+@pytest.fixture(params=["weights by inputs", "weights in blocks"])
+def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny models are too small for blocks."""
+    if request.param == "weights in blocks":
+        monkeypatch.setattr(torch_backend, "LEAST_BLOCKED_BYTES", 0)
+
+
+@pytest.mark.usefixtures("layout")
 @pytest.mark.parametrize("architecture", ALL)
 async def test_greedy_proposals_are_what_generate_says(architecture: str) -> None:
     async with serving(architecture) as backend:
@@ -59,6 +68,7 @@ async def test_greedy_proposals_are_what_generate_says(architecture: str) -> Non
             context = Context(context.prompt, (*context.committed, proposal.text or " and"))
 
 
+@pytest.mark.usefixtures("layout")
 @pytest.mark.parametrize("architecture", ALL)
 async def test_scores_are_those_of_plain_forward_passes(architecture: str) -> None:
     async with serving(architecture) as backend:
