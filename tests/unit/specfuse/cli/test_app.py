@@ -86,7 +86,7 @@ SERVING = {"cryptography", "grpc", "kubernetes", "numpy", "starlette", "tokenize
 }
 """What serves. It takes longest to import."""
 
-TAKEN = "127.0.0.1:{taken}"
+TAKEN, FREE = "127.0.0.1:{taken}", "127.0.0.1:0"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ TAKEN = "127.0.0.1:{taken}"
         (("fuser", "serve"), FUSED | {"listen": TAKEN}, "listen: cannot bind 127.0.0.1:{taken}"),
         (
             ("fuser", "serve"),
-            FUSED | {"http": {"listen": TAKEN}},
+            FUSED | {"listen": FREE, "http": {"listen": TAKEN}},
             "http.listen: cannot bind 127.0.0.1:{taken}",
         ),
         (
