@@ -69,6 +69,8 @@ def lay_out_weights(model: nn.Module, least_blocked_bytes: int | None) -> None:
     `least_blocked_bytes` together; None stands for never. The weights of others remain the same
     tensors of the same shape; only their strides change. Embeddings that share them go on doing so.
     """
+    if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+        return  # other processors were not measured
     blocked = _put_in_blocks(model, least_blocked_bytes)
     rearranged = _lay_out_by_inputs(model)
     if blocked or rearranged:
@@ -102,8 +104,6 @@ def _unshared(model: nn.Module) -> dict[str, nn.Linear]:
 
 def _lay_out_by_inputs(model: nn.Module) -> set[torch.Tensor]:
     """The weights that it has rearranged."""
-    if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
-        return set()  # others were not measured
     rearranged = {layer.weight for layer in model.modules() if _is_plain_layer(layer)}
     for weights in rearranged:
         weights.data = weights.detach().t().contiguous().t()
