@@ -81,7 +81,7 @@ class ObjectionRules:
     distribution is at most `entropy` nats: of another mind, and confident.
     """
 
-    regret: float = 4.0
+    regret: float = 2.0
     entropy: float = 1.0
 
 
