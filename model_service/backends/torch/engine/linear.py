@@ -80,6 +80,8 @@ def lay_out_weights(model: nn.Module, least_blocked_bytes: int | None) -> None:
 def _put_in_blocks(model: nn.Module, least_bytes: int | None) -> bool:
     if least_bytes is None or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False  # with AVX2 alone, a single row takes longer in blocks
     layers = _unshared(model)
     if sum(layer.weight.nbytes for layer in layers.values()) < least_bytes:
         return False

@@ -108,6 +108,18 @@ def test_other_products_than_mkls_are_left_alone(
 class TestBlocks:
     """Each of these is for layers whose weights are no other's."""
 
+    @pytest.fixture(autouse=True)
+    def _avx512(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Blocks are right on any processor, and used where they pay."""
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+
+    def test_without_avx512_weights_lie_by_inputs(
+        self, model: nn.Sequential, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+        lay_out_weights(model, ALWAYS)
+        assert all(lies_by_inputs(layer.weight) for layer in model)
+
     @pytest.mark.parametrize("rows", ROWS)
     def test_the_products_are_those_of_the_layers(self, model: nn.Sequential, rows: int) -> None:
         inputs = torch.randn(1, rows, 48)
