@@ -128,6 +128,22 @@ class TestBlocks:
         assert all(type(layer) is BlockedLinear for layer in model)
         torch.testing.assert_close(model(inputs), own, rtol=1e-5, atol=1e-6)
 
+    def test_few_different_numbers_of_rows_are_multiplied(
+        self, model: nn.Sequential, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        multiply, multiplied = torch.ops.mkldnn._linear_pointwise, set()
+
+        def noting(rows: torch.Tensor, *rest: object) -> torch.Tensor:
+            multiplied.add(len(rows))
+            return multiply(rows, *rest)
+
+        lay_out_weights(model, ALWAYS)
+        monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", noting)
+        for rows in range(600):
+            model(torch.zeros(rows, 48))
+        assert len(multiplied) == 16
+        assert max(multiplied) == 256
+
     @pytest.mark.parametrize("shape", [(48,), (5, 48), (2, 3, 48), (2, 0, 48)])
     def test_inputs_have_any_shape(self, model: nn.Sequential, shape: tuple[int, ...]) -> None:
         inputs = torch.randn(shape)
